@@ -1,0 +1,36 @@
+"""vaectl: the command line for variational autoencoders whose numbers are right.
+
+The library behind it, imported only when a name is used (importing vaectl itself imports no torch)::
+
+    from vaectl import Spec, build, fit, evaluate, Run
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vaectl.builder import build as build
+    from vaectl.metrics import evaluate as evaluate
+    from vaectl.runs import Run as Run
+    from vaectl.spec import Spec as Spec
+    from vaectl.trainer import fit as fit
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Spec": "vaectl.spec",
+    "build": "vaectl.builder",
+    "fit": "vaectl.trainer",
+    "evaluate": "vaectl.metrics",
+    "Run": "vaectl.runs",
+}
+
+__all__ = ["Run", "Spec", "__version__", "build", "evaluate", "fit"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vaectl' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
