@@ -1,0 +1,93 @@
+"""The errors that a person can meet: what is wrong, a hint where one helps, and the exit code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VaectlError(Exception):
+    """Something cannot be done: shown as ``error: message`` and ``hint: hint``, never as a traceback.
+
+    Args:
+        message: What is wrong, naming the flag or file and the value.
+        hint: What to do about it, or None.
+    """
+
+    exit_code = 1
+    code = "error"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class RunError(VaectlError):
+    """A run is missing, already there, or its files are damaged."""
+
+    code = "run"
+
+
+class DataError(VaectlError):
+    """A data set is missing, unreadable or not what it says it is."""
+
+    code = "data"
+
+
+class OutputError(VaectlError):
+    """A file cannot be written where it was asked for."""
+
+    code = "output"
+
+
+class UsageError(VaectlError):
+    """A flag, a value or a config file is wrong."""
+
+    exit_code = 2
+    code = "usage"
+
+
+class SettingError(UsageError):
+    """A setting has a value that is not allowed.
+
+    Args:
+        path: The setting's place in the spec, such as ``objective.beta``.
+        problem: What is wrong with it, as the rest of a sentence that begins with its name.
+        hint: What to do about it, or None.
+    """
+
+    def __init__(self, path: str, problem: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{path} {problem}", hint=hint)
+        self.path = path
+        self.problem = problem
+
+    def named(self, name: str) -> SettingError:
+        """The same error under the name that the person typed, such as ``--beta``."""
+        error = SettingError(self.path, self.problem, hint=self.hint)
+        error.message = f"{name} {self.problem}"
+        return error
+
+
+class DivergedError(VaectlError):
+    """Training met a loss or gradient that is not finite; the last good weights are kept."""
+
+    exit_code = 3
+    code = "diverged"
+
+
+class InterruptedRunError(VaectlError):
+    """A signal stopped the work; what was earned is saved. Its exit code is 128 + the signal's number."""
+
+    code = "interrupted"
+
+    def __init__(self, message: str, *, signum: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = 128 + signum
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint that names the nearest known name, or lists the known ones when none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean '{near[0]}'?" if near else "known: " + ", ".join(known)

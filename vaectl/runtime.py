@@ -1,0 +1,66 @@
+"""The machine: device, seeds, and the versions that a run records."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from vaectl.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; auto takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        UsageError: The name is another one, or this machine has no such device.
+    """
+    import torch
+
+    allowed = "auto, cpu, cuda, cuda:N or mps"
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (":" in name and not (kind == "cuda" and index.isdecimal())):
+        raise UsageError(f"--device must be {allowed}; got '{name}'")
+    if kind == "cuda" and not (torch.cuda.is_available() and int(index or 0) < torch.cuda.device_count()):
+        raise UsageError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices",
+            hint="use --device cpu",
+        )
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("--device mps: this machine has no MPS device", hint="use --device cpu")
+    return torch.device(name)
+
+
+def seed_streams(seed: int) -> tuple[int, int, int]:
+    """Independent seeds of a run's three random streams: initial weights, data order, posterior samples."""
+    import numpy as np
+
+    weights, order, noise = np.random.SeedSequence(seed).generate_state(3)
+    return int(weights), int(order), int(noise)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within the block torch's random streams start from ``seed``; after it they go on as if it had not been.
+
+    Evaluation and pictures run inside it, so that they repeat and leave the training stream alone.
+    """
+    import torch
+
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a run's numbers."""
+    packages = ("vaectl", "torch", "torchvision", "numpy", "safetensors")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}

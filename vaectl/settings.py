@@ -1,0 +1,174 @@
+"""Settings: how flags, a config file and another run's config become one Spec, each value with its source.
+
+A layer maps names to values. A name is a dotted path of the spec (``objective.beta``) or one of the short
+names that flags and config files share (``beta``, ``hidden_dims``); dashes and underscores are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean
+from vaectl.recipes import RECIPES
+from vaectl.spec import PARTS, Dims, Spec, coerce, flatten
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _mirrored(value: Any) -> Any:
+    return tuple(reversed(coerce("hidden_dims", value, Dims)))
+
+
+# short name -> the paths it sets, each with what becomes of the value there
+NAMES: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "model": {"model": _same},
+    "latent_dim": {"latent_dim": _same},
+    "dataset": {"data.name": _same},
+    "validation_fraction": {"data.validation_fraction": _same},
+    "network": {"encoder.name": _same, "decoder.name": _same},
+    "hidden_dims": {"encoder.hidden_dims": _same, "decoder.hidden_dims": _mirrored},
+    "likelihood": {"likelihood.name": _same},
+    "posterior_scale": {"posterior.scale": _same},
+    "beta": {"objective.beta": _same},
+    "warmup_epochs": {"objective.warmup_epochs": _same},
+    "epochs": {"training.epochs": _same},
+    "batch_size": {"training.batch_size": _same},
+    "lr": {"training.lr": _same},
+    "weight_decay": {"training.weight_decay": _same},
+    "grad_clip": {"training.grad_clip": _same},
+    "patience": {"training.patience": _same},
+    "seed": {"training.seed": _same},
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One source of settings.
+
+    Attributes:
+        source: ``flag``, ``config`` or ``from``: what ``run.json`` says of each value that it decided.
+        values: Name or path -> value.
+        label: Name -> what an error calls it, such as ``--beta``.
+    """
+
+    source: str
+    values: Mapping[str, Any]
+    label: Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A spec, the source of each of its values by path, and each path's name for errors."""
+
+    spec: Spec
+    sources: Mapping[str, str]
+    labels: Mapping[str, str]
+
+    def named(self, error: SettingError) -> SettingError:
+        """The error under the name by which its setting was given."""
+        return error.named(self.labels[error.path]) if error.path in self.labels else error
+
+
+def expand(layer: Layer) -> dict[str, tuple[Any, str]]:
+    """The layer by path: path -> (value, name for errors).
+
+    Raises:
+        UsageError: A name is unknown, or two names of the layer set one path to different values.
+    """
+    known_paths = set(RECIPES["vae"]().flat())
+    out: dict[str, tuple[Any, str]] = {}
+    for given, value in layer.values.items():
+        name, label = given.replace("-", "_"), layer.label(given)
+        if name in NAMES:
+            try:
+                targets = {path: change(value) for path, change in NAMES[name].items()}
+            except SettingError as error:
+                raise error.named(label) from None
+        elif name in known_paths or (name.count(".") == 1 and name.partition(".")[0] in PARTS):
+            targets = {name: value}
+        else:
+            raise UsageError(f"{label} is no setting", hint=did_you_mean(name, {*NAMES, *known_paths}))
+        for path, target in targets.items():
+            if path in out and out[path][0] != target:
+                raise UsageError(f"{label} and {out[path][1]} set {path} to different values")
+            out[path] = (target, label)
+    return out
+
+
+def resolve(layers: Iterable[Layer]) -> Resolved:
+    """The spec that the layers make on top of their recipe's defaults; an earlier layer wins.
+
+    A layer that names another member of a family (``encoder.name``) drops the options that weaker layers
+    gave to the old one.
+
+    Raises:
+        SettingError: A training setting, the latent dimension or a part's name is of a wrong type or out of bounds.
+        UsageError: An unknown name, or one setting given twice.
+    """
+    expanded = [(layer.source, expand(layer)) for layer in layers]
+    chosen = next((values["model"] for _, values in expanded if "model" in values), ("vae", "model"))
+    model, label = chosen
+    if model not in RECIPES:
+        raise UsageError(f"{label} {model!r} is no model", hint=did_you_mean(str(model), RECIPES))
+    flat: dict[str, Any] = RECIPES[model]().flat()
+    sources, labels = dict.fromkeys(flat, "default"), {path: path for path in flat}
+    for source, values in reversed(expanded):
+        for part in PARTS:
+            if f"{part}.name" in values and values[f"{part}.name"][0] != flat[f"{part}.name"] and part != "data":
+                for path in [path for path in flat if path.startswith(f"{part}.") and path != f"{part}.name"]:
+                    del flat[path], sources[path]
+        for path, (value, name) in values.items():
+            flat[path], sources[path], labels[path] = value, source, name
+    try:
+        return Resolved(Spec.from_flat(flat), sources, labels)
+    except SettingError as error:
+        raise error.named(labels.get(error.path, error.path)) from None
+
+
+def read_config(file: Path) -> Layer:
+    """The layer that a ``.toml`` or ``.json`` config file holds; tables name parts (``[objective]``).
+
+    Raises:
+        UsageError: The suffix is another one, or the file does not parse or is no table.
+        VaectlError: The file cannot be read.
+    """
+    parse: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
+    if file.suffix not in parse:
+        raise UsageError(f"--config {file}: unknown format '{file.suffix}'", hint="allowed: .toml, .json")
+    try:
+        document = parse[file.suffix](file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise VaectlError(f"--config {file}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"--config {file} is not valid {file.suffix[1:].upper()}: {error}") from None
+    if not isinstance(document, dict):
+        raise UsageError(f"--config {file} must hold a table of settings; got {type(document).__name__}")
+    return Layer("config", flatten(document), lambda name: f"{name} in {file}")
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """``["objective.beta=4"]`` as ``{"objective.beta": 4}``: values are JSON where they parse as it, else text.
+
+    Raises:
+        UsageError: An assignment has no ``=``, or names a path twice.
+    """
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        path, sign, text = assignment.partition("=")
+        path = path.strip()
+        if not sign or not path:
+            raise UsageError(f"--set {assignment!r} is no assignment", hint="write --set part.option=value")
+        if path in values:
+            raise UsageError(f"--set gives {path} twice")
+        try:
+            values[path] = json.loads(text)
+        except (ValueError, RecursionError):
+            values[path] = text
+    return values
