@@ -1,0 +1,109 @@
+"""Spec and data description -> model and objective: the one file that knows every family."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, get_type_hints
+
+from vaectl import data
+from vaectl.data import DataInfo
+from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean
+from vaectl.likelihoods import LIKELIHOODS
+from vaectl.networks import NETWORKS
+from vaectl.objectives import ELBO, OBJECTIVES
+from vaectl.posteriors import POSTERIORS
+from vaectl.priors import PRIORS
+from vaectl.runtime import seed_streams, seeded
+from vaectl.spec import PARTS, Part, Spec, coerce
+from vaectl.vae import VAE, Conditional
+
+# every data set takes the options of data.load
+DATASETS: Mapping[str, Callable[..., Any]] = dict.fromkeys(("auto", *data.SOURCES), data.load)
+
+FAMILIES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
+    "data": DATASETS,
+    "encoder": NETWORKS,
+    "decoder": NETWORKS,
+    "posterior": POSTERIORS,
+    "prior": PRIORS,
+    "likelihood": LIKELIHOODS,
+    "objective": OBJECTIVES,
+}
+
+
+def complete(spec: Spec) -> Spec:
+    """The spec with every part's options checked against its constructor, and its defaults filled in.
+
+    Raises:
+        SettingError: A name or an option is unknown, or a value has the wrong type or lies out of its bounds.
+    """
+    parts: dict[str, Any] = {part: _complete_part(part, getattr(spec, part)) for part in PARTS}
+    return dataclasses.replace(spec, **parts)
+
+
+def _complete_part(family: str, part: Part) -> Part:
+    members = FAMILIES[family]
+    if part.name not in members:
+        raise SettingError(
+            f"{family}.name",
+            f"must be one of {', '.join(members)}; got '{part.name}'",
+            hint=did_you_mean(part.name, members),
+        )
+    constructor = members[part.name]
+    signature = inspect.signature(constructor)
+    hints = get_type_hints(constructor.__init__ if inspect.isclass(constructor) else constructor, include_extras=True)
+    allowed = {
+        name: parameter.default
+        for name, parameter in signature.parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    for name in part.options:
+        if name not in allowed:
+            hint = did_you_mean(name, allowed) if allowed else f"{part.name} takes no options"
+            raise SettingError(f"{family}.{name}", f"is no option of {family} '{part.name}'", hint=hint)
+    options = {
+        name: coerce(f"{family}.{name}", part.options.get(name, default), hints[name])
+        for name, default in allowed.items()
+    }
+    return Part(part.name, options)
+
+
+def build(spec: Spec, info: DataInfo) -> tuple[VAE, ELBO]:
+    """The model and the objective of a spec, sized for the data, with the initial weights of the spec's seed.
+
+    Raises:
+        SettingError: As ``complete``.
+        UsageError: The likelihood does not take the data's support.
+        VaectlError: The model does not fit into memory.
+    """
+    spec = complete(spec)
+    likelihood_class: Any = LIKELIHOODS[spec.likelihood.name]
+    if info.support not in likelihood_class.supports:
+        raise UsageError(
+            f"likelihood '{spec.likelihood.name}' takes {' or '.join(sorted(likelihood_class.supports))} data; "
+            f"{info.name} is {info.support}"
+        )
+    try:
+        model = _model(spec, info)
+    except (MemoryError, RuntimeError) as error:
+        raise VaectlError(
+            f"the model cannot be made: {str(error).splitlines()[0]}",
+            hint="lower --hidden-dims or --latent-dim",
+        ) from None
+    steps_per_epoch = -(-info.sizes["train"] // spec.training.batch_size)
+    return model, OBJECTIVES[spec.objective.name](steps_per_epoch, **spec.objective.options)
+
+
+def _model(spec: Spec, info: DataInfo) -> VAE:
+    weights_seed, _, _ = seed_streams(spec.training.seed)
+    with seeded(weights_seed):
+        encoder_network: Any = NETWORKS[spec.encoder.name](info.shape, **spec.encoder.options)
+        posterior = POSTERIORS[spec.posterior.name](encoder_network.features, spec.latent_dim, **spec.posterior.options)
+        prior = PRIORS[spec.prior.name](spec.latent_dim, **spec.prior.options)
+        decoder_network: Any = NETWORKS[spec.decoder.name]((spec.latent_dim,), **spec.decoder.options)
+        likelihood: Any = LIKELIHOODS[spec.likelihood.name](
+            decoder_network.features, info.shape, **spec.likelihood.options
+        )
+    return VAE(Conditional(encoder_network, posterior), prior, Conditional(decoder_network, likelihood))

@@ -1,0 +1,137 @@
+"""The model: an encoder, a prior and a decoder that return distributions, and one draw through them.
+
+Shapes: ``K`` draws, ``B`` batch, ``Z`` latent shape, ``X`` data shape. Log quantities are in nats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor, nn
+from torch.distributions import Distribution, kl_divergence
+
+
+class Conditional(nn.Module):
+    """A distribution given an input: a network's features through a head.
+
+    Args:
+        network: Tensor -> features.
+        head: Features -> Distribution.
+    """
+
+    def __init__(self, network: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.head = head
+
+    def forward(self, given: Tensor) -> Distribution:
+        """The distribution given ``given`` (*N, ...), with batch shape (*N)."""
+        distribution: Distribution = self.head(self.network(given))
+        return distribution
+
+
+def kl(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
+    """KL(q || p) in nats (B,): the registered closed form, else the Monte Carlo mean over the draws ``z`` (K, B, *Z).
+
+    References:
+        Auto-Encoding Variational Bayes (Kingma and Welling, 2014), equation 3 and appendix B,
+        https://arxiv.org/abs/1312.6114
+    """
+    try:
+        closed: Tensor = kl_divergence(q, p)
+    except NotImplementedError:
+        sampled: Tensor = (q.log_prob(z) - p.log_prob(z)).mean(0)
+        return sampled
+    return closed
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One pass of a batch through the model, and what follows from it, each computed once when asked for.
+
+    Attributes:
+        x: Data (B, *X).
+        q: Posterior q(z|x), batch shape (B,).
+        z: Reparameterised draws of q (K, B, *Z).
+        p: Prior p(z), batch shape ().
+        px: Likelihood p(x|z), batch shape (K, B).
+    """
+
+    x: Tensor
+    q: Distribution
+    z: Tensor
+    p: Distribution
+    px: Distribution
+
+    @cached_property
+    def log_px(self) -> Tensor:
+        """log p(x|z) in nats (K, B), summed over the data's dimensions."""
+        value: Tensor = self.px.log_prob(self.x)
+        return value
+
+    @cached_property
+    def log_q(self) -> Tensor:
+        """log q(z|x) in nats (K, B)."""
+        value: Tensor = self.q.log_prob(self.z)
+        return value
+
+    @cached_property
+    def log_p(self) -> Tensor:
+        """log p(z) in nats (K, B)."""
+        value: Tensor = self.p.log_prob(self.z)
+        return value
+
+    @cached_property
+    def kl(self) -> Tensor:
+        """KL(q(z|x) || p(z)) in nats (B,)."""
+        return kl(self.q, self.p, self.z)
+
+    @cached_property
+    def recon(self) -> Tensor:
+        """The reconstruction term -E_q log p(x|z) in nats (B,), estimated with the K draws."""
+        return -self.log_px.mean(0)
+
+    @cached_property
+    def elbo(self) -> Tensor:
+        """The evidence lower bound at beta = 1 in nats (B,): ``-(recon + kl)``."""
+        return -(self.recon + self.kl)
+
+
+class VAE(nn.Module):
+    """Encoder q(z|x), prior p(z) and decoder p(x|z).
+
+    Args:
+        encoder: Data -> posterior.
+        prior: Encoder -> prior.
+        decoder: Latent -> likelihood.
+
+    References:
+        Auto-Encoding Variational Bayes (Kingma and Welling, 2014), https://arxiv.org/abs/1312.6114
+    """
+
+    def __init__(self, encoder: Conditional, prior: nn.Module, decoder: Conditional) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.prior = prior
+        self.decoder = decoder
+
+    def draw(self, x: Tensor, k: int = 1) -> Draw:
+        """``k`` reparameterised draws for each example of ``x`` (B, *X)."""
+        q = self.encoder(x)
+        z = q.rsample((k,))  # (K, B, *Z)
+        return Draw(x=x, q=q, z=z, p=self.prior(self.encoder), px=self.decoder(z))
+
+    def sample(self, n: int, temperature: float = 1.0) -> Distribution:
+        """The likelihood of ``n`` draws of the prior, batch shape (n,).
+
+        Args:
+            n: Number of draws.
+            temperature: Factor on each draw's distance from the prior's mean; 1 draws from the prior itself.
+        """
+        p: Distribution = self.prior(self.encoder)
+        z = p.sample((n,))  # (n, *Z)
+        if temperature != 1.0:
+            z = p.mean + temperature * (z - p.mean)
+        px: Distribution = self.decoder(z)
+        return px
