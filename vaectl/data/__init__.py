@@ -1,0 +1,59 @@
+"""Data sets: name -> Data, with one file per source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from torchvision import datasets
+
+from vaectl.data.base import Data, Raw, Split, Store, split_data
+from vaectl.data.digits import load_digits
+from vaectl.data.glyphs import load_or_generate
+from vaectl.data.idx import UnavailableError, load_idx, present
+from vaectl.data.info import DataInfo
+from vaectl.spec import Bounds
+
+__all__ = ["SOURCES", "Data", "DataInfo", "Raw", "Split", "Store", "load", "split_data"]
+
+
+def load(name: str, store: Store, *, validation_fraction: Annotated[float, Bounds(0, 0.9)] = 1 / 12) -> Data:
+    """The data set of a source's name; its description carries the name that ``auto`` came to.
+
+    Args:
+        name: A key of ``SOURCES``, or ``auto``: MNIST where it is in the data directory or can be downloaded,
+            else the built-in glyphs.
+        store: Where the files are, and whom to tell.
+        validation_fraction: Part of the training set that is held out; 0 holds out nothing.
+
+    Raises:
+        DataError: The data are missing, damaged or cannot be read.
+    """
+    if name == "auto":
+        found = present(datasets.MNIST, store.directory)
+        try:
+            raw = SOURCES["mnist"](store)
+        except UnavailableError as error:
+            store.note(f"dataset: the built-in glyphs, because there is {error.message}")
+            name, raw = "glyphs", SOURCES["glyphs"](store)
+        else:
+            name = "mnist"
+            store.note(f"dataset: MNIST, {'found in' if found else 'downloaded to'} {store.directory}")
+    else:
+        raw = SOURCES[name](store)
+    return split_data(name, raw, validation_fraction)
+
+
+def load_glyphs(store: Store) -> Raw:
+    """The built-in glyphs, made on first use and cached in the data directory."""
+    train, test = load_or_generate(store.directory, store.note)
+    return Raw(train.images[:, None], train.labels, test.images[:, None], test.labels)
+
+
+SOURCES: dict[str, Callable[[Store], Raw]] = {
+    "mnist": lambda store: load_idx(datasets.MNIST, store),
+    "fashion-mnist": lambda store: load_idx(datasets.FashionMNIST, store),
+    "kmnist": lambda store: load_idx(datasets.KMNIST, store),
+    "digits": load_digits,
+    "glyphs": load_glyphs,
+}

@@ -1,0 +1,137 @@
+"""What a data set is to the rest of vaectl: splits of examples held in memory.
+
+Shapes: ``N`` examples of a split, ``B`` batch, ``X`` data shape (C, H, W).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from vaectl.data.info import DataInfo
+from vaectl.errors import DataError
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where a source finds its files and whom it tells.
+
+    Attributes:
+        directory: The data directory, in torchvision's layout (``MNIST/raw/...-ubyte``, gzipped or not).
+        note: Called with a sentence that the person should read.
+        progress: Called with (what, bytes done, bytes in all or 0 where unknown) as a download goes on.
+    """
+
+    directory: Path
+    note: Callable[[str], None] = lambda sentence: None
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A source's arrays: images uint8 (N, C, H, W) and labels int64 (N,) of the training and the test set."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples of one split, resident as bytes; a batch is one gather and one conversion.
+
+    Attributes:
+        images: uint8 (N, *X).
+        labels: int64 (N,).
+        rows: Row of each example in the source's training or test array, int64 (N,).
+    """
+
+    images: Tensor
+    labels: Tensor
+    rows: Tensor
+    transform: ClassVar[v2.Transform] = v2.ToDtype(torch.float32, scale=True)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, index: Tensor | slice) -> Tensor:
+        """The examples at ``index`` as the model sees them: float32 in [0, 1], (B, *X)."""
+        x: Tensor = self.transform(self.images[index])
+        return x
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """All examples in order, ``size`` at a time; the last batch may be smaller."""
+        for start in range(0, len(self), size):
+            yield self.batch(slice(start, start + size))
+
+    def to(self, device: torch.device) -> Split:
+        """The same split on a device."""
+        return Split(self.images.to(device), self.labels.to(device), self.rows.to(device))
+
+    def first(self, n: int) -> Split:
+        """Its first ``n`` examples, or all where there are fewer."""
+        return Split(self.images[:n], self.labels[:n], self.rows[:n])
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set: its splits (``validation`` is empty where the fraction is 0) and its description."""
+
+    train: Split
+    validation: Split
+    test: Split
+    info: DataInfo
+
+    def split(self, name: str) -> Split:
+        """The split called ``train``, ``validation`` or ``test``."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+
+def split_data(name: str, raw: Raw, validation_fraction: float) -> Data:
+    """Hold out part of the training array for validation, the same rows whatever the run's seed.
+
+    Raises:
+        DataError: Nothing would be left to train on.
+    """
+    count = len(raw.train_images)
+    held = round(count * validation_fraction)
+    if held == 0 and validation_fraction > 0:
+        held = 1
+    if held >= count:
+        raise DataError(
+            f"{name} has {count} training examples: a validation fraction of {validation_fraction} leaves none"
+        )
+    # RandomState's stream is frozen by NumPy for good, so the split is the same in every version
+    order = np.random.RandomState(0).permutation(count)
+    train_rows, validation_rows = np.sort(order[held:]), np.sort(order[:held])
+    digest = hashlib.sha256()
+    for array in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+
+    def split(images: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Split:
+        return Split(*(torch.from_numpy(array) for array in (images[rows], labels[rows].astype(np.int64), rows)))
+
+    data = {
+        "train": split(raw.train_images, raw.train_labels, train_rows),
+        "validation": split(raw.train_images, raw.train_labels, validation_rows),
+        "test": split(raw.test_images, raw.test_labels, np.arange(len(raw.test_images))),
+    }
+    info = DataInfo(
+        name=name,
+        shape=raw.train_images.shape[1:],
+        support="unit",
+        classes=int(raw.train_labels.max()) + 1,
+        fingerprint=digest.hexdigest(),
+        sizes={split_name: len(value) for split_name, value in data.items()},
+    )
+    return Data(**data, info=info)

@@ -1,0 +1,114 @@
+"""MNIST and its siblings: IDX files in torchvision's layout, read where they lie or downloaded with checksums.
+
+Shapes: ``N`` images of 28 x 28.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import os
+import struct
+import tempfile
+import urllib.request
+import zlib
+from pathlib import Path
+
+import numpy as np
+from torchvision import datasets
+
+from vaectl.data.base import Raw, Store
+from vaectl.errors import DataError
+
+TIMEOUT_SECONDS = 15
+MAX_BYTES = 1 << 30
+
+
+class UnavailableError(DataError):
+    """The files are not in the data directory and could not be downloaded."""
+
+
+def load_idx(dataset: type[datasets.MNIST], store: Store) -> Raw:
+    """The data set of a torchvision class from ``directory/NAME/raw``; what is missing there is downloaded.
+
+    Raises:
+        UnavailableError: A file is neither there nor to be had.
+        DataError: A file is damaged or cannot be read.
+    """
+    folder = store.directory / dataset.__name__ / "raw"
+    arrays = []
+    for archive, md5 in dataset.resources:
+        file = folder / archive
+        plain = file.with_suffix("")
+        if not plain.exists() and not file.exists():
+            _download(dataset, file, md5, store)
+        arrays.append(_read_idx(plain if plain.exists() else file))
+    train_images, train_labels, test_images, test_labels = arrays
+    for images, labels, name in ((train_images, train_labels, "train"), (test_images, test_labels, "t10k")):
+        if images.ndim != 3 or labels.shape != (len(images),) or len(images) == 0:
+            raise DataError(f"{folder}: the {name} files hold images {images.shape} and labels {labels.shape}")
+    return Raw(train_images[:, None], train_labels, test_images[:, None], test_labels)
+
+
+def present(dataset: type[datasets.MNIST], directory: Path) -> bool:
+    """Whether all four files of a torchvision class lie in the data directory, gzipped or not."""
+    folder = directory / dataset.__name__ / "raw"
+    return all((folder / name).exists() or (folder / name[:-3]).exists() for name, _ in dataset.resources)
+
+
+def _read_idx(file: Path) -> np.ndarray:
+    damaged = f"{file} is damaged"
+    hint = f"delete it to have it downloaded again: rm {file}"
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+            content = stream.read(MAX_BYTES)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{damaged}: {error}", hint=hint) from None
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror or error}") from None
+    if len(content) < 8 or content[:3] != b"\0\0\x08" or not 1 <= content[3] <= 3:
+        raise DataError(f"{damaged}: it is no IDX file of bytes", hint=hint)
+    dims = content[3]
+    shape = struct.unpack(f">{dims}I", content[4 : 4 + 4 * dims].ljust(4 * dims, b"\0"))
+    size = int(np.prod([int(n) for n in shape], dtype=object))
+    if len(content) - 4 - 4 * dims != size:
+        raise DataError(f"{damaged}: {len(content) - 4 - 4 * dims} bytes where {shape} needs {size}", hint=hint)
+    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * dims).reshape(shape)
+
+
+def _download(dataset: type[datasets.MNIST], file: Path, md5: str, store: Store) -> None:
+    problems = []
+    for mirror in dataset.mirrors:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _fetch(mirror + file.name, file, md5, store)
+            return
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            problems.append(str(getattr(error, "reason", error)))
+    raise UnavailableError(
+        f"no {file.name} in {file.parent}, and it could not be downloaded: {'; '.join(problems)}",
+        hint=f"put the IDX files into {file.parent}, or use --dataset glyphs, which is built in",
+    )
+
+
+def _fetch(url: str, file: Path, md5: str, store: Store) -> None:
+    request = urllib.request.Request(url, headers={"User-Agent": "vaectl"})
+    digest = hashlib.md5(usedforsecurity=False)
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+        total = int(response.headers.get("Content-Length") or 0)
+        handle, part = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        try:
+            with os.fdopen(handle, "wb") as out:
+                done = 0
+                while chunk := response.read(1 << 16):
+                    out.write(chunk)
+                    digest.update(chunk)
+                    done += len(chunk)
+                    store.progress(f"{file.parent.parent.name} {file.name}", done, total)
+            if digest.hexdigest() != md5:
+                raise ValueError(f"the checksum of {url} is {digest.hexdigest()}, not {md5}")
+            os.chmod(part, 0o644)
+            os.replace(part, file)
+        finally:
+            Path(part).unlink(missing_ok=True)
