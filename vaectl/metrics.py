@@ -1,0 +1,127 @@
+"""Estimators of what a model reaches on a split: the bound, its terms, active units.
+
+Shapes: ``N`` examples, ``B`` batch, ``D`` latent (flattened). Log quantities are in nats per example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, kl_divergence
+
+from vaectl.data import Split
+from vaectl.errors import DataError
+from vaectl.objectives import Loss
+from vaectl.runtime import seeded
+from vaectl.stats import mean_and_se
+from vaectl.vae import VAE, Draw
+
+# of its own, so that the numbers do not depend on the batch size a model was trained with
+EVALUATION_BATCH = 1000
+ACTIVE_VARIANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one pass over a split found.
+
+    Attributes:
+        per_example: ``elbo``, ``recon``, ``kl`` and ``recon_at_mean`` in nats, float64 (N,) each.
+        mean_variance: Variance over examples of the posterior mean, by latent dimension, float64 (D,).
+        kl_per_dim: Mean KL by latent dimension in nats, float64 (D,); empty where the KL does not factorise.
+        loss: The objective's mean, or None where none was asked for.
+    """
+
+    per_example: dict[str, Tensor]
+    mean_variance: Tensor
+    kl_per_dim: Tensor
+    loss: float | None
+
+    @property
+    def active_units(self) -> int:
+        """Latent dimensions with ``Var_x(E_q[z]) > 0.01``.
+
+        References:
+            Importance Weighted Autoencoders (Burda et al., 2016), section 5.1, https://arxiv.org/abs/1509.00519
+        """
+        return int((self.mean_variance > ACTIVE_VARIANCE).sum())
+
+    def metrics(self) -> dict[str, float]:
+        """Means over examples by name, each with its standard error over examples (``elbo_se``), and active units."""
+        out: dict[str, float] = {}
+        for name, values in self.per_example.items():
+            out[name], out[f"{name}_se"] = mean_and_se(values.tolist())
+        return out | {"active_units": self.active_units}
+
+
+def kl_per_dimension(q: Distribution, p: Distribution) -> Tensor:
+    """KL(q_d || p_d) in nats (B, D), or (B, 0) where q and p are not both factorised with a closed form."""
+    if isinstance(q, Independent) and isinstance(p, Independent):
+        try:
+            terms: Tensor = kl_divergence(q.base_dist, p.base_dist)
+        except NotImplementedError:
+            return torch.empty(q.batch_shape[0], 0)
+        return terms.flatten(1)
+    return torch.empty(q.batch_shape[0], 0)
+
+
+@torch.no_grad()
+def evaluate(
+    model: VAE,
+    split: Split,
+    *,
+    seed: int = 0,
+    at_mean: bool = True,
+    loss: Callable[[Draw], Loss] | None = None,
+    progress: Callable[[int], None] = lambda examples: None,
+) -> Evaluation:
+    """The one-sample ELBO at beta = 1 and its terms, for every example of a split.
+
+    The draws of z come from ``seed`` alone, so two calls agree and training is not disturbed.
+
+    Args:
+        model: The model, on the split's device.
+        split: The examples.
+        seed: Seed of the posterior samples.
+        at_mean: Whether to decode the posterior mean as well (``recon_at_mean``, which is no bound).
+        loss: The objective at some step, to average over the split too.
+        progress: Called with the number of examples done.
+
+    Raises:
+        DataError: The split is empty.
+    """
+    if len(split) == 0:
+        raise DataError("the split has no examples to evaluate")
+    names = ["elbo", "recon", "kl", *(["recon_at_mean"] if at_mean else [])]
+    rows: dict[str, list[Tensor]] = {name: [] for name in names}
+    first, second, kl_dims = (torch.zeros((), dtype=torch.float64) for _ in range(3))
+    objective, done = 0.0, 0
+    training = model.training
+    model.eval()
+    with seeded(seed):
+        for x in split.batches(EVALUATION_BATCH):
+            draw = model.draw(x)
+            rows["recon"].append(draw.recon)
+            rows["kl"].append(draw.kl)
+            rows["elbo"].append(draw.elbo)
+            mean = draw.q.mean  # (B, *Z)
+            if at_mean:
+                rows["recon_at_mean"].append(-model.decoder(mean).log_prob(x))
+            if loss is not None:
+                objective += float(loss(draw).total) * len(x)
+            codes = mean.flatten(1).cpu().double()  # (B, D)
+            first, second = first + codes.sum(0), second + codes.square().sum(0)
+            kl_dims = kl_dims + kl_per_dimension(draw.q, draw.p).cpu().double().sum(0)
+            done += len(x)
+            progress(done)
+    model.train(training)
+    n = len(split)
+    return Evaluation(
+        per_example={name: torch.cat(parts).cpu().double() for name, parts in rows.items()},
+        mean_variance=second / n - (first / n) ** 2,
+        kl_per_dim=kl_dims / n,
+        loss=None if loss is None else objective / n,
+    )
