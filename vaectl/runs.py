@@ -1,0 +1,277 @@
+"""Run folders: ids, ``run.json``, history, weights. Nothing here imports torch until weights are read or written."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from vaectl.catalog import allocate, check_name, find
+from vaectl.errors import RunError, UsageError, VaectlError
+from vaectl.files import write_json
+from vaectl.records import SCHEMA, is_evaluation, read_record
+from vaectl.spec import Spec
+
+if TYPE_CHECKING:
+    import torch
+
+    from vaectl.data.info import DataInfo
+    from vaectl.vae import VAE
+
+CHECKPOINTS = {"best": "model.safetensors", "last": "last.safetensors"}
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass
+class Run:
+    """A run folder and the content of its ``run.json``.
+
+    Attributes:
+        path: The folder.
+        record: What ``run.json`` holds.
+    """
+
+    path: Path
+    record: dict[str, Any]
+    _log: IO[str] | None = field(default=None, repr=False)
+
+    @property
+    def id(self) -> str:
+        """The run's id: its folder's name."""
+        return self.path.name
+
+    @property
+    def spec(self) -> Spec:
+        """The run's spec.
+
+        Raises:
+            RunError: ``run.json`` holds no valid spec.
+        """
+        try:
+            return Spec.from_json(self.record["config"])
+        except VaectlError as error:
+            raise RunError(f"{self.path / 'run.json'} is damaged: config: {error.message}") from None
+
+    @property
+    def status(self) -> str:
+        """running, completed, interrupted or failed; crashed where the process of a running run is gone."""
+        status: str = self.record["status"]
+        return "crashed" if status == "running" and self._log is None and not self._is_alive() else status
+
+    @classmethod
+    def create(cls, runs_dir: Path, name: str | None, record: Mapping[str, Any]) -> Run:
+        """A new run folder with its ``run.json`` and ``config.json``, its id allocated by an atomic mkdir.
+
+        Args:
+            runs_dir: Folder of all runs; made if missing.
+            name: The id, or None for the next ``run<N>``.
+            record: The fields of ``run.json`` that are known at the start.
+
+        Raises:
+            UsageError: The name is not allowed.
+            RunError: The name is taken.
+            OutputError: The folder cannot be written.
+        """
+        if name is not None:
+            check_name(name)
+        path = allocate(runs_dir, name)
+        try:
+            run = cls(path, {})
+            # held for as long as the process lives: how others tell a running run from a crashed one
+            run._log = (path / "train.log").open("a", encoding="utf-8")
+            fcntl.flock(run._log, fcntl.LOCK_EX)
+            run.record = {
+                "schema": SCHEMA,
+                "id": path.name,
+                "status": "running",
+                **record,
+                "started": now(),
+                "finished": None,
+                "best_epoch": None,
+                "validation": {},
+                "metrics": {},
+                "evaluations": [],
+            }
+            write_json(path / "config.json", run.record["config"])
+            write_json(path / "run.json", run.record)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        return run
+
+    @classmethod
+    def open(cls, reference: str, runs_dir: Path = Path("runs")) -> Run:
+        """The run that an id, a bare number, a path, ``latest`` or ``latest~N`` names.
+
+        Raises:
+            RunError: There is none, or its ``run.json`` is damaged.
+        """
+        path = find(reference, runs_dir)
+        return cls(path, read_record(path))
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of ``run.json``, keeping what other processes wrote there meanwhile."""
+        with self._locked():
+            self.record = read_record(self.path) | changes
+            write_json(self.path / "run.json", self.record)
+
+    def add_evaluation(self, evaluation: Mapping[str, Any], per_example: Mapping[str, list[float]]) -> None:
+        """Keep an evaluation in ``run.json``, in place of an older one of the same split, checkpoint and seed.
+
+        The per-example values go to ``evaluations/SPLIT-CHECKPOINT.json``, for paired comparisons.
+        """
+        key = ("split", "checkpoint", "seed")
+        file = self.evaluation_file(evaluation["split"], evaluation["checkpoint"])
+        file.parent.mkdir(exist_ok=True)
+        with self._locked():
+            self.record = read_record(self.path)
+            others = [old for old in self.evaluations() if any(old.get(k) != evaluation.get(k) for k in key)]
+            write_json(file, {"seed": evaluation["seed"], **per_example})
+            self.record["evaluations"] = [*others, dict(evaluation)]
+            write_json(self.path / "run.json", self.record)
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The evaluations kept so far, oldest first, without damaged ones."""
+        return [item for item in self.record["evaluations"] if is_evaluation(item)]
+
+    def evaluation(self, split: str, checkpoint: str) -> dict[str, Any] | None:
+        """The newest evaluation of a split and checkpoint, or None."""
+        found = [e for e in self.evaluations() if (e.get("split"), e.get("checkpoint")) == (split, checkpoint)]
+        return found[-1] if found else None
+
+    def evaluation_file(self, split: str, checkpoint: str) -> Path:
+        """Where the per-example values of an evaluation lie."""
+        return self.path / "evaluations" / f"{split}-{checkpoint}.json"
+
+    def per_example(self, split: str, checkpoint: str) -> dict[str, list[float]]:
+        """Per-example values by metric of an evaluation; empty where none are kept or they are damaged."""
+        try:
+            document = json.loads(self.evaluation_file(split, checkpoint).read_text(encoding="utf-8"))
+            return {name: [float(v) for v in values] for name, values in document.items() if name != "seed"}
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            return {}
+
+    def append_history(self, row: Mapping[str, Any]) -> None:
+        """Append one epoch to ``metrics.jsonl`` and flush it to disk."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def history(self) -> list[dict[str, Any]]:
+        """The epochs of ``metrics.jsonl``; a torn last line is left out.
+
+        Raises:
+            RunError: Another line is damaged.
+        """
+        file = self.path / "metrics.jsonl"
+        try:
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return []
+        rows: list[dict[str, Any]] = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError("no object")
+            except (ValueError, RecursionError):
+                if number == len(lines):
+                    break
+                raise RunError(f"{file} is damaged in line {number}") from None
+            rows.append(row)
+        return rows
+
+    def log(self, line: str) -> None:
+        """Append a line to ``train.log``."""
+        if self._log is not None:
+            self._log.write(line.rstrip() + "\n")
+            self._log.flush()
+
+    def finish(self, status: str, **changes: Any) -> None:
+        """Record how the run ended, and let go of it."""
+        self.update(status=status, finished=now(), **changes)
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def save_weights(self, checkpoint: str, model: VAE) -> None:
+        """Write a model's weights to the file of a checkpoint (``best`` or ``last``), whole or not at all."""
+        from vaectl import weights
+
+        weights.save(self.path / CHECKPOINTS[checkpoint], model.state_dict(), self.record["config"])
+
+    def load_model(self, checkpoint: str, device: torch.device) -> VAE:
+        """The model of the run with the weights of a checkpoint (``best`` or ``last``), in evaluation mode.
+
+        Raises:
+            RunError: The weights are missing, damaged, or not those of this run's config.
+        """
+        from vaectl import weights
+        from vaectl.builder import build
+
+        file = self.path / CHECKPOINTS[checkpoint]
+        if not file.is_file():
+            hint = None if self.history() else "it was stopped before its first epoch ended"
+            raise RunError(f"{self.id} has no {file.name}", hint=hint)
+        state = weights.read(file, self.record["config"])
+        try:
+            model, _ = build(self.spec, self.data_info)
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise RunError(f"{file} does not fit {self.path / 'run.json'}: {reason}") from None
+        except UsageError as error:
+            raise RunError(f"{self.path / 'run.json'} is damaged: config: {error.message}") from None
+        return model.to(device).eval()
+
+    @property
+    def data_info(self) -> DataInfo:
+        """The description of the data that the run was trained on.
+
+        Raises:
+            RunError: ``run.json`` holds no valid one.
+        """
+        from vaectl.data.info import DataInfo
+
+        try:
+            return DataInfo.from_json(self.record["dataset"])
+        except VaectlError as error:
+            raise RunError(f"{self.path / 'run.json'} is damaged: {error.message}") from None
+
+    def next_file(self, folder: str, suffix: str) -> Path:
+        """The next free numbered path in a folder of the run: ``samples/0001.png``."""
+        directory = self.path / folder
+        directory.mkdir(exist_ok=True)
+        taken = [int(file.stem) for file in directory.iterdir() if file.stem.isdecimal()]
+        return directory / f"{max(taken, default=0) + 1:04d}{suffix}"
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def _is_alive(self) -> bool:
+        try:
+            with (self.path / "train.log").open() as log:
+                fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
