@@ -1,0 +1,161 @@
+"""The latent space of a trained model: codes of data, their projection, and decoded walks through it.
+
+Shapes: ``N`` examples, ``D`` latent (flattened), ``X`` data shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+
+from vaectl.data import Split
+from vaectl.errors import UsageError
+from vaectl.metrics import EVALUATION_BATCH
+from vaectl.runtime import seeded
+from vaectl.vae import VAE
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Posterior of each example: ``mean``, ``scale`` (standard deviation) and one ``draw``, float32 (N, D) each."""
+
+    mean: Tensor
+    scale: Tensor
+    draw: Tensor
+
+
+@dataclass(frozen=True)
+class View:
+    """Codes on a plane.
+
+    Attributes:
+        points: float64 (N, 2).
+        axes: Names of the two axes.
+        explained: Part of the training codes' variance on each principal component; empty where none was needed.
+    """
+
+    points: np.ndarray
+    axes: tuple[str, str]
+    explained: tuple[float, ...] = ()
+
+
+@torch.no_grad()
+def encode(
+    model: VAE, split: Split, *, seed: int = 0, progress: Callable[[int], None] = lambda examples: None
+) -> Codes:
+    """The posterior of every example; mean and scale are the same at every call, ``draw`` follows the seed."""
+    parts: list[tuple[Tensor, ...]] = []
+    done = 0
+    with seeded(seed):
+        for x in split.batches(EVALUATION_BATCH):
+            q = model.encoder(x)
+            parts.append(tuple(value.flatten(1).cpu() for value in (q.mean, q.stddev, q.sample())))
+            done += len(x)
+            progress(done)
+    return Codes(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def view(codes: Codes, fit_on: Tensor, dims: Sequence[int] | None = None) -> View:
+    """Codes on a plane: the dimensions asked for, or the only two, or the principal components of ``fit_on``.
+
+    A single dimension is shown against its posterior scale.
+
+    Args:
+        codes: The codes to show (N, D).
+        fit_on: Posterior means (M, D) that the principal components are fitted to; training codes, so that the
+            picture of test codes owes nothing to them.
+        dims: One or two dimensions, or None.
+
+    References:
+        On Lines and Planes of Closest Fit to Systems of Points in Space (Pearson, 1901),
+        https://doi.org/10.1080/14786440109462720
+    """
+    latent_dim = codes.mean.shape[1]
+    if dims is None and latent_dim > 2:
+        from sklearn.decomposition import PCA
+
+        pca = PCA(n_components=2, svd_solver="full").fit(fit_on.double().numpy())
+        first, second = (float(ratio) for ratio in pca.explained_variance_ratio_)
+        axes = (f"PC 1 ({first:.0%} of variance)", f"PC 2 ({second:.0%} of variance)")
+        return View(pca.transform(codes.mean.double().numpy()), axes, (first, second))
+    chosen = list(dims) if dims is not None else list(range(latent_dim))
+    columns = codes.mean[:, chosen].double()  # (N, 1 or 2)
+    if len(chosen) == 2:
+        return View(columns.numpy(), (f"z{chosen[0]}", f"z{chosen[1]}"))
+    scale = codes.scale[:, chosen].double()
+    return View(torch.cat((columns, scale), dim=1).numpy(), (f"z{chosen[0]}", f"posterior scale of z{chosen[0]}"))
+
+
+def prior_quantiles(model: VAE, probabilities: Tensor) -> Tensor:
+    """The prior's quantiles by dimension, (len(probabilities), D).
+
+    Raises:
+        UsageError: The prior does not factorise over dimensions with known quantiles.
+    """
+    p = _prior(model)
+    if not isinstance(p, Independent):
+        raise UsageError("this model's prior has no quantiles by dimension", hint="use --kind scatter")
+    base: Distribution = p.base_dist
+    shape = (-1, *(1 for _ in base.batch_shape))
+    quantiles: Tensor = base.icdf(probabilities.to(base.mean.device).reshape(shape))
+    return quantiles.flatten(1)
+
+
+@torch.no_grad()
+def manifold(model: VAE, dims: Sequence[int], side: int = 20) -> tuple[Tensor, Tensor]:
+    """Decode a grid of the prior's quantiles over one or two dimensions, the others at the prior's mean.
+
+    Args:
+        model: The model.
+        dims: One or two latent dimensions: along the columns, and along the rows from the bottom up.
+        side: Grid points along a dimension.
+
+    Returns:
+        Mean images (side or side * side, *X), row by row from the top, and the dimensions' values (side, len(dims)).
+
+    References:
+        Auto-Encoding Variational Bayes (Kingma and Welling, 2014), figure 4, https://arxiv.org/abs/1312.6114
+    """
+    values = prior_quantiles(model, torch.linspace(0.02, 0.98, side))[:, list(dims)]  # (side, len(dims))
+    rows = side if len(dims) == 2 else 1
+    z = _prior(model).mean.flatten().repeat(rows * side, 1)  # (rows * side, D)
+    z[:, dims[0]] = values[:, 0].repeat(rows)
+    if len(dims) == 2:
+        z[:, dims[1]] = values[:, 1].flip(0).repeat_interleave(side)
+    images: Tensor = model.decoder(z).mean
+    return images, values
+
+
+@torch.no_grad()
+def traversal(model: VAE, code: Tensor, dims: Sequence[int], steps: int = 11) -> tuple[Tensor, Tensor]:
+    """Decode walks along single dimensions through one code (D,), over the prior's quantiles.
+
+    Returns:
+        Mean images (len(dims) * steps, *X), one row of ``steps`` for each dimension, and the values (steps, len(dims)).
+    """
+    values = prior_quantiles(model, torch.linspace(0.01, 0.99, steps))[:, list(dims)]  # (steps, len(dims))
+    z = code.repeat(len(dims) * steps, 1)  # (len(dims) * steps, D)
+    for row, dim in enumerate(dims):
+        z[row * steps : (row + 1) * steps, dim] = values[:, row]
+    images: Tensor = model.decoder(z).mean
+    return images, values
+
+
+@torch.no_grad()
+def interpolate(model: VAE, start: Tensor, end: Tensor, steps: int) -> Distribution:
+    """The likelihood along straight lines between posterior means of two batches (B, *X), batch shape (B * steps,)."""
+    a, b = model.encoder(start).mean, model.encoder(end).mean  # (B, D)
+    weight = torch.linspace(0, 1, steps, device=a.device)[:, None]  # (steps, 1)
+    z = (a[:, None] * (1 - weight) + b[:, None] * weight).flatten(0, 1)  # (B * steps, D)
+    px: Distribution = model.decoder(z)
+    return px
+
+
+def _prior(model: VAE) -> Distribution:
+    p: Distribution = model.prior(model.encoder)
+    return p
