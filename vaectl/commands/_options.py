@@ -1,0 +1,108 @@
+"""The options that commands share, each with its help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vaectl.recipes import vae
+from vaectl.settings import NAMES
+
+
+@dataclass(frozen=True)
+class State:
+    """What the options before the command decide."""
+
+    runs_dir: Path
+
+
+def state(context: typer.Context) -> State:
+    """The state that the app's callback left in the context."""
+    found = context.find_object(State)
+    assert found is not None
+    return found
+
+
+def complete_run(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Run ids that begin with what was typed, each with a summary, newest first."""
+    from vaectl.commands.runs import summaries
+
+    root = context.find_root().params.get("runs_dir") or Path("runs")
+    return [(run_id, text) for run_id, text in summaries(Path(root)) if run_id.startswith(incomplete)]
+
+
+OUTPUT, MACHINE = "Output", "Machine"
+
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A run: its id, number, path, 'latest' or 'latest~N'.",
+        autocompletion=complete_run,
+        show_default=False,
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print only the id, path or number.", rich_help_panel=OUTPUT)
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say more on stderr: settings, files, times.", rich_help_panel=OUTPUT)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for errors too.", rich_help_panel=OUTPUT)]
+ProgressMode = Annotated[
+    str,
+    typer.Option(
+        "--progress",
+        metavar="auto|bar|plain|none",
+        envvar="VAECTL_PROGRESS",
+        help="How to show progress on stderr; auto is a bar on a terminal.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        help="Where to compute; auto takes a GPU where there is one.",
+        rich_help_panel=MACHINE,
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of every random draw.", rich_help_panel=MACHINE),
+]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite an existing output file.")]
+Checkpoint = Annotated[
+    str, typer.Option("--checkpoint", metavar="best|last", help="Weights of the best validation epoch, or the last.")
+]
+SplitName = Annotated[
+    str, typer.Option("--split", metavar="test|validation|train", help="Which examples of the data set.")
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Folder of data sets.  [default: the one the run was trained with]",
+        show_default=False,
+        rich_help_panel=MACHINE,
+    ),
+]
+
+
+def setting(flag: str, help_text: str, panel: str, metavar: str | None = None) -> Any:
+    """The option of a setting, with the default of the ``vae`` recipe in its help."""
+    name = flag.removeprefix("--").replace("-", "_")
+    path = next(iter(NAMES[name]))
+    default = vae().flat()[path]
+    if isinstance(default, list):
+        text = ",".join(map(str, default))
+    else:
+        text = f"{default:.4g}" if isinstance(default, float) else str(default)
+    return typer.Option(
+        flag, metavar=metavar, help=f"{help_text}  [default: {text}]", show_default=False, rich_help_panel=panel
+    )

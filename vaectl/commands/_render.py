@@ -1,0 +1,236 @@
+"""What a person sees: the result on stdout, everything else on stderr, in characters that the stream can show."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from vaectl.errors import UsageError, VaectlError
+
+PROGRESS = ("auto", "bar", "plain", "none")
+HEARTBEAT_SECONDS = 60
+SPARKS = "▁▂▃▄▅▆▇█"
+ASCII = {"↑": "^", "↓": "v", "±": "+/-", "≈": "~", "·": "|", "−": "-", "…": "...", "━": "-", "█": "#"} | dict(
+    zip(SPARKS[:-1], "_.-=+*#", strict=True)
+)
+
+
+def showable(text: str, encoding: str) -> str:
+    """The text in characters that an encoding has: look-alikes in ASCII where it lacks one."""
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        text = "".join(ASCII.get(character, character) for character in text)
+        return text.encode(encoding, errors="replace").decode(encoding)
+    return text
+
+
+def animates(stream: TextIO) -> bool:
+    """Whether a bar may move on the stream: it is a terminal that knows cursor codes, whatever FORCE_COLOR says."""
+    return stream.isatty() and os.environ.get("TERM", "") != "dumb"
+
+
+def finite(document: Any) -> Any:
+    """The document with null in place of every number that JSON does not have."""
+    if isinstance(document, float):
+        return document if math.isfinite(document) else None
+    if isinstance(document, dict):
+        return {key: finite(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [finite(value) for value in document]
+    return document
+
+
+class Screen:
+    """The two streams under one command's output flags.
+
+    Args:
+        quiet: Only the id, path or number on stdout; on stderr only warnings and errors.
+        verbose: More on stderr.
+        as_json: One JSON document on stdout instead of text.
+        progress: auto, bar, plain or none.
+
+    Raises:
+        UsageError: The flags contradict each other, or the progress is unknown.
+    """
+
+    def __init__(self, quiet: bool, verbose: bool, as_json: bool, progress: str) -> None:
+        if progress not in PROGRESS:
+            raise UsageError(f"--progress must be one of {', '.join(PROGRESS)}; got '{progress}'")
+        if quiet and (verbose or as_json):
+            raise UsageError(f"--quiet and {'--verbose' if verbose else '--json'} cannot be given together")
+        self.quiet, self.verbose, self.as_json = quiet, verbose, as_json
+        self.out, self.err = _console(sys.stdout), _console(sys.stderr)
+        if progress == "auto":
+            progress = "none" if quiet else "bar"
+        self.progress = "plain" if progress == "bar" and not animates(sys.stderr) else progress
+
+    def note(self, text: str, style: str = "") -> None:
+        """A line on stderr, unless quiet."""
+        if not self.quiet:
+            _line(self.err, text, style)
+
+    def detail(self, text: str) -> None:
+        """A line on stderr for --verbose."""
+        if self.verbose:
+            _line(self.err, text, "dim")
+
+    def warn(self, text: str) -> None:
+        """A warning on stderr, quiet or not."""
+        _line(self.err, f"warning: {text}", "yellow")
+
+    def result(self, document: Any, *, short: str, text: str | Table | Sequence[str | Table]) -> None:
+        """The command's result on stdout: a JSON document, or the short form under --quiet, or the text."""
+        if self.as_json:
+            print_json(document)
+        elif self.quiet:
+            _line(self.out, short)
+        else:
+            for piece in [text] if isinstance(text, str | Table) else text:
+                if isinstance(piece, Table):
+                    self.out.print(piece)
+                else:
+                    _line(self.out, piece)
+
+    def table(self, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> Table:
+        """A plain table for stdout, of columns (header, left or right)."""
+        made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for header, justify in columns:
+            made.add_column(
+                showable(header, self.out.encoding), justify="right" if justify == "right" else "left", no_wrap=True
+            )
+        for row in rows:
+            made.add_row(*(Text(showable(cell, self.out.encoding)) for cell in row))
+        return made
+
+    @contextmanager
+    def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A transient bar, or a line a minute, over ``total`` examples; the block calls what it gets with the count."""
+        if self.progress == "bar":
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+            with Progress(*columns, console=self.err, transient=True) as bar:
+                task = bar.add_task(what, total=total or None)
+                yield lambda done: bar.update(task, completed=done)
+            return
+        beat = Heartbeat()
+
+        def tell(done: int) -> None:
+            if self.progress == "plain" and beat.due():
+                self.note(f"{what}: {done}/{total}")
+
+        yield tell
+
+    @contextmanager
+    def downloading(self) -> Iterator[Callable[[str, int, int], None]]:
+        """A progress bar for downloads, shown once one begins: called with what, bytes done, bytes in all."""
+        if self.progress != "bar":
+            seen: set[str] = set()
+
+            def tell(what: str, done: int, total: int) -> None:
+                if what not in seen:
+                    seen.add(what)
+                    self.note(f"downloading {what}" + (f" ({total / 1e6:.1f} MB)" if total else ""))
+
+            yield tell
+            return
+        from rich.progress import DownloadColumn, TransferSpeedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        bar = Progress(*columns, console=self.err, transient=True)
+        tasks: dict[str, Any] = {}
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                bar.start()
+                tasks[what] = bar.add_task(f"downloading {what}", total=total or None)
+            bar.update(tasks[what], completed=done)
+
+        try:
+            yield advance
+        finally:
+            bar.stop()
+
+
+class Heartbeat:
+    """True once a minute."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether a minute has passed since it last said so."""
+        if time.monotonic() - self._last < HEARTBEAT_SECONDS:
+            return False
+        self._last = time.monotonic()
+        return True
+
+
+class Field(ProgressColumn):
+    """A progress column of one text field of its task, never wrapped."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def render(self, task: Task) -> Text:
+        """The field as it is now."""
+        return Text(str(task.fields.get(self._name, "")), no_wrap=True)
+
+
+def _console(stream: TextIO) -> Console:
+    # rich takes 80 columns where there is no terminal, and would fold a table that a script reads
+    width = None if stream.isatty() or os.environ.get("COLUMNS", "").isdecimal() else 10_000
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+
+
+def _line(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(showable(text, console.encoding), style=style), soft_wrap=True)
+
+
+def print_json(document: Any) -> None:
+    """Exactly one JSON document on stdout, without NaN and without colour."""
+    sys.stdout.write(json.dumps(finite(document), indent=2, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_error(error: VaectlError, *, as_json: bool) -> None:
+    """``error: ...`` and ``hint: ...`` on stderr; with --json the error is the document on stdout too."""
+    if as_json:
+        print_json({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
+    console = _console(sys.stderr)
+    for name, text, style in (("error", error.message, "bold red"), ("hint", error.hint, "cyan")):
+        if text:
+            line = Text(f"{name}: ", style=style) + Text(showable(text, console.encoding), style="not bold")
+            console.print(line, soft_wrap=True)
+
+
+def sparkline(values: Sequence[float], width: int = 24) -> str:
+    """The course of a series in at most ``width`` bars, from its lowest value to its highest."""
+    values = [value for value in values if math.isfinite(value)]
+    if not values:
+        return ""
+    if len(values) > width:
+        values = [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)]
+    low, high = min(values), max(values)
+    if high == low:
+        return SPARKS[0] * len(values)
+    return "".join(SPARKS[round((value - low) / (high - low) * (len(SPARKS) - 1))] for value in values)
+
+
+def duration(seconds: float) -> str:
+    """``3.1s``, ``1m32s`` or ``2h05m``."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"

@@ -1,0 +1,128 @@
+"""What the commands that use a trained run share: its data, its model, and where its output goes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vaectl.commands._render import Screen
+from vaectl.errors import DataError, UsageError
+from vaectl.files import check_output
+from vaectl.runs import CHECKPOINTS, Run
+
+if TYPE_CHECKING:
+    import torch
+
+    from vaectl.data import Data
+    from vaectl.vae import VAE
+
+DEFAULT_DATA_DIR = Path("data")
+
+
+def data_directory(flag: Path | None, recorded: str | None = None) -> Path:
+    """The data directory: the flag's, else the one a run recorded, else the environment's, else ``./data``.
+
+    Raises:
+        DataError: It is a directory that the person named, and it is not there.
+    """
+    remembered = Path(recorded) if recorded and Path(recorded).is_dir() else None
+    from_environment = Path(os.environ["VAECTL_DATA_DIR"]) if os.environ.get("VAECTL_DATA_DIR") else None
+    for name, directory in (("--data-dir", flag), ("", remembered), ("VAECTL_DATA_DIR", from_environment)):
+        if directory is None:
+            continue
+        if not directory.is_dir():
+            problem = "is not a directory" if directory.exists() else "does not exist"
+            raise DataError(f"{name} {directory} {problem}", hint=f"to download into it: mkdir -p {directory}")
+        if not os.access(directory, os.R_OK | os.X_OK):
+            raise DataError(f"{name} {directory} cannot be read".lstrip())
+        return directory
+    return DEFAULT_DATA_DIR
+
+
+def load_data(name: str, validation_fraction: float, directory: Path, screen: Screen) -> Data:
+    """The data set, with notes and downloads shown on the screen."""
+    from vaectl import data
+
+    with screen.downloading() as progress:
+        store = data.Store(directory, note=screen.note, progress=progress)
+        return data.load(name, store, validation_fraction=validation_fraction)
+
+
+class Session:
+    """A run opened for use: its record at once, its model and data when asked for.
+
+    Args:
+        run: The run.
+        screen: Where downloads and notes are shown.
+        device: Name of the device to compute on.
+        data_dir: The data directory, or None for the recorded one.
+    """
+
+    def __init__(self, run: Run, screen: Screen, device: str = "auto", data_dir: Path | None = None) -> None:
+        from vaectl.runtime import resolve_device
+
+        self.run, self.screen = run, screen
+        self.device: torch.device = resolve_device(device)
+        self._data_dir = data_dir
+        self._models: dict[str, VAE] = {}
+        self._data: dict[str | None, Data] = {}
+
+    def model(self, checkpoint: str = "best") -> VAE:
+        """The model with the weights of a checkpoint, on the device."""
+        check_choice("--checkpoint", checkpoint, CHECKPOINTS)
+        if checkpoint not in self._models:
+            self._models[checkpoint] = self.run.load_model(checkpoint, self.device)
+        return self._models[checkpoint]
+
+    def data(self, name: str | None = None) -> Data:
+        """The run's data set, which must be the one it was trained on, or another of the same shape.
+
+        Raises:
+            DataError: It is missing, has changed since, or does not fit the model.
+        """
+        if name not in self._data:
+            self._data[name] = self._load(name)
+        return self._data[name]
+
+    def _load(self, name: str | None) -> Data:
+        from vaectl.data import SOURCES
+
+        info, spec = self.run.data_info, self.run.spec
+        check_choice("--dataset", name or info.name, SOURCES)
+        directory = data_directory(self._data_dir, self.run.record["data_directory"])
+        fraction = float(spec.data.options["validation_fraction"])
+        found = load_data(name or info.name, fraction, directory, self.screen)
+        if name not in (None, info.name):
+            if (found.info.shape, found.info.support) != (info.shape, info.support):
+                raise DataError(
+                    f"--dataset {name} has examples of shape {found.info.shape}; {self.run.id} takes {info.shape}"
+                )
+        elif found.info.fingerprint != info.fingerprint:
+            raise DataError(
+                f"{info.name} in {directory} is not what {self.run.id} was trained on: its fingerprint is "
+                f"{found.info.fingerprint[:12]}, not {info.fingerprint[:12]}",
+                hint="name the folder of the original data with --data-dir",
+            )
+        return found
+
+
+def check_choice(flag: str, value: str, allowed: Collection[str]) -> None:
+    """Raise a UsageError unless ``value`` is one of ``allowed``."""
+    if value not in allowed:
+        raise UsageError(f"{flag} must be one of {', '.join(allowed)}; got '{value}'")
+
+
+def output_path(asked: Path | None, run: Run, folder: str, formats: Collection[str], *, force: bool) -> Path:
+    """Where a command writes: the path asked for, checked, or the next free one in the run's folder.
+
+    Raises:
+        UsageError, OutputError: As ``files.check_output``.
+    """
+    if asked is None:
+        if force:
+            raise UsageError("--force without -o has nothing to overwrite")
+        return run.next_file(folder, next(iter(formats)))
+    check_output(asked, formats, force=force)
+    return asked

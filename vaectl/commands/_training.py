@@ -1,0 +1,156 @@
+"""Inside ``vaectl train``: the events of a training, shown and saved as they come, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from vaectl.commands._epochs import EpochScreen
+from vaectl.commands._render import Screen, duration, sparkline
+from vaectl.commands.eval import evaluate_into
+from vaectl.data import Data
+from vaectl.errors import DivergedError, InterruptedRunError
+from vaectl.metrics import ACTIVE_VARIANCE
+from vaectl.objectives import ELBO
+from vaectl.runs import Run
+from vaectl.tracking import TensorBoard
+from vaectl.trainer import Epoch, Step, Stopped, fit
+from vaectl.vae import VAE
+
+
+def train_run(run: Run, model: VAE, objective: ELBO, data: Data, screen: Screen) -> None:
+    """Train a model into its run, evaluate the best weights on the test split, and show the outcome.
+
+    Raises:
+        DivergedError: A loss was not finite.
+        InterruptedRunError: A signal came; the weights so far are saved.
+    """
+    spec = run.spec
+    started = time.monotonic()
+    device = next(model.parameters()).device
+    shown = EpochScreen(screen, spec.training.epochs, spec.latent_dim)
+    board = TensorBoard(run.path / "tensorboard")
+    on_device = dataclasses.replace(
+        data, train=data.train.to(device), validation=data.validation.to(device), test=data.test.to(device)
+    )
+    pictured = on_device.validation if len(data.validation) else on_device.test
+    run.log(shown.header())
+    shown.start()
+    last: Epoch | None = None
+    end: Stopped | None = None
+    events = fit(model, objective, on_device, spec.training)
+    try:
+        with _first_signal() as received:
+            for event in events:
+                if isinstance(event, Step):
+                    shown.step(event)
+                elif isinstance(event, Epoch):
+                    _save_epoch(run, model, event)
+                    board.epoch(event)
+                    board.pictures(model, pictured, event.step)
+                    run.log(shown.row(event))
+                    shown.epoch(event)
+                    last = event
+                else:
+                    end = event
+                if received:
+                    break
+        events.close()
+        shown.stop()
+        if received:
+            _interrupted(run, model, last, received[0])
+        assert end is not None
+        if end.reason == "diverged":
+            raise DivergedError(
+                f"{run.id} diverged: {end.problem}; "
+                + (f"the weights of epoch {end.best_epoch} are kept" if end.best_epoch else "no epoch was finished"),
+                hint=f"try a lower --lr (it was {spec.training.lr:g}) or a lower --grad-clip "
+                f"(it was {spec.training.grad_clip:g})",
+            )
+        best = run.load_model("best", device)
+        board.latent_space(best, pictured, end.step)
+    finally:
+        shown.stop()
+        board.close()
+    _finish(run, best, on_device, end, screen, time.monotonic() - started)
+
+
+def _save_epoch(run: Run, model: VAE, event: Epoch) -> None:
+    row = dataclasses.asdict(event)
+    row["validation"] = dict(event.validation) or None
+    del row["improved"], row["best_epoch"]
+    run.save_weights("last", model)
+    if event.improved:
+        run.save_weights("best", model)
+        run.update(best_epoch=event.epoch, validation=dict(event.validation))
+    run.append_history(row)
+
+
+def _finish(run: Run, model: VAE, data: Data, end: Stopped, screen: Screen, seconds: float) -> None:
+
+    document = evaluate_into(run, model, data, "test", "best", 0, screen)
+    metrics = document["metrics"]
+    run.finish("completed", metrics=metrics)
+    validation = run.record["validation"]
+    history = run.history()
+    why = f" (stopped by --patience after epoch {end.epoch})" if end.reason == "patience" else ""
+    text = [f"{run.id} completed in {duration(seconds)}{why}: best epoch {end.best_epoch}"]
+    if validation:
+        text[0] += f", validation elbo {validation['elbo']:.2f} nats"
+        curve = {key: sparkline([row["validation"][key] for row in history]) for key in ("elbo", "kl")}
+        text.append(f"  val elbo {curve['elbo']}   kl {curve['kl']}")
+    text.insert(
+        1,
+        f"  test elbo {metrics['elbo']:.2f} ± {metrics['elbo_se']:.2f} nats   recon {metrics['recon']:.2f}   "
+        f"kl {metrics['kl']:.2f}   active {metrics['active_units']}/{run.spec.latent_dim}",
+    )
+    if metrics["active_units"] == 0:
+        screen.warn(
+            f"posterior collapse: no latent dimension is active (no posterior mean has a variance above "
+            f"{ACTIVE_VARIANCE} over the test set); try --warmup-epochs {max(1, run.spec.training.epochs // 3)} "
+            "or a lower --beta"
+        )
+    result = {
+        "run": run.id, "status": run.status, "path": str(run.path), "best_epoch": end.best_epoch, "metrics": metrics,
+        "validation": validation, "seconds": seconds,
+    }  # fmt: skip
+    screen.result(result, short=run.id, text=text)
+    screen.note(f"  next: vaectl sample {run.id} -n 64 -o grid.png   ·   vaectl plot-latent {run.id}", "dim")
+
+
+def _interrupted(run: Run, model: VAE, last: Epoch | None, signum: int) -> None:
+    run.save_weights("last", model)
+    run.finish("interrupted")
+    kept = f"the best weights, of epoch {last.best_epoch}, are kept" if last else "no epoch was finished"
+    raise InterruptedRunError(
+        f"{run.id} was interrupted: {kept}", signum=signum, hint=f"start again with: vaectl train --from {run.id}"
+    )
+
+
+@contextmanager
+def _first_signal() -> Iterator[list[int]]:
+    """Within the block the first Ctrl-C or SIGTERM is only noted; the second acts as it always does."""
+    received: list[int] = []
+    previous: dict[int, Any] = {}
+
+    def restore() -> None:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        received.append(signum)
+        restore()
+
+    with contextlib.suppress(ValueError):  # off the main thread the caller owns the signals
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            previous[signum] = signal.signal(signum, note)
+    try:
+        yield received
+    finally:
+        restore()

@@ -1,0 +1,203 @@
+"""``vaectl plot-latent``: a scatter of the codes, the decoded manifold, or traversals of single dimensions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vaectl.commands._options import (
+    Checkpoint,
+    DataDir,
+    Device,
+    Force,
+    Json,
+    ProgressMode,
+    Quiet,
+    RunArgument,
+    Verbose,
+    state,
+)
+from vaectl.commands._render import Screen
+from vaectl.commands._session import Session, check_choice, output_path
+from vaectl.errors import UsageError
+from vaectl.runs import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS = (".png", ".svg", ".pdf")
+KINDS = ("scatter", "manifold", "traversal")
+DEFAULT_POINTS = 5000
+FIT_POINTS = 20_000
+MOST_TRAVERSALS = 10
+
+
+def plot_latent_cli(
+    context: typer.Context,
+    run: RunArgument,
+    kind: Annotated[
+        str, typer.Option("--kind", metavar="scatter|manifold|traversal", help="What to draw.")
+    ] = "scatter",
+    dims: Annotated[
+        str | None,
+        typer.Option(
+            "--dims",
+            metavar="N,N",
+            show_default=False,
+            help="Latent dimensions, from 0.  [default: scatter: both, or principal components; else by KL]",
+        ),
+    ] = None,
+    points: Annotated[
+        int | None,
+        typer.Option(
+            "-n",
+            "--points",
+            min=2,
+            max=1_000_000,
+            show_default=False,
+            help=f"Test examples in the scatter.  [default: {DEFAULT_POINTS}]",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            show_default=False,
+            help="Where to write: .png, .svg or .pdf.  [default: RUN/plots/0001.png]",
+        ),
+    ] = None,
+    force: Force = False,
+    checkpoint: Checkpoint = "best",
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            min=0,
+            max=2**32 - 1,
+            show_default=False,
+            help="Seed that picks a traversal's test image.  [default: 0]",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    as_json: Json = False,
+    progress: ProgressMode = "auto",
+) -> None:
+    """Scatter, manifold grid or traversal of the latent space."""
+    screen = Screen(quiet, verbose, as_json, progress)
+    check_choice("--kind", kind, KINDS)
+    if points is not None and kind != "scatter":
+        raise UsageError(f"-n is for --kind scatter; --kind {kind} has no points")
+    if seed is not None and kind != "traversal":
+        raise UsageError(f"--seed is for --kind traversal; --kind {kind} draws nothing at random")
+    opened = Run.open(run, state(context).runs_dir)
+    chosen = parse_dims(dims, opened.spec.latent_dim, 64 if kind == "traversal" else 2)
+    path = output_path(output, opened, "plots", FORMATS, force=force)
+    session = Session(opened, screen, device, data_dir)
+    if kind == "scatter":
+        figure, facts = _scatter(session, checkpoint, chosen, points or DEFAULT_POINTS)
+    elif kind == "manifold":
+        figure, facts = _manifold(session, checkpoint, chosen)
+    else:
+        figure, facts = _traversal(session, checkpoint, chosen, seed or 0)
+    from vaectl import plots
+
+    plots.save(figure, path)
+    document = {"run": opened.id, "path": str(path), "kind": kind, **facts}
+    text = f"{kind} of {opened.id}: {path}"
+    if facts.get("explained_variance"):
+        first, second = facts["explained_variance"]
+        text += f"  (two principal components explain {first + second:.1%} of the training codes' variance)"
+    screen.result(document, short=str(path), text=text)
+
+
+def parse_dims(text: str | None, latent_dim: int, most: int) -> list[int] | None:
+    """The dimensions of ``--dims``.
+
+    Raises:
+        UsageError: It is not a list of one to ``most`` different dimensions of the run.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    dims = [int(part) for part in parts if part.isdecimal() and len(part) < 7]
+    if len(dims) != len(parts) or len(set(dims)) != len(dims) or len(dims) > most or max(dims) >= latent_dim:
+        raise UsageError(
+            f"--dims must be one to {most} different dimensions from 0 to {latent_dim - 1}, such as 0,1; got '{text}'"
+        )
+    return dims
+
+
+def _scatter(session: Session, checkpoint: str, dims: list[int] | None, points: int) -> tuple[Figure, dict[str, Any]]:
+    from vaectl import latents, plots
+
+    model, data = session.model(checkpoint), session.data()
+    shown = data.test.first(points)
+    if len(shown) < points and points != DEFAULT_POINTS:
+        session.screen.warn(f"-n {points}: the test split has {len(shown)} examples; all are shown")
+    codes = latents.encode(model, shown.to(session.device))
+    fit_on = codes.mean
+    if dims is None and codes.mean.shape[1] > 2:
+        fit_on = latents.encode(model, data.train.first(FIT_POINTS).to(session.device)).mean
+    view = latents.view(codes, fit_on, dims)
+    title = f"{session.run.id}: posterior means of {len(shown)} {data.info.name} test examples"
+    figure = plots.scatter(view.points, shown.labels.numpy(), view.axes, title)
+    return figure, {"n": len(shown), "axes": list(view.axes), "explained_variance": list(view.explained)}
+
+
+def _manifold(session: Session, checkpoint: str, dims: list[int] | None) -> tuple[Figure, dict[str, Any]]:
+    from vaectl import grids, latents, plots
+
+    model = session.model(checkpoint)
+    latent_dim = session.run.spec.latent_dim
+    if dims is None:
+        dims = list(range(latent_dim)) if latent_dim <= 2 else sorted(_by_kl(session, checkpoint)[0][:2])
+    images, values = latents.manifold(model, dims)
+    labels = [[f"{value:.1f}" for value in column] for column in values.T.tolist()]
+    title = f"{session.run.id}: the decoder over the prior's quantiles"
+    figure = plots.sheet(
+        grids.grid(images, len(values)),
+        title,
+        x=(f"z{dims[0]}", labels[0]),
+        y=(f"z{dims[1]}", labels[1][::-1]) if len(dims) == 2 else None,
+    )
+    return figure, {"dims": dims}
+
+
+def _traversal(session: Session, checkpoint: str, dims: list[int] | None, seed: int) -> tuple[Figure, dict[str, Any]]:
+    import torch
+
+    from vaectl import grids, latents, plots
+
+    model, test = session.model(checkpoint), session.data().test
+    order, kl = _by_kl(session, checkpoint)
+    dims = dims if dims is not None else order[:MOST_TRAVERSALS]
+    dims = sorted(dims, key=order.index)
+    row = int(torch.randint(len(test), (1,), generator=torch.Generator().manual_seed(seed)))
+    code = latents.encode(model, test.first(row + 1).to(session.device)).mean[row].to(session.device)
+    images, values = latents.traversal(model, code, dims)
+    columns = [f"{value:.1f}" for value in values[:, 0].tolist()]
+    title = f"{session.run.id}: traversals from the code of test image {row}"
+    figure = plots.sheet(
+        grids.grid(images, len(values)),
+        title,
+        x=("value of the dimension", columns),
+        y=("dimension and its KL in nats", [f"z{dim}  {kl[dim]:.2f}" for dim in dims]),
+    )
+    return figure, {"dims": dims, "kl": [kl[dim] for dim in dims], "test_image": row}
+
+
+def _by_kl(session: Session, checkpoint: str) -> tuple[list[int], list[float]]:
+    """The latent dimensions from the highest mean KL on the test split, and the KL of each."""
+    from vaectl.commands.eval import evaluated
+
+    kl: list[float] = evaluated(session, "test", checkpoint)["kl_per_dim"]
+    if not kl:
+        raise UsageError("this model's KL does not factorise over dimensions", hint="choose them with --dims")
+    return sorted(range(len(kl)), key=lambda dim: -kl[dim]), kl

@@ -1,0 +1,178 @@
+"""``vaectl runs``: list the runs, or show one. Needs no torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vaectl.catalog import listing
+from vaectl.commands._options import Json, ProgressMode, Quiet, Verbose, complete_run, state
+from vaectl.commands._render import Screen, duration, print_json
+from vaectl.commands._session import check_choice
+from vaectl.errors import RunError, UsageError
+from vaectl.records import read_record
+from vaectl.runs import Run
+
+COLUMNS = ("id", "status", "dataset", "model", "latent", "beta", "epoch", "val elbo", "test elbo", "time", "started")
+FIGURES = (
+    "dataset",
+    "model",
+    "latent_dim",
+    "beta",
+    "best_epoch",
+    "epochs",
+    "val_elbo",
+    "test_elbo",
+    "seconds",
+    "started",
+)
+SORTS = ("id", "elbo", "time")
+SHOWN = 20
+
+
+def runs_cli(
+    context: typer.Context,
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="Show this run alone.", autocompletion=complete_run, show_default=False),
+    ] = None,
+    sort: Annotated[
+        str, typer.Option("--sort", metavar="elbo|time|id", help="Order: best validation ELBO, shortest, or id.")
+    ] = "id",
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", min=1, max=1_000_000, show_default=False, help=f"Show at most this many.  [default: {SHOWN}]"
+        ),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show all runs.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    as_json: Json = False,
+    progress: ProgressMode = "auto",
+) -> None:
+    """List runs, or show one."""
+    screen = Screen(quiet, verbose, as_json, progress)
+    check_choice("--sort", sort, SORTS)
+    if everything and limit is not None:
+        raise UsageError("--all and --limit cannot be given together")
+    runs_dir = state(context).runs_dir
+    if run is not None:
+        if everything or limit is not None or sort != "id":
+            raise UsageError("--sort, --limit and --all are for the list; a run is shown whole")
+        _show(Run.open(run, runs_dir), screen)
+        return
+    rows = [_row(path) for path in listing(runs_dir)]
+    if sort == "elbo":
+        rows.sort(key=lambda row: -row["val_elbo"] if row["val_elbo"] is not None else float("inf"))
+    elif sort == "time":
+        rows.sort(key=lambda row: row["seconds"] if row["seconds"] is not None else float("inf"))
+    hidden = 0 if everything else max(0, len(rows) - (limit or SHOWN))
+    if hidden:
+        # by id the newest count; by a figure the best
+        rows = rows[hidden:] if sort == "id" else rows[: len(rows) - hidden]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        screen.note(f"no runs in {runs_dir}; train one with: vaectl train")
+        return
+    cells = [_cells(row) for row in rows]
+    if quiet:
+        sys.stdout.writelines(f"{row[0]}\n" for row in cells)
+    elif sys.stdout.isatty():
+        right = {"latent", "beta", "epoch", "val elbo", "test elbo", "time"}
+        columns = [(name, "right" if name in right else "left") for name in COLUMNS]
+        screen.result(None, short="", text=screen.table(columns, cells))
+    else:
+        sys.stdout.writelines("\t".join(row) + "\n" for row in (COLUMNS, *cells))
+    if hidden:
+        screen.note(f"{hidden} more; show them with --all")
+
+
+def summaries(runs_dir: Path) -> Iterator[tuple[str, str]]:
+    """Each run's id and a short description, newest first, for tab completion."""
+    for path in reversed(listing(runs_dir)):
+        row = _row(path)
+        elbo = "" if row["val_elbo"] is None else f", val elbo {row['val_elbo']:.2f}"
+        yield path.name, f"{row['status']}, {row['dataset']}, {row['model']}, z={row['latent_dim']}{elbo}"
+
+
+def _row(path: Path) -> dict[str, Any]:
+    """A run's line of the list; a run whose run.json is damaged is listed as such."""
+    row: dict[str, Any] = dict.fromkeys(FIGURES)
+    try:
+        run = Run(path, read_record(path))
+        flat = run.spec.flat()
+    except RunError:
+        return {"id": path.name, "status": "damaged", **row}
+    record = run.record
+    return {
+        "id": path.name,
+        "status": run.status,
+        "dataset": flat["data.name"],
+        "model": flat["model"],
+        "latent_dim": flat["latent_dim"],
+        "beta": flat.get("objective.beta"),
+        "best_epoch": record["best_epoch"],
+        "epochs": flat["training.epochs"],
+        "val_elbo": _number(record["validation"].get("elbo")),
+        "test_elbo": _number(record["metrics"].get("elbo")),
+        "seconds": _seconds(record),
+        "started": record["started"],
+    }
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _seconds(record: dict[str, Any]) -> float | None:
+    try:
+        ended = datetime.fromisoformat(record["finished"])
+        return (ended - datetime.fromisoformat(record["started"])).total_seconds()
+    except (TypeError, ValueError):
+        return None
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    def text(value: Any, form: str = "") -> str:
+        return "-" if value is None else format(value, form)
+
+    return [
+        row["id"],
+        row["status"],
+        text(row["dataset"]),
+        text(row["model"]),
+        text(row["latent_dim"]),
+        text(row["beta"], "g") if _number(row["beta"]) is not None else "-",
+        f"{text(row['best_epoch'])}/{text(row['epochs'])}",
+        text(row["val_elbo"], ".2f"),
+        text(row["test_elbo"], ".2f"),
+        "-" if row["seconds"] is None else duration(row["seconds"]),
+        text(row["started"]).replace("T", " ")[:16],
+    ]
+
+
+def _show(run: Run, screen: Screen) -> None:
+    row = _row(run.path)
+    record = run.record
+    document = {**record, "status": run.status, "path": str(run.path)}
+    fields = [[name.replace("_", " "), cell] for name, cell in zip(COLUMNS, _cells(row), strict=True)]
+    fields += [
+        ["path", str(run.path)],
+        ["parameters", f"{record['parameters']:,}"],
+        ["device", record["device"]],
+        ["command", " ".join(["vaectl", *map(str, record["argv"])])],
+        ["git commit", str(record["git_commit"] or "-")],
+        ["files", ", ".join(sorted(path.name for path in run.path.iterdir()))],
+    ]
+    changed = {path: value for path, value in run.spec.flat().items() if record["sources"].get(path) != "default"}
+    fields += [[path, f"{value} ({record['sources'].get(path)})"] for path, value in changed.items()]
+    shown = screen.table([("field", "left"), ("value", "left")], fields)
+    screen.result(document, short=run.id, text=shown)

@@ -1,0 +1,200 @@
+"""``vaectl sample``: decode draws of the prior, reconstructions or interpolations, to a grid or an array."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vaectl.commands._options import (
+    Checkpoint,
+    DataDir,
+    Device,
+    Force,
+    Json,
+    ProgressMode,
+    Quiet,
+    RunArgument,
+    Seed,
+    Verbose,
+    state,
+)
+from vaectl.commands._render import Screen
+from vaectl.commands._session import Session, check_choice, output_path
+from vaectl.errors import UsageError
+from vaectl.files import replacing
+from vaectl.runs import Run
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.distributions import Distribution
+
+FORMATS = (".png", ".npz", ".npy")
+MODES = ("mean", "draw")
+CHUNK = 1000
+MOST_TILES = 10_000
+
+
+def sample_cli(
+    context: typer.Context,
+    run: RunArgument,
+    num_samples: Annotated[int, typer.Option("--num-samples", "-n", min=1, max=1_000_000, help="Images to make.")] = 64,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="Factor on a draw's distance from the prior's mean, 0 to 10.  [default: 1.0]", show_default=False
+        ),
+    ] = None,
+    columns: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            show_default=False,
+            help="Tiles in a row; with --interpolate the steps of a line.  [default: a square; 8]",
+        ),
+    ] = None,
+    mode: Annotated[str, typer.Option(metavar="mean|draw", help="Show the mean of p(x|z), or draw from it.")] = "mean",
+    reconstruct: Annotated[
+        bool, typer.Option("--reconstruct", help="Test images, each above its reconstruction.")
+    ] = False,
+    interpolate: Annotated[
+        bool, typer.Option("--interpolate", help="Lines between the codes of pairs of test images.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            show_default=False,
+            help="Where to write: .png, .npz or .npy.  [default: RUN/samples/0001.png]",
+        ),
+    ] = None,
+    force: Force = False,
+    checkpoint: Checkpoint = "best",
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    as_json: Json = False,
+    progress: ProgressMode = "auto",
+) -> None:
+    """Decode samples of the prior to an image grid or an array."""
+    screen = Screen(quiet, verbose, as_json, progress)
+    check_choice("--mode", mode, MODES)
+    if reconstruct and interpolate:
+        raise UsageError("--reconstruct and --interpolate cannot be given together")
+    uses_data = reconstruct or interpolate
+    if temperature is not None and uses_data:
+        raise UsageError("--temperature is for samples of the prior, not for --reconstruct or --interpolate")
+    if data_dir is not None and not uses_data:
+        raise UsageError("--data-dir is for --reconstruct and --interpolate; samples need no data")
+    if temperature is not None and not 0 <= temperature <= 10:
+        raise UsageError(f"--temperature must be a number from 0 to 10; got {temperature}")
+    opened = Run.open(run, state(context).runs_dir)
+    suffix = output.suffix.lower() if output is not None else ".png"
+    if columns is not None and suffix != ".png" and not interpolate:
+        raise UsageError(f"--columns is for pictures; {suffix} has none")
+    if suffix == ".png" and num_samples > MOST_TILES:
+        raise UsageError(
+            f"-n {num_samples} is too many for one picture; at most {MOST_TILES}", hint="write .npz or .npy"
+        )
+    path = output_path(output, opened, "samples", FORMATS, force=force)
+    session = Session(opened, screen, device, data_dir)
+    kind = "reconstructions" if reconstruct else "interpolations" if interpolate else "samples"
+    arrays, columns = make(
+        session, kind, num_samples, checkpoint=checkpoint, mode=mode, seed=seed, columns=columns,
+        temperature=1.0 if temperature is None else temperature,
+    )  # fmt: skip
+    write(path, arrays, columns)
+    made = len(arrays["images"])
+    document = {"run": opened.id, "path": str(path), "kind": kind, "n": made, "mode": mode, "seed": seed}
+    screen.result(document, short=str(path), text=f"{made} {kind} of {opened.id}: {path}")
+
+
+def make(
+    session: Session,
+    kind: str,
+    n: int,
+    *,
+    checkpoint: str,
+    mode: str,
+    seed: int,
+    columns: int | None,
+    temperature: float,
+) -> tuple[dict[str, Tensor], int]:
+    """The images of a kind, and the columns to show them in.
+
+    Returns:
+        ``images`` float32 (n, C, H, W) in [0, 1]; reconstructions also have ``originals`` and ``labels``.
+
+    Raises:
+        UsageError: More reconstructions are asked for than there are test examples.
+    """
+    import torch
+
+    from vaectl import latents
+    from vaectl.runtime import seeded
+
+    model = session.model(checkpoint)
+    with torch.no_grad(), seeded(seed), session.screen.counting(kind, n) as progress:
+        if kind == "samples":
+            chunks: Iterator[Distribution] = (model.sample(size, temperature) for size in _sizes(n))
+            return {"images": _decode(chunks, mode, progress)}, columns or math.ceil(math.sqrt(n))
+        test = session.data().test
+        order = torch.randperm(len(test))
+        if kind == "reconstructions":
+            if n > len(test):
+                raise UsageError(f"-n {n}: the test split has {len(test)} examples")
+            rows = order[:n]
+            originals = test.batch(rows)
+            chunks = (model.decoder(model.encoder(x.to(session.device)).mean) for x in torch.split(originals, CHUNK))
+            arrays = {"images": _decode(chunks, mode, progress), "originals": originals, "labels": test.labels[rows]}
+            return arrays, columns or min(n, 16)
+        steps = columns or 8
+        lines = math.ceil(n / steps)
+        if 2 * lines > len(test):
+            raise UsageError(f"-n {n}: {lines} lines need {2 * lines} test examples; there are {len(test)}")
+        ends = test.batch(order[: 2 * lines]).to(session.device)
+        px = latents.interpolate(model, ends[:lines], ends[lines:], steps)
+        return {"images": _decode(iter([px]), mode, progress)}, steps
+
+
+def write(path: Path, arrays: dict[str, Tensor], columns: int) -> None:
+    """Write images as a grid (reconstructions under their originals), or as arrays."""
+    import numpy as np
+
+    from vaectl.grids import grid, pairs, save_png
+
+    if path.suffix.lower() == ".png":
+        images = pairs(arrays["originals"], arrays["images"], columns) if "originals" in arrays else arrays["images"]
+        save_png(grid(images, columns), path)
+        return
+    plain: dict[str, Any] = {name: value.numpy() for name, value in arrays.items()}
+    with replacing(path) as temporary:
+        if path.suffix.lower() == ".npy":
+            np.save(temporary, plain["images"])
+        else:
+            np.savez(temporary, **plain)
+
+
+def _sizes(n: int) -> Iterator[int]:
+    yield from (min(CHUNK, n - start) for start in range(0, n, CHUNK))
+
+
+def _decode(chunks: Iterator[Distribution], mode: str, progress: Callable[[int], None]) -> torch.Tensor:
+    import torch
+
+    made: list[torch.Tensor] = []
+    done = 0
+    for px in chunks:
+        made.append((px.mean if mode == "mean" else px.sample()).float().cpu())
+        done += len(made[-1])
+        progress(done)
+    return torch.cat(made)

@@ -1,0 +1,279 @@
+"""``vaectl train``: flags -> spec -> data -> model -> events, shown and saved as they come."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vaectl.catalog import check_name
+from vaectl.commands._options import (
+    MACHINE,
+    Device,
+    Json,
+    ProgressMode,
+    Quiet,
+    Verbose,
+    complete_run,
+    setting,
+    state,
+)
+from vaectl.commands._render import Screen
+from vaectl.commands._session import data_directory, load_data
+from vaectl.errors import InterruptedRunError, SettingError
+from vaectl.runs import Run
+from vaectl.settings import Layer, Resolved, parse_assignments, read_config, resolve
+
+if TYPE_CHECKING:
+    pass
+
+DATA, MODEL, OBJECTIVE, OPTIMIZATION, RUN = "Data", "Model", "Objective", "Optimization", "Run"
+
+
+def train_cli(
+    context: typer.Context,
+    dataset: Annotated[
+        str | None,
+        setting(
+            "--dataset",
+            "Data set; auto is MNIST, or glyphs where MNIST is not to be had.",
+            DATA,
+            "auto|mnist|fashion-mnist|kmnist|digits|glyphs",
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir",
+            metavar="DIR",
+            envvar="VAECTL_DATA_DIR",
+            show_default=False,
+            help="Folder of data sets, in torchvision's layout.  [default: data]",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    validation_fraction: Annotated[
+        float | None, setting("--validation-fraction", "Part of the training set held out, 0 to 0.9.", DATA)
+    ] = None,
+    model: Annotated[
+        str | None, setting("--model", "Recipe that the defaults come from.", MODEL, "vae|beta-vae")
+    ] = None,
+    network: Annotated[str | None, setting("--network", "Kind of encoder and decoder network.", MODEL, "mlp")] = None,
+    latent_dim: Annotated[int | None, setting("--latent-dim", "Latent dimensions.", MODEL)] = None,
+    hidden_dims: Annotated[
+        str | None,
+        setting("--hidden-dims", "Units of the encoder's layers; the decoder mirrors them.", MODEL, "N,N,..."),
+    ] = None,
+    likelihood: Annotated[str | None, setting("--likelihood", "Likelihood p(x|z).", MODEL, "bernoulli")] = None,
+    posterior_scale: Annotated[
+        str | None,
+        setting("--posterior-scale", "How sigma of q(z|x) is made.", MODEL, "softplus|log-variance"),
+    ] = None,
+    beta: Annotated[float | None, setting("--beta", "Weight of the KL after warm-up.", OBJECTIVE)] = None,
+    warmup_epochs: Annotated[
+        int | None, setting("--warmup-epochs", "Epochs over which the KL's weight rises from 0.", OBJECTIVE)
+    ] = None,
+    epochs: Annotated[int | None, setting("--epochs", "Passes over the training set.", OPTIMIZATION)] = None,
+    batch_size: Annotated[int | None, setting("--batch-size", "Examples in a step.", OPTIMIZATION)] = None,
+    lr: Annotated[float | None, setting("--lr", "Learning rate of Adam.", OPTIMIZATION)] = None,
+    weight_decay: Annotated[
+        float | None, setting("--weight-decay", "Decoupled weight decay (AdamW).", OPTIMIZATION)
+    ] = None,
+    grad_clip: Annotated[
+        float | None, setting("--grad-clip", "Largest global norm of the gradient; 0 does not clip.", OPTIMIZATION)
+    ] = None,
+    patience: Annotated[
+        int | None,
+        setting("--patience", "Epochs without a better validation ELBO before stopping; 0 never stops.", OPTIMIZATION),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name", metavar="ID", show_default=False, help="Id of the run.  [default: run<N>]", rich_help_panel=RUN
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="FILE",
+            show_default=False,
+            help="Settings from a .toml or .json file, such as a run's config.json.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    from_run: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            show_default=False,
+            autocompletion=complete_run,
+            help="Settings of another run; its weights are not taken.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PART.OPTION=VALUE",
+            show_default=False,
+            help="Set any option of any part; may be given again.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show settings, data and model, and stop.", rich_help_panel=RUN)
+    ] = False,
+    device: Device = "auto",
+    seed: Annotated[int | None, setting("--seed", "Seed of weights, data order and samples.", MACHINE)] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    as_json: Json = False,
+    progress: ProgressMode = "auto",
+) -> None:
+    """Train a VAE and save it as a new run."""
+    screen = Screen(quiet, verbose, as_json, progress)
+    runs_dir = state(context).runs_dir
+    flags = {
+        "dataset": dataset, "validation_fraction": validation_fraction, "model": model, "network": network,
+        "latent_dim": latent_dim, "hidden_dims": hidden_dims, "likelihood": likelihood,
+        "posterior_scale": posterior_scale, "beta": beta, "warmup_epochs": warmup_epochs, "epochs": epochs,
+        "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "grad_clip": grad_clip,
+        "patience": patience, "seed": seed,
+    }  # fmt: skip
+    given = {key: value for key, value in flags.items() if value is not None}
+    assigned = parse_assignments(assignments or [])
+
+    def flag_of(key: str) -> str:
+        return f"--{key.replace('_', '-')}" if key in given else f"--set {key}"
+
+    layers = [Layer("flag", {**given, **assigned}, flag_of)]
+    if config is not None:
+        layers.append(read_config(config))
+    if from_run is not None:
+        parent = Run.open(from_run, runs_dir)
+        layers.append(Layer("from", parent.spec.flat(), lambda key: f"{key} of {parent.id}"))
+    resolved = resolve(layers)
+    if name is not None:
+        check_name(name)
+    directory = data_directory(data_dir)
+    train(resolved, screen, runs_dir, name, directory, device, dry_run=dry_run)
+
+
+def train(
+    resolved: Resolved,
+    screen: Screen,
+    runs_dir: Path,
+    name: str | None,
+    directory: Path,
+    device_name: str,
+    *,
+    dry_run: bool,
+) -> None:
+    """Train as resolved, into a new run; or with ``dry_run`` only show what would be trained.
+
+    Raises:
+        DivergedError: A loss was not finite.
+        InterruptedRunError: A signal came; the weights so far are saved.
+    """
+    from vaectl import builder
+    from vaectl.commands._training import train_run
+    from vaectl.runtime import resolve_device, versions
+
+    try:
+        spec = builder.complete(resolved.spec)
+    except SettingError as error:
+        raise resolved.named(error) from None
+    device = resolve_device(device_name)
+    for warning in _doubts(spec.training.epochs, spec.objective.options):
+        screen.warn(warning)
+    data = load_data(spec.data.name, spec.data.options["validation_fraction"], directory, screen)
+    # what auto came to is what the run's config must say, for it to repeat the run
+    spec = dataclasses.replace(spec, data=dataclasses.replace(spec.data, name=data.info.name))
+    model, objective = builder.build(spec, data.info)
+    model.to(device)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    sizes = data.info.sizes
+    title = (
+        f"{data.info.name} {sizes['train']}/{sizes['validation']}  {_layers(spec.flat(), data.info.shape)}  "
+        f"{parameters:,} parameters  {spec.likelihood.name}  {device}  seed {spec.training.seed}"
+    )
+    sources = {path: resolved.sources.get(path, "default") for path in spec.flat()}
+    if dry_run:
+        document = {
+            "config": spec.to_json(), "sources": sources, "dataset": data.info.to_json(), "parameters": parameters
+        }  # fmt: skip
+        rows = [[path, _text(value), sources[path]] for path, value in spec.flat().items()]
+        settings = screen.table([("setting", "left"), ("value", "left"), ("source", "left")], rows)
+        screen.result(document, short=str(parameters), text=[title, settings])
+        return
+    run = Run.create(
+        runs_dir,
+        name,
+        {
+            "argv": sys.argv[1:],
+            "config": spec.to_json(),
+            "sources": sources,
+            "dataset": data.info.to_json(),
+            "data_directory": str(directory.resolve()),
+            "versions": versions(),
+            "git_commit": _git_commit(),
+            "device": str(device),
+            "parameters": parameters,
+        },
+    )
+    try:
+        screen.note(f"{run.id}  {title}", "bold")
+        run.log(f"{run.id}  {title}")
+        screen.detail(f"files: {run.path}")
+        for path, value in spec.flat().items():
+            screen.detail(f"  {path} = {_text(value)} ({sources[path]})")
+        train_run(run, model, objective, data, screen)
+    except InterruptedRunError:
+        raise
+    except (KeyboardInterrupt, SystemExit):
+        run.finish("interrupted")
+        raise
+    except BaseException:
+        run.finish("failed")
+        raise
+
+
+def _doubts(epochs: int, objective: Mapping[str, Any]) -> Iterator[str]:
+    warmup = objective.get("warmup_epochs", 0)
+    if warmup > epochs:
+        reached = objective["beta"] * epochs / warmup
+        yield (
+            f"a warm-up of {warmup} epochs cannot finish within {epochs}: beta ends at {reached:.3g} "
+            f"instead of {objective['beta']:g}; lower --warmup-epochs or raise --epochs"
+        )
+
+
+def _layers(flat: Mapping[str, Any], shape: tuple[int, ...]) -> str:
+    import math
+
+    inner = "-".join(map(str, flat.get("encoder.hidden_dims", ())))
+    return f"{flat['encoder.name']} {math.prod(shape)}-{inner}-{flat['latent_dim']}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _git_commit() -> str | None:
+    """The commit that the working directory is at, or None outside a git checkout."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
