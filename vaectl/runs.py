@@ -86,8 +86,8 @@ class Run:
         if name is not None:
             check_name(name)
         path = allocate(runs_dir, name)
+        run = cls(path, {})
         try:
-            run = cls(path, {})
             # held for as long as the process lives: how others tell a running run from a crashed one
             run._log = (path / "train.log").open("a", encoding="utf-8")
             fcntl.flock(run._log, fcntl.LOCK_EX)
@@ -106,6 +106,7 @@ class Run:
             write_json(path / "config.json", run.record["config"])
             write_json(path / "run.json", run.record)
         except BaseException:
+            run.close()
             shutil.rmtree(path, ignore_errors=True)
             raise
         return run
@@ -202,6 +203,10 @@ class Run:
     def finish(self, status: str, **changes: Any) -> None:
         """Record how the run ended, and let go of it."""
         self.update(status=status, finished=now(), **changes)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the run: if its status is still running, others see it as crashed from now on."""
         if self._log is not None:
             self._log.close()
             self._log = None

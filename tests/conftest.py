@@ -1,0 +1,64 @@
+"""Fixtures: an isolated place, the command line in-process, two small trained runs, and real MNIST where it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from vaectl.cli import app
+
+Cli = Callable[..., Result]
+
+REPOSITORY = Path(__file__).parents[1]
+# where real MNIST is, read before a test's environment is cleaned
+MNIST_DIRECTORY = Path(os.environ.get("VAECTL_DATA_DIR") or REPOSITORY.parent / "shared" / "data")
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test runs in its own empty folder, without the person's settings."""
+    for name in [*os.environ]:
+        if name.startswith("VAECTL_") or name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def cli() -> Cli:
+    """Run the real app in this process: ``cli("train", "--epochs", 1)``."""
+
+    def invoke(*arguments: object) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return invoke
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs folder with two runs on digits: run1 (2 latent dimensions) and run2 (3, beta 4). Read it only."""
+    folder = tmp_path_factory.mktemp("trained") / "runs"
+    for arguments in (["--latent-dim", "2", "--warmup-epochs", "1"], ["--latent-dim", "3", "--beta", "4"]):
+        common = ["--dataset", "digits", "--epochs", "3", "--hidden-dims", "32,16", "-q"]
+        result = CliRunner().invoke(app, ["--runs-dir", str(folder), "train", *common, *arguments])
+        assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture
+def runs(trained: Path, isolated: Path) -> Path:
+    """A copy of the two trained runs at ./runs, for a test to use and to break."""
+    return Path(shutil.copytree(trained, isolated / "runs"))
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Path:
+    """The data directory that holds real MNIST; the test is skipped where there is none."""
+    if not (MNIST_DIRECTORY / "MNIST" / "raw").is_dir():
+        pytest.skip("real MNIST is neither in VAECTL_DATA_DIR nor in ../shared/data")
+    return MNIST_DIRECTORY

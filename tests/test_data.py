@@ -1,0 +1,243 @@
+"""Data sets: files used as they are, downloads with checksums, splits that keep apart, damage that is named."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.server
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision import datasets
+
+from tests.toys import toy_data
+from vaectl import data
+from vaectl.data import DataInfo, Store, idx
+from vaectl.errors import DataError
+
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    return struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def small_mnist() -> dict[str, bytes]:
+    """The four files of an MNIST of 60 and 20 images."""
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for (images, labels), n in zip((FILES[:2], FILES[2:]), (60, 20), strict=True):
+        arrays[images] = generator.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        arrays[labels] = (np.arange(n) % 10).astype(np.uint8)
+    return {name: idx_bytes(array) for name, array in arrays.items()}
+
+
+def write_mnist(directory: Path, *, zipped: bool) -> Path:
+    raw = directory / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, content in small_mnist().items():
+        if zipped:
+            (raw / f"{name}.gz").write_bytes(gzip.compress(content, mtime=0))
+        else:
+            (raw / name).write_bytes(content)
+    return raw
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A local mirror that serves the small MNIST, with its checksums; the first mirror in the list is dead."""
+    served = tmp_path / "served"
+    served.mkdir()
+    resources = []
+    for name, content in small_mnist().items():
+        archive = gzip.compress(content, mtime=0)
+        (served / f"{name}.gz").write_bytes(archive)
+        resources.append((f"{name}.gz", hashlib.md5(archive).hexdigest()))
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            super().__init__(*args, directory=str(served), **kwargs)  # type: ignore[arg-type]
+
+        def log_message(self, *args: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{running.server_port}/"
+        monkeypatch.setattr(datasets.MNIST, "resources", resources)
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [address + "dead/", address])
+        yield served
+        running.shutdown()
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No mirror answers."""
+    monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_in_the_directory_are_used_as_they_are(tmp_path: Path, offline: None, zipped: bool) -> None:
+    """Gzipped or not, without the network, and nothing is written beside them."""
+    raw = write_mnist(tmp_path, zipped=zipped)
+    before = sorted(raw.iterdir())
+    loaded = data.load("mnist", Store(tmp_path), validation_fraction=0.25)
+    assert loaded.info.sizes == {"train": 45, "validation": 15, "test": 20}
+    assert loaded.info.shape == (1, 28, 28)
+    assert sorted(raw.iterdir()) == before
+
+
+def test_both_forms_have_one_fingerprint(tmp_path: Path) -> None:
+    prints = set()
+    for zipped in (True, False):
+        write_mnist(tmp_path / str(zipped), zipped=zipped)
+        prints.add(data.load("mnist", Store(tmp_path / str(zipped))).info.fingerprint)
+    assert len(prints) == 1
+
+
+def test_download_checks_and_reports(server: Path, tmp_path: Path) -> None:
+    """From the second mirror when the first is dead; progress ends at the size; a second load needs no server."""
+    steps: list[tuple[str, int, int]] = []
+    store = Store(tmp_path / "data", progress=lambda *step: steps.append(step))
+    first = data.load("mnist", store)
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    assert sorted(file.name for file in raw.iterdir()) == sorted(f"{name}.gz" for name in FILES)
+    assert {what for what, _, _ in steps} == {f"MNIST {name}.gz" for name in FILES}
+    sizes = {f"MNIST {file.name}": file.stat().st_size for file in raw.iterdir()}
+    assert all(max(done for what, done, _ in steps if what == name) == size for name, size in sizes.items())
+    for file in server.iterdir():
+        file.unlink()
+    assert data.load("mnist", store).info == first.info
+
+
+def test_a_download_with_a_wrong_checksum_is_refused(server: Path, tmp_path: Path) -> None:
+    """Nothing of it stays."""
+    (server / f"{FILES[0]}.gz").write_bytes(b"something else")
+    with pytest.raises(DataError, match="checksum"):
+        data.load("mnist", Store(tmp_path / "data"))
+    assert not list((tmp_path / "data" / "MNIST" / "raw").iterdir())
+
+
+def test_auto_takes_mnist_where_it_is_and_says_so(tmp_path: Path, offline: None) -> None:
+    write_mnist(tmp_path, zipped=True)
+    notes: list[str] = []
+    assert data.load("auto", Store(tmp_path, note=notes.append)).info.name == "mnist"
+    assert any("MNIST" in note and "found" in note for note in notes)
+
+
+def test_auto_falls_back_to_glyphs_and_says_why(tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(data.SOURCES, "glyphs", lambda store: data.SOURCES["digits"](store))
+    notes: list[str] = []
+    assert data.load("auto", Store(tmp_path, note=notes.append)).info.name == "glyphs"
+    assert any("glyphs" in note and "could not be downloaded" in note for note in notes)
+
+
+def test_mnist_by_name_never_substitutes(tmp_path: Path, offline: None) -> None:
+    with pytest.raises(DataError, match="could not be downloaded") as caught:
+        data.load("mnist", Store(tmp_path))
+    assert caught.value.hint is not None
+
+
+def test_auto_does_not_paper_over_damage(tmp_path: Path, offline: None) -> None:
+    """A damaged MNIST is an error that names the file, not a reason to train on something else."""
+    raw = write_mnist(tmp_path, zipped=False)
+    (raw / FILES[2]).write_bytes(b"\0\0\x08\x03")
+    with pytest.raises(DataError, match=FILES[2]):
+        data.load("auto", Store(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0\0", b"GIF89a" + bytes(100), idx_bytes(np.zeros((60, 28, 28), np.uint8))[:-1],
+     b"\0\0\x08\x03" + b"\xff" * 12, idx_bytes(np.zeros((60, 28), np.uint8)),
+     idx_bytes(np.zeros((59, 28, 28), np.uint8))],
+    ids=["empty", "short", "foreign", "truncated", "enormous", "flat", "one-missing"],
+)  # fmt: skip
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damaged_files_are_named(tmp_path: Path, offline: None, content: bytes, zipped: bool) -> None:
+    raw = write_mnist(tmp_path, zipped=False)
+    (raw / FILES[0]).unlink()
+    name = FILES[0] + (".gz" if zipped else "")
+    (raw / name).write_bytes(gzip.compress(content) if zipped else content)
+    with pytest.raises(DataError, match=r"train"):
+        data.load("mnist", Store(tmp_path))
+
+
+@pytest.mark.parametrize("cut", [1, 12, 200])
+def test_corrupt_gzip_is_named(tmp_path: Path, offline: None, cut: int) -> None:
+    raw = write_mnist(tmp_path, zipped=True)
+    archive = raw / f"{FILES[0]}.gz"
+    archive.write_bytes(archive.read_bytes()[:-cut])
+    with pytest.raises(DataError, match=archive.name):
+        data.load("mnist", Store(tmp_path))
+
+
+def test_splits_keep_apart_and_do_not_depend_on_the_run() -> None:
+    """Training and validation rows are disjoint and cover the training array; the split is the same every time."""
+    loaded, again = toy_data(), toy_data()
+    train, held = set(loaded.train.rows.tolist()), set(loaded.validation.rows.tolist())
+    assert not train & held
+    assert train | held == set(range(300))
+    assert torch.equal(loaded.validation.rows, again.validation.rows)
+
+
+def test_the_fingerprint_is_of_the_arrays() -> None:
+    """It does not depend on how much is held out, and any changed pixel changes it."""
+    whole = toy_data(validation_fraction=0.0)
+    assert toy_data().info.fingerprint == whole.info.fingerprint
+    raw = data.Raw(*(split.numpy().copy() for split in
+                     (whole.train.images, whole.train.labels, whole.test.images, whole.test.labels)))  # fmt: skip
+    assert data.split_data("toy", raw, 0.1).info.fingerprint == whole.info.fingerprint
+    raw.test_images[3, 0, 2, 2] ^= 1
+    assert data.split_data("toy", raw, 0.1).info.fingerprint != whole.info.fingerprint
+
+
+def test_a_batch_is_floats_from_zero_to_one() -> None:
+    loaded = toy_data()
+    x = loaded.train.batch(torch.tensor([4, 2]))
+    assert x.dtype == torch.float32
+    assert torch.allclose(x, loaded.train.images[[4, 2]] / 255)
+
+
+def test_info_survives_json() -> None:
+    info = toy_data().info
+    assert DataInfo.from_json(info.to_json()) == info
+
+
+@pytest.mark.parametrize(
+    "change", [{"shape": [1, 28]}, {"shape": [1, 28, 10**9]}, {"sizes": {}}, {"name": 3}, {"more": 1}]
+)
+def test_a_damaged_description_is_an_error(change: dict[str, object]) -> None:
+    with pytest.raises(DataError):
+        DataInfo.from_json(toy_data().info.to_json() | change)
+
+
+def test_digits_are_the_real_ones() -> None:
+    loaded = data.load("digits", Store(Path("nowhere")), validation_fraction=0.1)
+    assert loaded.info.sizes == {"train": 1347, "validation": 150, "test": 300}
+    assert loaded.info.shape == (1, 8, 8)
+    assert loaded.info.classes == 10
+    assert loaded.train.images.max() == 255
+
+
+def test_a_fraction_that_leaves_nothing_is_an_error() -> None:
+    with pytest.raises(DataError, match="leaves none"):
+        toy_data(train=1, validation_fraction=0.9)
+
+
+def test_real_mnist_is_what_the_field_knows(mnist: Path) -> None:
+    """60,000 + 10,000 images, and the entropy floor of grey-level cross-entropy on the test set: 45.53 nats."""
+    loaded = data.load("mnist", Store(mnist))
+    assert loaded.info.sizes == {"train": 55000, "validation": 5000, "test": 10000}
+    x = loaded.test.batch(slice(None)).double()
+    floor = -(torch.special.xlogy(x, x) + torch.special.xlogy(1 - x, 1 - x)).sum((1, 2, 3)).mean()
+    assert floor.item() == pytest.approx(45.53, abs=0.005)
+
+
+def test_the_timeout_is_short() -> None:
+    """Offline a person waits seconds, not minutes, for the fall-back."""
+    assert idx.TIMEOUT_SECONDS <= 15
