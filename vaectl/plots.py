@@ -21,7 +21,8 @@ FORMATS = (".png", ".svg", ".pdf")
 # ten colours that people with a colour-vision deficiency tell apart (Petroff, 2021, https://arxiv.org/abs/2107.02270)
 PALETTE: list[Any] = mpl.color_sequences["petroff10"]
 MARKERS = "osD^v<>P*X"
-RC: Any = {"axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "vaectl"}
+# matplotlib salts the ids in an SVG at random otherwise
+RC: Any = {"svg.hashsalt": "vaectl"}
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -151,5 +152,4 @@ def _tiles(ax: Axes, picture: np.ndarray) -> None:
 
 
 def _figure(width: float, height: float) -> Figure:
-    with mpl.rc_context(RC):
-        return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")

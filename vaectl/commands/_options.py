@@ -87,8 +87,8 @@ DataDir = Annotated[
     typer.Option(
         "--data-dir",
         metavar="DIR",
-        help="Folder of data sets.  [default: the one the run was trained with]",
-        show_default=False,
+        help="Folder of data sets.",
+        show_default="the one the run was trained with",
         rich_help_panel=MACHINE,
     ),
 ]
@@ -103,6 +103,4 @@ def setting(flag: str, help_text: str, panel: str, metavar: str | None = None) -
         text = ",".join(map(str, default))
     else:
         text = f"{default:.4g}" if isinstance(default, float) else str(default)
-    return typer.Option(
-        flag, metavar=metavar, help=f"{help_text}  [default: {text}]", show_default=False, rich_help_panel=panel
-    )
+    return typer.Option(flag, metavar=metavar, help=help_text, show_default=text, rich_help_panel=panel)

@@ -18,6 +18,9 @@ from rich.text import Text
 
 from vaectl.errors import UsageError, VaectlError
 
+# tables before they are drawn: columns as (header, left or right), and rows of cells
+Tables = list[tuple[list[tuple[str, str]], list[list[str]]]]
+
 PROGRESS = ("auto", "bar", "plain", "none")
 HEARTBEAT_SECONDS = 60
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -103,16 +106,29 @@ class Screen:
                 else:
                     _line(self.out, piece)
 
-    def table(self, columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> Table:
-        """A plain table for stdout, of columns (header, left or right)."""
-        made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for header, justify in columns:
-            made.add_column(
-                showable(header, self.out.encoding), justify="right" if justify == "right" else "left", no_wrap=True
-            )
-        for row in rows:
-            made.add_row(*(Text(showable(cell, self.out.encoding)) for cell in row))
+    def tables(self, tables: Tables) -> list[Table]:
+        """Plain tables for stdout, their columns in line with each other."""
+        encoding = self.out.encoding
+        made = []
+        for columns, rows in tables:
+            drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+            for place, (header, justify) in enumerate(columns):
+                cells = [cells[place] for heads, body in tables if place < len(heads) for cells in body]
+                heads = [heads[place][0] for heads, _ in tables if place < len(heads)]
+                drawn.add_column(
+                    showable(header, encoding),
+                    justify="right" if justify == "right" else "left",
+                    no_wrap=True,
+                    min_width=max(map(len, cells + heads)),
+                )
+            for row in rows:
+                drawn.add_row(*(Text(showable(cell, encoding)) for cell in row))
+            made.append(drawn)
         return made
+
+    def table(self, columns: list[tuple[str, str]], rows: list[list[str]]) -> Table:
+        """A plain table for stdout, of columns (header, left or right)."""
+        return self.tables([(columns, rows)])[0]
 
     @contextmanager
     def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -226,6 +242,15 @@ def sparkline(values: Sequence[float], width: int = 24) -> str:
     if high == low:
         return SPARKS[0] * len(values)
     return "".join(SPARKS[round((value - low) / (high - low) * (len(SPARKS) - 1))] for value in values)
+
+
+def setting_text(value: Any) -> str:
+    """A setting's value as a person would type it."""
+    if value is None:
+        return "-"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def duration(seconds: float) -> str:

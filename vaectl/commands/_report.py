@@ -8,7 +8,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaectl.commands._render import Screen, finite
+from vaectl.commands._render import Screen, Tables, finite
 from vaectl.commands._session import Session
 from vaectl.comparison import CHECKPOINT, Comparison
 from vaectl.errors import UsageError
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TILES, POINTS = 8, 2000
-# (title, columns as (header, justify), rows)
-Tables = list[tuple[str, list[tuple[str, str]], list[list[str]]]]
 
 
 def pictures(found: Comparison, screen: Screen, device: str, data_dir: Path | None, seed: int) -> Figure:
@@ -90,19 +88,17 @@ def write(path: Path, found: Comparison, shown: Tables, figure: Figure | None) -
 
 def _markdown(found: Comparison, shown: Tables) -> str:
     lines = [f"# {' and '.join(run.id for run in found.runs)}", ""]
-    for title, columns, rows in shown:
-        lines += [f"## {title}", ""]
-        if rows:
-            lines += ["| " + " | ".join(name or " " for name, _ in columns) + " |"]
-            lines += ["|" + "|".join("---:" if justify == "right" else "---" for _, justify in columns) + "|"]
-            lines += ["| " + " | ".join(cell.strip() for cell in row) + " |" for row in rows] + [""]
+    for columns, rows in shown:
+        lines += ["| " + " | ".join(name or " " for name, _ in columns) + " |"]
+        lines += ["|" + "|".join("---:" if justify == "right" else "---" for _, justify in columns) + "|"]
+        lines += ["| " + " | ".join(cell.strip() for cell in row) + " |" for row in rows] + [""]
     lines += [f"No verdicts: {reason}." for reason in found.reasons]
     return "\n".join(lines).rstrip() + "\n"
 
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: left; }
 .right { text-align: right; } img { max-width: 100%; }
 """
@@ -111,14 +107,13 @@ th, td { padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: left; 
 def _html(found: Comparison, shown: Tables, figure: Figure | None) -> str:
     title = html.escape("vaectl: " + " and ".join(run.id for run in found.runs))
     body = [f"<h1>{title}</h1>"]
-    for heading, columns, rows in shown:
+    for columns, rows in shown:
         head = "".join(f"<th class='{justify}'>{html.escape(name)}</th>" for name, justify in columns)
         lines = [
             "".join(f"<td class='{columns[i][1]}'>{html.escape(cell.strip())}</td>" for i, cell in enumerate(row))
             for row in rows
         ]
-        body.append(f"<h2>{html.escape(heading)}</h2>")
-        body.append(f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>" if rows else "")
+        body.append(f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
     body += [f"<p>No verdicts: {html.escape(reason)}.</p>" for reason in found.reasons]
     if figure is not None:
         buffer = io.BytesIO()

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from vaectl.commands._options import DataDir, Device, Json, ProgressMode, Quiet, Verbose, complete_run, state
-from vaectl.commands._render import Screen, finite
+from vaectl.commands._render import Screen, Tables, finite, setting_text
 from vaectl.comparison import CHECKPOINT, SPLIT, Comparison, Row, compare
 from vaectl.errors import UsageError
 from vaectl.files import check_output
@@ -51,8 +51,8 @@ def compare_cli(
             "--seed",
             min=0,
             max=2**32 - 1,
-            show_default=False,
-            help="Seed of a report's samples and test images.  [default: 0]",
+            show_default="0",
+            help="Seed of a report's samples and test images.",
         ),
     ] = None,
     quiet: Quiet = False,
@@ -85,27 +85,25 @@ def compare_cli(
         screen.note(f"report: {output}")
     elbo = found.rows[0].values
     short = "\t".join("-" if value is None else f"{value:.4f}" for value in elbo)
-    pieces: list[str | Table] = []
-    for title, columns, rows in shown:
-        pieces += [title, screen.table(columns, rows)] if rows else [title]
+    pieces: list[str | Table] = [*screen.tables(shown)]
     pieces += [f"no verdicts: {reason}" for reason in found.reasons]
     screen.result(finite(found.to_json()), short=short, text=pieces)
 
 
-def tables(found: Comparison, *, everything: bool) -> list[tuple[str, list[tuple[str, str]], list[list[str]]]]:
-    """The comparison as (title, columns, rows): the settings, then the metrics."""
+def tables(found: Comparison, *, everything: bool) -> Tables:
+    """The comparison as two tables, the settings and the metrics; the first header is the table's title."""
     ids = [run.id for run in found.runs]
     shown = found.settings if everything else found.differing
     names = _short_names(found.settings)
     heads = [(run_id, "right") for run_id in ids]
-    settings = [[f"  {names[path]}", *map(_text, values)] for path, values in shown.items()]
+    settings = [[f"  {names[path]}", *map(setting_text, values)] for path, values in shown.items()]
     changes: list[tuple[str, str]] = []
     for run_id in ids[1:]:
         changes += [("change" if len(ids) == 2 else f"{run_id} change", "left"), ("", "left")]
     metrics = [[f"  {_label(row, found)}", *_cells(row), *_change(row)] for row in found.rows]
     return [
-        (f"settings: {len(found.differing)} of {len(found.settings)} differ", [("", "left"), *heads], settings),
-        (f"metrics ({SPLIT}, {found.n} images)", [("", "left"), *heads, *changes], metrics),
+        ([(f"settings: {len(found.differing)} of {len(found.settings)} differ", "left"), *heads], settings),
+        ([(f"metrics ({SPLIT}, {found.n} images)", "left"), *heads, *changes], metrics),
     ]
 
 
@@ -137,12 +135,6 @@ def _short_names(settings: dict[str, Any]) -> dict[str, str]:
     last = {path: path.rpartition(".")[2] for path in settings}
     counts = list(last.values())
     return {path: name if counts.count(name) == 1 else path for path, name in last.items()}
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "-"
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _evaluate_missing(runs: Sequence[Run], screen: Screen, device: str, data_dir: Path | None) -> None:

@@ -46,9 +46,7 @@ def runs_cli(
     ] = "id",
     limit: Annotated[
         int | None,
-        typer.Option(
-            "--limit", min=1, max=1_000_000, show_default=False, help=f"Show at most this many.  [default: {SHOWN}]"
-        ),
+        typer.Option("--limit", min=1, max=1_000_000, show_default=f"{SHOWN}", help="Show at most this many."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Show all runs.")] = False,
     quiet: Quiet = False,

@@ -45,17 +45,15 @@ def sample_cli(
     num_samples: Annotated[int, typer.Option("--num-samples", "-n", min=1, max=1_000_000, help="Images to make.")] = 64,
     temperature: Annotated[
         float | None,
-        typer.Option(
-            help="Factor on a draw's distance from the prior's mean, 0 to 10.  [default: 1.0]", show_default=False
-        ),
+        typer.Option(help="Factor on a draw's distance from the prior's mean, 0 to 10.", show_default="1.0"),
     ] = None,
     columns: Annotated[
         int | None,
         typer.Option(
             min=1,
             max=1000,
-            show_default=False,
-            help="Tiles in a row; with --interpolate the steps of a line.  [default: a square; 8]",
+            show_default="a square; 8",
+            help="Tiles in a row; with --interpolate the steps of a line.",
         ),
     ] = None,
     mode: Annotated[str, typer.Option(metavar="mean|draw", help="Show the mean of p(x|z), or draw from it.")] = "mean",
@@ -71,8 +69,8 @@ def sample_cli(
             "-o",
             "--output",
             metavar="FILE",
-            show_default=False,
-            help="Where to write: .png, .npz or .npy.  [default: RUN/samples/0001.png]",
+            show_default="RUN/samples/0001.png",
+            help="Where to write: .png, .npz or .npy.",
         ),
     ] = None,
     force: Force = False,

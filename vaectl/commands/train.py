@@ -23,7 +23,7 @@ from vaectl.commands._options import (
     setting,
     state,
 )
-from vaectl.commands._render import Screen
+from vaectl.commands._render import Screen, setting_text
 from vaectl.commands._session import data_directory, load_data
 from vaectl.errors import InterruptedRunError, SettingError
 from vaectl.runs import Run
@@ -41,9 +41,9 @@ def train_cli(
         str | None,
         setting(
             "--dataset",
-            "Data set; auto is MNIST, or glyphs where MNIST is not to be had.",
+            "Data set: mnist, fashion-mnist, kmnist, digits, glyphs; auto is MNIST, or glyphs where it is not to be had.",
             DATA,
-            "auto|mnist|fashion-mnist|kmnist|digits|glyphs",
+            "NAME",
         ),
     ] = None,
     data_dir: Annotated[
@@ -52,8 +52,8 @@ def train_cli(
             "--data-dir",
             metavar="DIR",
             envvar="VAECTL_DATA_DIR",
-            show_default=False,
-            help="Folder of data sets, in torchvision's layout.  [default: data]",
+            show_default="data",
+            help="Folder of data sets, in torchvision's layout.",
             rich_help_panel=DATA,
         ),
     ] = None,
@@ -64,7 +64,7 @@ def train_cli(
         str | None, setting("--model", "Recipe that the defaults come from.", MODEL, "vae|beta-vae")
     ] = None,
     network: Annotated[str | None, setting("--network", "Kind of encoder and decoder network.", MODEL, "mlp")] = None,
-    latent_dim: Annotated[int | None, setting("--latent-dim", "Latent dimensions.", MODEL)] = None,
+    latent_dim: Annotated[int | None, setting("--latent-dim", "Number of latent dimensions.", MODEL)] = None,
     hidden_dims: Annotated[
         str | None,
         setting("--hidden-dims", "Units of the encoder's layers; the decoder mirrors them.", MODEL, "N,N,..."),
@@ -74,18 +74,20 @@ def train_cli(
         str | None,
         setting("--posterior-scale", "How sigma of q(z|x) is made.", MODEL, "softplus|log-variance"),
     ] = None,
-    beta: Annotated[float | None, setting("--beta", "Weight of the KL after warm-up.", OBJECTIVE)] = None,
+    beta: Annotated[
+        float | None, setting("--beta", "Weight of the KL after warm-up, 1 for the ELBO.", OBJECTIVE)
+    ] = None,
     warmup_epochs: Annotated[
         int | None, setting("--warmup-epochs", "Epochs over which the KL's weight rises from 0.", OBJECTIVE)
     ] = None,
     epochs: Annotated[int | None, setting("--epochs", "Passes over the training set.", OPTIMIZATION)] = None,
-    batch_size: Annotated[int | None, setting("--batch-size", "Examples in a step.", OPTIMIZATION)] = None,
+    batch_size: Annotated[int | None, setting("--batch-size", "Examples in an optimizer step.", OPTIMIZATION)] = None,
     lr: Annotated[float | None, setting("--lr", "Learning rate of Adam.", OPTIMIZATION)] = None,
     weight_decay: Annotated[
         float | None, setting("--weight-decay", "Decoupled weight decay (AdamW).", OPTIMIZATION)
     ] = None,
     grad_clip: Annotated[
-        float | None, setting("--grad-clip", "Largest global norm of the gradient; 0 does not clip.", OPTIMIZATION)
+        float | None, setting("--grad-clip", "Largest global L2 norm of the gradient; 0 does not clip.", OPTIMIZATION)
     ] = None,
     patience: Annotated[
         int | None,
@@ -93,9 +95,7 @@ def train_cli(
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(
-            "--name", metavar="ID", show_default=False, help="Id of the run.  [default: run<N>]", rich_help_panel=RUN
-        ),
+        typer.Option("--name", metavar="ID", show_default="run<N>", help="Id of the run.", rich_help_panel=RUN),
     ] = None,
     config: Annotated[
         Path | None,
@@ -211,7 +211,7 @@ def train(
         document = {
             "config": spec.to_json(), "sources": sources, "dataset": data.info.to_json(), "parameters": parameters
         }  # fmt: skip
-        rows = [[path, _text(value), sources[path]] for path, value in spec.flat().items()]
+        rows = [[path, setting_text(value), sources[path]] for path, value in spec.flat().items()]
         settings = screen.table([("setting", "left"), ("value", "left"), ("source", "left")], rows)
         screen.result(document, short=str(parameters), text=[title, settings])
         return
@@ -235,7 +235,7 @@ def train(
         run.log(f"{run.id}  {title}")
         screen.detail(f"files: {run.path}")
         for path, value in spec.flat().items():
-            screen.detail(f"  {path} = {_text(value)} ({sources[path]})")
+            screen.detail(f"  {path} = {setting_text(value)} ({sources[path]})")
         train_run(run, model, objective, data, screen)
     except InterruptedRunError:
         raise
@@ -262,12 +262,6 @@ def _layers(flat: Mapping[str, Any], shape: tuple[int, ...]) -> str:
 
     inner = "-".join(map(str, flat.get("encoder.hidden_dims", ())))
     return f"{flat['encoder.name']} {math.prod(shape)}-{inner}-{flat['latent_dim']}"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _git_commit() -> str | None:
