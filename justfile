@@ -1,0 +1,50 @@
+# the recipes run in the environment that is active, else in ./.venv
+export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
+
+# lint, types and tests
+default: lint types test
+
+# check style and formatting
+lint:
+    ruff check .
+    ruff format --check .
+
+# mend style and formatting
+fix:
+    ruff check --fix .
+    ruff format .
+
+# strict types of the package
+types:
+    mypy
+
+# the default test suite
+test *arguments:
+    python -m pytest {{ arguments }}
+
+# the tests that take minutes
+slow:
+    python -m pytest -m slow
+
+# generate docs/cli.md from the command line itself
+docs:
+    typer vaectl.cli utils docs --name vaectl --title "Command line reference" --output docs/cli.md
+
+# fail if docs/cli.md is stale
+docs-check: docs
+    git diff --exit-code -- docs/cli.md
+
+# vaectl beside a tutorial's loop, interleaved
+bench *arguments:
+    python -m benchmarks {{ arguments }}
+
+# a 2-D VAE and a 32-D one, their pictures and their comparison, in ./pictures
+demo epochs="8":
+    mkdir -p pictures
+    vaectl train --latent-dim 2 --warmup-epochs 4 --epochs {{ epochs }}
+    vaectl plot-latent latest -f -o pictures/latent.png
+    vaectl plot-latent latest --kind manifold -f -o pictures/manifold.png
+    vaectl sample latest -n 64 -f -o pictures/samples.png
+    vaectl sample latest --reconstruct -n 32 -f -o pictures/reconstructions.png
+    vaectl train --from latest --latent-dim 32
+    vaectl compare latest~1 latest -f -o pictures/compare.html
