@@ -98,12 +98,13 @@ class EpochScreen:
         rate = event.batch * event.examples / seconds if event.batch < event.batches else 0.0
         done = event.epoch - 1 + event.batch / event.batches
         left = (now - self._started) * (self._epochs - done) / done
-        eta = f"{int(left) // 3600}:{int(left) // 60 % 60:02d}:{int(left) % 60:02d}"
+        hours, minutes, seconds_left = int(left) // 3600, int(left) // 60 % 60, int(left) % 60
+        eta = f"{hours}:{minutes:02d}:{seconds_left:02d}" if hours else f"{minutes}:{seconds_left:02d}"
         return (
             f"{event.epoch}/{self._epochs}".rjust(COLUMNS[0][1]),
             f"{event.batch}/{event.batches}",
             f"{rate / 1000:.1f}k img/s" if rate else "",
-            f"eta {eta.removeprefix('0:')}",
+            f"eta {eta}",
         )
 
     def _join(self, cells: dict[str, str]) -> str:

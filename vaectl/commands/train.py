@@ -41,7 +41,7 @@ def train_cli(
         str | None,
         setting(
             "--dataset",
-            "Data set: mnist, fashion-mnist, kmnist, digits, glyphs; auto is MNIST, or glyphs where it is not to be had.",
+            "mnist, fashion-mnist, kmnist, digits, glyphs; auto is MNIST, or glyphs where it is not to be had.",
             DATA,
             "NAME",
         ),

@@ -12,6 +12,7 @@ from vaectl.data.digits import load_digits
 from vaectl.data.glyphs import load_or_generate
 from vaectl.data.idx import UnavailableError, load_idx, present
 from vaectl.data.info import DataInfo
+from vaectl.errors import DataError
 from vaectl.spec import Bounds
 
 __all__ = ["SOURCES", "Data", "DataInfo", "Raw", "Split", "Store", "load", "split_data"]
@@ -45,8 +46,15 @@ def load(name: str, store: Store, *, validation_fraction: Annotated[float, Bound
 
 
 def load_glyphs(store: Store) -> Raw:
-    """The built-in glyphs, made on first use and cached in the data directory."""
-    train, test = load_or_generate(store.directory, store.note)
+    """The built-in glyphs, made on first use and cached in the data directory.
+
+    Raises:
+        DataError: The fonts that they are drawn from, which matplotlib ships, are missing.
+    """
+    try:
+        train, test = load_or_generate(store.directory, store.note)
+    except FileNotFoundError as error:
+        raise DataError(f"the glyphs cannot be drawn: {error}", hint="reinstall matplotlib from its wheel") from None
     return Raw(train.images[:, None], train.labels, test.images[:, None], test.labels)
 
 
