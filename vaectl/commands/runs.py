@@ -19,6 +19,8 @@ from vaectl.records import read_record
 from vaectl.runs import Run
 
 COLUMNS = ("id", "status", "dataset", "model", "latent", "beta", "epoch", "val elbo", "test elbo", "time", "started")
+RIGHT_ALIGNED = {"latent", "beta", "epoch", "val elbo", "test elbo", "time"}
+DROPPED_FIRST = ("started", "time", "beta", "model", "latent", "dataset", "epoch", "test elbo")
 FIGURES = (
     "dataset",
     "model",
@@ -84,13 +86,23 @@ def runs_cli(
     if quiet:
         sys.stdout.writelines(f"{row[0]}\n" for row in cells)
     elif sys.stdout.isatty():
-        right = {"latent", "beta", "epoch", "val elbo", "test elbo", "time"}
-        columns = [(name, "right" if name in right else "left") for name in COLUMNS]
-        screen.result(None, short="", text=screen.table(columns, cells))
+        screen.result(None, short="", text=screen.table(*_fitting(cells, screen.out.width)))
     else:
         sys.stdout.writelines("\t".join(row) + "\n" for row in (COLUMNS, *cells))
     if hidden:
         screen.note(f"{hidden} more; show them with --all")
+
+
+def _fitting(cells: list[list[str]], width: int) -> tuple[list[tuple[str, str]], list[list[str]]]:
+    """Columns and rows of the list without the columns that a narrow terminal has no room for."""
+    shown = list(COLUMNS)
+    widths = {name: max(len(name), *(len(row[i]) for row in cells)) + 2 for i, name in enumerate(COLUMNS)}
+    for name in DROPPED_FIRST:
+        if sum(widths[column] for column in shown) > width:
+            shown.remove(name)
+    places = [COLUMNS.index(name) for name in shown]
+    columns = [(name, "right" if name in RIGHT_ALIGNED else "left") for name in shown]
+    return columns, [[row[i] for i in places] for row in cells]
 
 
 def summaries(runs_dir: Path) -> Iterator[tuple[str, str]]:
