@@ -36,11 +36,11 @@ def allocate(runs_dir: Path, name: str | None) -> Path:
                 path.mkdir()
             except FileExistsError:
                 if name is not None:
-                    raise RunError(f"run '{name}' exists in {runs_dir}", hint="choose another --name") from None
+                    raise RunError(f"run '{name}' exists in {place(runs_dir)}", hint="choose another --name") from None
                 continue
             return path
     except OSError as error:
-        raise RunError(f"cannot make a run in {runs_dir}: {error.strerror}") from None
+        raise RunError(f"cannot make a run in {place(runs_dir)}: {error.strerror}") from None
 
 
 def _highest(runs_dir: Path) -> int:
@@ -61,6 +61,11 @@ def listing(runs_dir: Path) -> list[Path]:
         return []
 
 
+def place(folder: Path) -> str:
+    """A folder as messages name it: ``./runs`` where it is a relative path."""
+    return str(folder) if folder.is_absolute() or str(folder).startswith(".") else f"./{folder}"
+
+
 def find(reference: str, runs_dir: Path) -> Path:
     """The folder that a reference names, as ``Run.open``.
 
@@ -79,14 +84,16 @@ def find(reference: str, runs_dir: Path) -> Path:
         back = int(match[1] or 0)
         if back < len(by_start):
             return by_start[-1 - back]
-        raise RunError(f"no run '{reference}' in {runs_dir}: it holds {len(known)}", hint="list them with: vaectl runs")
+        raise RunError(
+            f"no run '{reference}' in {place(runs_dir)}: it holds {len(known)}", hint="list them with: vaectl runs"
+        )
     name = f"run{int(reference)}" if re.fullmatch(r"\d{1,18}", reference) else reference
     for path in known:
         if path.name == name:
             return path
     near = f"{did_you_mean(name, [path.name for path in known])} " if known else ""
     hint = f"{near}list them with: vaectl runs" if near.startswith("did") else "list them with: vaectl runs"
-    raise RunError(f"no run '{reference}' in {runs_dir}", hint=hint if known else "train one with: vaectl train")
+    raise RunError(f"no run '{reference}' in {place(runs_dir)}", hint=hint if known else "train one with: vaectl train")
 
 
 def _started(path: Path) -> tuple[str, float]:

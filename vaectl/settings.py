@@ -80,7 +80,7 @@ def expand(layer: Layer) -> dict[str, tuple[Any, str]]:
     """The layer by path: path -> (value, name for errors).
 
     Raises:
-        UsageError: A name is unknown, or two names of the layer set one path to different values.
+        UsageError: A name is unknown, or two names of the layer set one path.
     """
     known_paths = set(RECIPES["vae"]().flat())
     out: dict[str, tuple[Any, str]] = {}
@@ -96,8 +96,8 @@ def expand(layer: Layer) -> dict[str, tuple[Any, str]]:
         else:
             raise UsageError(f"{label} is no setting", hint=did_you_mean(name, {*NAMES, *known_paths}))
         for path, target in targets.items():
-            if path in out and out[path][0] != target:
-                raise UsageError(f"{label} and {out[path][1]} set {path} to different values")
+            if path in out:
+                raise UsageError(f"{label} and {out[path][1]} both set {path}")
             out[path] = (target, label)
     return out
 

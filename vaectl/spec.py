@@ -33,7 +33,8 @@ class Bounds:
         )
 
     def __str__(self) -> str:
-        return f"{'above' if self.above else 'from'} {self.low:g} {'and at most' if self.above else 'to'} {self.high:g}"
+        low, high = (f"{end:g}" if abs(end) < 1e5 else f"{end:,.0f}" for end in (self.low, self.high))
+        return f"above {low} and at most {high}" if self.above else f"from {low} to {high}"
 
 
 Dims = Annotated[tuple[int, ...], Bounds(1, 16384)]

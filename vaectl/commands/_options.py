@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from vaectl.commands._render import setting_text
+from vaectl.errors import SettingError
 from vaectl.recipes import vae
 from vaectl.settings import NAMES
+from vaectl.spec import Bounds, coerce
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,32 @@ def complete_run(context: typer.Context, incomplete: str) -> list[tuple[str, str
     return [(run_id, text) for run_id, text in summaries(Path(root)) if run_id.startswith(incomplete)]
 
 
+def number(kind: type, low: float, high: float) -> Callable[[Any], Any]:
+    """A parser of numbers from ``low`` to ``high`` whose error says what was given and what is allowed."""
+
+    def parse(given: Any) -> Any:
+        try:
+            return coerce("", given, Annotated[kind, Bounds(low, high)])
+        except SettingError as error:
+            raise typer.BadParameter(error.problem) from None
+
+    return parse
+
+
 OUTPUT, MACHINE = "Output", "Machine"
+
+
+def seed_option(help_text: str, default: str | bool = True) -> Any:
+    """``--seed``; where a seed is not always of use its parameter is None by default, and ``default`` says so."""
+    return typer.Option(
+        "--seed",
+        metavar="INT",
+        parser=number(int, 0, 2**32 - 1),
+        help=help_text,
+        show_default=default,
+        rich_help_panel=MACHINE,
+    )
+
 
 RunArgument = Annotated[
     str,
@@ -71,10 +100,7 @@ Device = Annotated[
         rich_help_panel=MACHINE,
     ),
 ]
-Seed = Annotated[
-    int,
-    typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of every random draw.", rich_help_panel=MACHINE),
-]
+Seed = Annotated[int, seed_option("Seed of every random draw.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite an existing output file.")]
 Checkpoint = Annotated[
     str, typer.Option("--checkpoint", metavar="best|last", help="Weights of the best validation epoch, or the last.")
@@ -99,8 +125,7 @@ def setting(flag: str, help_text: str, panel: str, metavar: str | None = None) -
     name = flag.removeprefix("--").replace("-", "_")
     path = next(iter(NAMES[name]))
     default = vae().flat()[path]
-    if isinstance(default, list):
-        text = ",".join(map(str, default))
-    else:
-        text = f"{default:.4g}" if isinstance(default, float) else str(default)
+    if metavar is None:
+        metavar = {int: "INT", float: "FLOAT"}[type(default)]
+    text = setting_text(default)
     return typer.Option(flag, metavar=metavar, help=help_text, show_default=text, rich_help_panel=panel)

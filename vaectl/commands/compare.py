@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from vaectl.commands._options import DataDir, Device, Json, ProgressMode, Quiet, Verbose, complete_run, state
+from vaectl.commands._options import (
+    DataDir,
+    Device,
+    Json,
+    ProgressMode,
+    Quiet,
+    Verbose,
+    complete_run,
+    seed_option,
+    state,
+)
 from vaectl.commands._render import Screen, Tables, finite, setting_text
 from vaectl.comparison import CHECKPOINT, SPLIT, Comparison, Row, compare
 from vaectl.errors import UsageError
@@ -45,16 +55,7 @@ def compare_cli(
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite an existing report.")] = False,
     data_dir: DataDir = None,
     device: Device = "auto",
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            "--seed",
-            min=0,
-            max=2**32 - 1,
-            show_default="0",
-            help="Seed of a report's samples and test images.",
-        ),
-    ] = None,
+    seed: Annotated[int | None, seed_option("Seed of a report's samples and test images.", "0")] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
     as_json: Json = False,

@@ -18,6 +18,7 @@ from vaectl.commands._options import (
     RunArgument,
     SplitName,
     Verbose,
+    seed_option,
     state,
 )
 from vaectl.commands._render import Screen
@@ -61,16 +62,7 @@ def embed_cli(
     checkpoint: Checkpoint = "best",
     data_dir: DataDir = None,
     device: Device = "auto",
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            "--seed",
-            min=0,
-            max=2**32 - 1,
-            show_default="0",
-            help="Seed of --draw.",
-        ),
-    ] = None,
+    seed: Annotated[int | None, seed_option("Seed of --draw.", "0")] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
     as_json: Json = False,

@@ -17,6 +17,8 @@ from vaectl.commands._options import (
     Quiet,
     RunArgument,
     Verbose,
+    number,
+    seed_option,
     state,
 )
 from vaectl.commands._render import Screen
@@ -54,8 +56,8 @@ def plot_latent_cli(
         typer.Option(
             "-n",
             "--points",
-            min=2,
-            max=1_000_000,
+            metavar="INT",
+            parser=number(int, 2, 1_000_000),
             show_default=f"{DEFAULT_POINTS}",
             help="Test examples in the scatter.",
         ),
@@ -74,16 +76,7 @@ def plot_latent_cli(
     checkpoint: Checkpoint = "best",
     data_dir: DataDir = None,
     device: Device = "auto",
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            "--seed",
-            min=0,
-            max=2**32 - 1,
-            show_default="0",
-            help="Seed that picks a traversal's test image.",
-        ),
-    ] = None,
+    seed: Annotated[int | None, seed_option("Seed that picks a traversal's test image.", "0")] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
     as_json: Json = False,

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vaectl.catalog import listing
-from vaectl.commands._options import Json, ProgressMode, Quiet, Verbose, complete_run, state
+from vaectl.catalog import listing, place
+from vaectl.commands._options import Json, ProgressMode, Quiet, Verbose, complete_run, number, state
 from vaectl.commands._render import Screen, duration, print_json
 from vaectl.commands._session import check_choice
 from vaectl.errors import RunError, UsageError
@@ -48,7 +48,13 @@ def runs_cli(
     ] = "id",
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=1, max=1_000_000, show_default=f"{SHOWN}", help="Show at most this many."),
+        typer.Option(
+            "--limit",
+            metavar="INT",
+            parser=number(int, 1, 1_000_000),
+            show_default=f"{SHOWN}",
+            help="Show at most this many.",
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Show all runs.")] = False,
     quiet: Quiet = False,
@@ -80,7 +86,7 @@ def runs_cli(
         print_json(rows)
         return
     if not rows:
-        screen.note(f"no runs in {runs_dir}; train one with: vaectl train")
+        screen.note(f"no runs in {place(runs_dir)}; train one with: vaectl train")
         return
     cells = [_cells(row) for row in rows]
     if quiet:

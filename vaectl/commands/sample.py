@@ -20,6 +20,7 @@ from vaectl.commands._options import (
     RunArgument,
     Seed,
     Verbose,
+    number,
     state,
 )
 from vaectl.commands._render import Screen
@@ -42,16 +43,25 @@ MOST_TILES = 10_000
 def sample_cli(
     context: typer.Context,
     run: RunArgument,
-    num_samples: Annotated[int, typer.Option("--num-samples", "-n", min=1, max=1_000_000, help="Images to make.")] = 64,
+    num_samples: Annotated[
+        int,
+        typer.Option("--num-samples", "-n", metavar="INT", parser=number(int, 1, 1_000_000), help="Images to make."),
+    ] = 64,
     temperature: Annotated[
         float | None,
-        typer.Option(help="Factor on a draw's distance from the prior's mean, 0 to 10.", show_default="1.0"),
+        typer.Option(
+            "--temperature",
+            metavar="FLOAT",
+            parser=number(float, 0, 10),
+            show_default="1.0",
+            help="Factor on a draw's distance from the prior's mean, 0 to 10.",
+        ),
     ] = None,
     columns: Annotated[
         int | None,
         typer.Option(
-            min=1,
-            max=1000,
+            metavar="INT",
+            parser=number(int, 1, 1000),
             show_default="a square; 8",
             help="Tiles in a row; with --interpolate the steps of a line.",
         ),
@@ -93,8 +103,6 @@ def sample_cli(
         raise UsageError("--temperature is for samples of the prior, not for --reconstruct or --interpolate")
     if data_dir is not None and not uses_data:
         raise UsageError("--data-dir is for --reconstruct and --interpolate; samples need no data")
-    if temperature is not None and not 0 <= temperature <= 10:
-        raise UsageError(f"--temperature must be a number from 0 to 10; got {temperature}")
     opened = Run.open(run, state(context).runs_dir)
     suffix = output.suffix.lower() if output is not None else ".png"
     if columns is not None and suffix != ".png" and not interpolate:

@@ -58,13 +58,13 @@ def train_cli(
         ),
     ] = None,
     validation_fraction: Annotated[
-        float | None, setting("--validation-fraction", "Part of the training set held out, 0 to 0.9.", DATA)
+        str | None, setting("--validation-fraction", "Part of the training set held out, 0 to 0.9.", DATA)
     ] = None,
     model: Annotated[
         str | None, setting("--model", "Recipe that the defaults come from.", MODEL, "vae|beta-vae")
     ] = None,
     network: Annotated[str | None, setting("--network", "Kind of encoder and decoder network.", MODEL, "mlp")] = None,
-    latent_dim: Annotated[int | None, setting("--latent-dim", "Number of latent dimensions.", MODEL)] = None,
+    latent_dim: Annotated[str | None, setting("--latent-dim", "Number of latent dimensions.", MODEL)] = None,
     hidden_dims: Annotated[
         str | None,
         setting("--hidden-dims", "Units of the encoder's layers; the decoder mirrors them.", MODEL, "N,N,..."),
@@ -74,23 +74,21 @@ def train_cli(
         str | None,
         setting("--posterior-scale", "How sigma of q(z|x) is made.", MODEL, "softplus|log-variance"),
     ] = None,
-    beta: Annotated[
-        float | None, setting("--beta", "Weight of the KL after warm-up, 1 for the ELBO.", OBJECTIVE)
-    ] = None,
+    beta: Annotated[str | None, setting("--beta", "Weight of the KL after warm-up, 1 for the ELBO.", OBJECTIVE)] = None,
     warmup_epochs: Annotated[
-        int | None, setting("--warmup-epochs", "Epochs over which the KL's weight rises from 0.", OBJECTIVE)
+        str | None, setting("--warmup-epochs", "Epochs over which the KL's weight rises from 0.", OBJECTIVE)
     ] = None,
-    epochs: Annotated[int | None, setting("--epochs", "Passes over the training set.", OPTIMIZATION)] = None,
-    batch_size: Annotated[int | None, setting("--batch-size", "Examples in an optimizer step.", OPTIMIZATION)] = None,
-    lr: Annotated[float | None, setting("--lr", "Learning rate of Adam.", OPTIMIZATION)] = None,
+    epochs: Annotated[str | None, setting("--epochs", "Passes over the training set.", OPTIMIZATION)] = None,
+    batch_size: Annotated[str | None, setting("--batch-size", "Examples in an optimizer step.", OPTIMIZATION)] = None,
+    lr: Annotated[str | None, setting("--lr", "Learning rate of Adam.", OPTIMIZATION)] = None,
     weight_decay: Annotated[
-        float | None, setting("--weight-decay", "Decoupled weight decay (AdamW).", OPTIMIZATION)
+        str | None, setting("--weight-decay", "Decoupled weight decay (AdamW).", OPTIMIZATION)
     ] = None,
     grad_clip: Annotated[
-        float | None, setting("--grad-clip", "Largest global L2 norm of the gradient; 0 does not clip.", OPTIMIZATION)
+        str | None, setting("--grad-clip", "Largest global L2 norm of the gradient; 0 does not clip.", OPTIMIZATION)
     ] = None,
     patience: Annotated[
-        int | None,
+        str | None,
         setting("--patience", "Epochs without a better validation ELBO before stopping; 0 never stops.", OPTIMIZATION),
     ] = None,
     name: Annotated[
@@ -133,7 +131,7 @@ def train_cli(
         bool, typer.Option("--dry-run", help="Show settings, data and model, and stop.", rich_help_panel=RUN)
     ] = False,
     device: Device = "auto",
-    seed: Annotated[int | None, setting("--seed", "Seed of weights, data order and samples.", MACHINE)] = None,
+    seed: Annotated[str | None, setting("--seed", "Seed of weights, data order and samples.", MACHINE)] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
     as_json: Json = False,
