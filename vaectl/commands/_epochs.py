@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
-from rich.progress import BarColumn, Progress, TaskID
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
+from rich.text import Text
 
-from vaectl.commands._render import Field, Heartbeat, Screen, duration, showable
+from vaectl.commands._render import Heartbeat, Screen, duration, showable
 from vaectl.trainer import Epoch, Step
 
 # name, width, and the order in which columns go when the terminal is narrow (0 stays)
@@ -21,6 +22,18 @@ COLUMNS = (
     ("time", 8, 7),
 )
 BEST_WIDTH = 2
+
+
+class Field(ProgressColumn):
+    """A progress column of one text field of its task, never wrapped."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def render(self, task: Task) -> Text:
+        """The field as it is now."""
+        return Text(str(task.fields.get(self._name, "")), no_wrap=True)
 
 
 class EpochScreen:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -134,6 +133,8 @@ class Screen:
     def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
         """A transient bar, or a line a minute, over ``total`` examples; the block calls what it gets with the count."""
         if self.progress == "bar":
+            from rich.progress import BarColumn, Progress, TextColumn
+
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
             with Progress(*columns, console=self.err, transient=True) as bar:
                 task = bar.add_task(what, total=total or None)
@@ -160,7 +161,7 @@ class Screen:
 
             yield tell
             return
-        from rich.progress import DownloadColumn, TransferSpeedColumn
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         bar = Progress(*columns, console=self.err, transient=True)
@@ -190,18 +191,6 @@ class Heartbeat:
             return False
         self._last = time.monotonic()
         return True
-
-
-class Field(ProgressColumn):
-    """A progress column of one text field of its task, never wrapped."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._name = name
-
-    def render(self, task: Task) -> Text:
-        """The field as it is now."""
-        return Text(str(task.fields.get(self._name, "")), no_wrap=True)
 
 
 def _console(stream: TextIO) -> Console:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -21,10 +21,12 @@ from vaectl.commands._options import (
     state,
 )
 from vaectl.commands._render import Screen, Tables, finite, setting_text
-from vaectl.comparison import CHECKPOINT, SPLIT, Comparison, Row, compare
 from vaectl.errors import UsageError
 from vaectl.files import check_output
 from vaectl.runs import Run
+
+if TYPE_CHECKING:
+    from vaectl.comparison import Comparison, Row
 
 FORMATS = (".html", ".png", ".md", ".json")
 MOST_RUNS = 20
@@ -62,6 +64,8 @@ def compare_cli(
     progress: ProgressMode = "auto",
 ) -> None:
     """Settings, metrics and pictures of two or more runs, side by side."""
+    from vaectl.comparison import compare
+
     screen = Screen(quiet, verbose, as_json, progress)
     pictured = output is not None and output.suffix.lower() in (".html", ".png")
     if seed is not None and not pictured:
@@ -93,6 +97,8 @@ def compare_cli(
 
 def tables(found: Comparison, *, everything: bool) -> Tables:
     """The comparison as two tables, the settings and the metrics; the first header is the table's title."""
+    from vaectl.comparison import SPLIT
+
     ids = [run.id for run in found.runs]
     shown = found.settings if everything else found.differing
     names = _short_names(found.settings)
@@ -140,6 +146,8 @@ def _short_names(settings: dict[str, Any]) -> dict[str, str]:
 
 def _evaluate_missing(runs: Sequence[Run], screen: Screen, device: str, data_dir: Path | None) -> None:
     """Evaluate the best weights of runs that keep no evaluation of them (an interrupted one, say)."""
+    from vaectl.comparison import CHECKPOINT, SPLIT
+
     for run in runs:
         if run.evaluation(SPLIT, CHECKPOINT) is None or not run.per_example(SPLIT, CHECKPOINT):
             from vaectl.commands._session import Session

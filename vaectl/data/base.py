@@ -65,7 +65,9 @@ class Split:
 
     def batch(self, index: Tensor | slice) -> Tensor:
         """The examples at ``index`` as the model sees them: float32 in [0, 1], (B, *X)."""
-        x: Tensor = self.transform(self.images[index])
+        # index_select copies whole images, several times faster than indexing with a tensor
+        stored = self.images[index] if isinstance(index, slice) else self.images.index_select(0, index)
+        x: Tensor = self.transform(stored)
         return x
 
     def batches(self, size: int) -> Iterator[Tensor]:
