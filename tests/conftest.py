@@ -8,9 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from vaectl.cli import app
+
+# two threads of several processes fight on a small machine; the models here need one
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 Cli = Callable[..., Result]
 

@@ -131,7 +131,7 @@ run = Run.create(Path({str(tmp_path)!r}), None, facts()); print("made", flush=Tr
 def test_evaluations_replace_their_like_and_keep_the_others(run: Run, tmp_path: Path) -> None:
     for seed, elbo in ((0, -1.0), (1, -2.0), (0, -3.0)):
         key = {"split": "test", "checkpoint": "best", "seed": seed}
-        entry = {**key, "n": 1, "metrics": {"elbo": elbo}, "kl_per_dim": []}
+        entry = {**key, "n": 1, "metrics": {"elbo": elbo, "active_units": 1}, "kl_per_dim": []}
         run.add_evaluation(entry, {"elbo": [elbo]})
     kept = Run.open("run1", tmp_path)
     assert [(e["seed"], e["metrics"]["elbo"]) for e in kept.evaluations()] == [(1, -2.0), (0, -3.0)]

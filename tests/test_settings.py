@@ -64,7 +64,7 @@ def test_an_unknown_name_has_its_nearest(name: str, hint: str) -> None:
 
 
 def test_one_setting_given_twice_in_one_layer_is_an_error() -> None:
-    with pytest.raises(UsageError, match="both set objective.beta"):
+    with pytest.raises(UsageError, match=r"both set objective\.beta"):
         resolve([layer("flag", beta=1.0, **{"objective.beta": 2})])
 
 

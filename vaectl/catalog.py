@@ -49,7 +49,11 @@ def _highest(runs_dir: Path) -> int:
 
 
 def listing(runs_dir: Path) -> list[Path]:
-    """The run folders of a directory, oldest first by number, others by name after them."""
+    """The run folders of a directory, oldest first by number, others by name after them; none where it is missing.
+
+    Raises:
+        RunError: The directory cannot be read.
+    """
 
     def order(path: Path) -> tuple[int, str]:
         match = re.fullmatch(r"run(\d+)", path.name)
@@ -57,8 +61,10 @@ def listing(runs_dir: Path) -> list[Path]:
 
     try:
         return sorted((path for path in runs_dir.iterdir() if (path / "run.json").is_file()), key=order)
-    except OSError:
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise RunError(f"cannot read the runs in {place(runs_dir)}: {error.strerror}") from None
 
 
 def place(folder: Path) -> str:
@@ -74,7 +80,7 @@ def find(reference: str, runs_dir: Path) -> Path:
     """
     if os.sep in reference or reference in (".", ".."):
         path = Path(reference)
-        if (path / "run.json").is_file():
+        if os.path.isfile(path / "run.json"):
             return path.resolve()
         raise RunError(f"no run at '{reference}'", hint="a path must name a run's folder, with its run.json")
     known = listing(runs_dir)
@@ -96,8 +102,9 @@ def find(reference: str, runs_dir: Path) -> Path:
     raise RunError(f"no run '{reference}' in {place(runs_dir)}", hint=hint if known else "train one with: vaectl train")
 
 
-def _started(path: Path) -> tuple[str, float]:
+def _started(path: Path) -> str:
+    # to the second; sorting is stable, so of two in one second the higher number is the later
     try:
-        return (str(read_record(path)["started"]), path.stat().st_ctime)
-    except (VaectlError, OSError):
-        return ("", 0.0)
+        return str(read_record(path)["started"])
+    except VaectlError:
+        return ""

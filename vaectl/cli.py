@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +24,9 @@ from vaectl.commands.plot_latent import plot_latent_cli
 from vaectl.commands.runs import runs_cli
 from vaectl.commands.sample import sample_cli
 from vaectl.commands.train import train_cli
-from vaectl.errors import UsageError, VaectlError
+from vaectl.errors import InterruptedRunError, UsageError, VaectlError
+
+TRUE = ("1", "true", "yes", "on", "y", "t")
 
 
 class Boundary(TyperGroup):
@@ -31,36 +35,43 @@ class Boundary(TyperGroup):
     def main(self, args: Any = None, *positional: Any, **extra: Any) -> Any:
         """Run the command line and exit the process."""
         given = list(sys.argv[1:] if args is None else args)
-        debug = "--debug" in given or os.environ.get("VAECTL_DEBUG", "") not in ("", "0")
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper) and not (stream.encoding or "").lower().startswith("utf"):
+                stream.reconfigure(errors="replace")
         with contextlib.suppress(ValueError):  # off the main thread the caller owns the signals
             signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
         try:
             code = super().main(given, *positional, **{**extra, "standalone_mode": False})
+            sys.stdout.flush()
             sys.exit(code if isinstance(code, int) else 0)
-        except VaectlError as caught:
-            error = caught
-        except typer.Abort:
-            error = VaectlError("interrupted")
-            error.exit_code = 130
-        except KeyboardInterrupt:
-            error = VaectlError("interrupted")
-            error.exit_code = 130
-        except typer.TyperException as caught:
-            error = UsageError(caught.format_message())
-        except BrokenPipeError:
-            # the reader of stdout has left; writing there again at exit would raise again
+        except (Exception, KeyboardInterrupt) as raised:
+            caught = raised
+            if "--debug" in given or os.environ.get("VAECTL_DEBUG", "").lower() in TRUE:
+                traceback.print_exc()
+        error = _as_error(caught)
+        try:
+            if not isinstance(caught, BrokenPipeError):
+                print_error(error, as_json="--json" in given)
+            sys.stdout.flush()
+        except OSError:
+            # nobody reads stdout, or it is full; the interpreter would try again, and complain, at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
-        except Exception as caught:
-            if debug:
-                raise
-            error = VaectlError(
-                f"internal error: {type(caught).__name__}: {caught}", hint="run it again with --debug for the traceback"
-            )
-        if debug:
-            raise error
-        print_error(error, as_json="--json" in given)
         sys.exit(error.exit_code)
+
+
+def _as_error(caught: BaseException) -> VaectlError:
+    """What a person is told of an exception."""
+    if isinstance(caught, VaectlError):
+        return caught
+    if isinstance(caught, typer.Abort | KeyboardInterrupt):
+        return InterruptedRunError("interrupted", signum=signal.SIGINT)
+    if isinstance(caught, typer.TyperException):
+        return UsageError(caught.format_message())
+    if isinstance(caught, OSError):
+        return VaectlError(f"{caught.filename or 'cannot write'}: {caught.strerror or caught}")
+    return VaectlError(
+        f"internal error: {type(caught).__name__}: {caught}", hint="run it again with --debug for the traceback"
+    )
 
 
 app = typer.Typer(
@@ -85,7 +96,7 @@ def main(
     context: typer.Context,
     runs_dir: Annotated[
         Path,
-        typer.Option("--runs-dir", metavar="DIR", envvar="VAECTL_RUNS_DIR", help="Folder of all runs."),
+        typer.Option("--runs-dir", metavar="DIR", readable=False, envvar="VAECTL_RUNS_DIR", help="Folder of all runs."),
     ] = Path("runs"),
     debug: Annotated[
         bool, typer.Option("--debug", envvar="VAECTL_DEBUG", help="Show tracebacks instead of error lines.")

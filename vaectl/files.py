@@ -66,11 +66,12 @@ def check_output(path: Path, suffixes: Collection[str], *, force: bool) -> None:
     if path.suffix.lower() not in suffixes:
         given = f"unknown format '{path.suffix}'" if path.suffix else "has no suffix that names a format"
         raise UsageError(f"-o {path}: {given}", hint="allowed: " + ", ".join(suffixes))
-    if path.is_dir():
+    # os.path answers False where Path raises: for a name that is too long
+    if os.path.isdir(path):
         raise OutputError(f"-o {path} is a directory", hint="name a file in it")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise OutputError(f"-o {path}: there is no folder {path.parent}", hint=f"make it with: mkdir -p {path.parent}")
-    if path.exists() and not force:
+    if os.path.exists(path) and not force:
         raise OutputError(f"-o {path} exists", hint="overwrite it with --force, or name another file")
     try:
         handle, probe = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     file = path / "run.json"
     try:
-        record = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        record = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_constant, parse_float=_finite)
     except OSError as error:
         raise RunError(f"cannot read {file}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -63,8 +64,19 @@ def is_evaluation(item: Any) -> bool:
     kinds = {"split": str, "checkpoint": str, "n": int, "seed": int, "metrics": dict, "kl_per_dim": list}
     if not isinstance(item, dict) or not all(isinstance(item.get(key), kind) for key, kind in kinds.items()):
         return False
-    numbers = [*item["metrics"].values(), *item["kl_per_dim"]]
-    return all(number is None or isinstance(number, int | float) for number in numbers)
+    metrics = item["metrics"].items()
+    return (
+        all(number is None or isinstance(number, int | float) for _, number in metrics)
+        and isinstance(item["metrics"].get("active_units"), int)
+        and all(isinstance(number, int | float) for number in item["kl_per_dim"])
+    )
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
 
 
 def _no_constant(name: str) -> None:

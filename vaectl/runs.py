@@ -63,6 +63,19 @@ class Run:
         except VaectlError as error:
             raise RunError(f"{self.path / 'run.json'} is damaged: config: {error.message}") from None
 
+    def complete_spec(self) -> Spec:
+        """The run's spec with every option of its parts checked; needs torch.
+
+        Raises:
+            RunError: ``run.json`` holds no valid spec.
+        """
+        from vaectl.builder import complete
+
+        try:
+            return complete(self.spec)
+        except UsageError as error:
+            raise RunError(f"{self.path / 'run.json'} is damaged: config: {error.message}") from None
+
     @property
     def status(self) -> str:
         """running, completed, interrupted or failed; crashed where the process of a running run is gone."""
@@ -231,14 +244,15 @@ class Run:
             hint = None if self.history() else "it was stopped before its first epoch ended"
             raise RunError(f"{self.id} has no {file.name}", hint=hint)
         state = weights.read(file, self.record["config"])
+        spec, info = self.complete_spec(), self.data_info
         try:
-            model, _ = build(self.spec, self.data_info)
+            model, _ = build(spec, info)
             model.load_state_dict(state)
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise RunError(f"{file} does not fit {self.path / 'run.json'}: {reason}") from None
-        except UsageError as error:
-            raise RunError(f"{self.path / 'run.json'} is damaged: config: {error.message}") from None
+        except VaectlError as error:
+            raise RunError(f"{self.path / 'run.json'} is damaged: {error.message}") from None
         return model.to(device).eval()
 
     @property
@@ -256,10 +270,9 @@ class Run:
             raise RunError(f"{self.path / 'run.json'} is damaged: {error.message}") from None
 
     def next_file(self, folder: str, suffix: str) -> Path:
-        """The next free numbered path in a folder of the run: ``samples/0001.png``."""
+        """The next free numbered path in a folder of the run, ``samples/0001.png``; the folder may be missing yet."""
         directory = self.path / folder
-        directory.mkdir(exist_ok=True)
-        taken = [int(file.stem) for file in directory.iterdir() if file.stem.isdecimal()]
+        taken = [int(file.stem) for file in directory.glob("*") if file.stem.isdecimal()]
         return directory / f"{max(taken, default=0) + 1:04d}{suffix}"
 
     @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     import torch
 
 
+def check_device(name: str) -> None:
+    """Raise a UsageError unless ``name`` has the form of a device, whether or not this machine has it."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", name):
+        raise UsageError(f"--device must be auto, cpu, cuda, cuda:N or mps; got '{name}'")
+
+
 def resolve_device(name: str) -> torch.device:
     """The device of ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; auto takes CUDA, then MPS, then the CPU.
 
@@ -22,12 +29,10 @@ def resolve_device(name: str) -> torch.device:
     """
     import torch
 
-    allowed = "auto, cpu, cuda, cuda:N or mps"
+    check_device(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (":" in name and not (kind == "cuda" and index.isdecimal())):
-        raise UsageError(f"--device must be {allowed}; got '{name}'")
     if kind == "cuda" and not (torch.cuda.is_available() and int(index or 0) < torch.cuda.device_count()):
         raise UsageError(
             f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices",

@@ -115,7 +115,7 @@ def resolve(layers: Iterable[Layer]) -> Resolved:
     expanded = [(layer.source, expand(layer)) for layer in layers]
     chosen = next((values["model"] for _, values in expanded if "model" in values), ("vae", "model"))
     model, label = chosen
-    if model not in RECIPES:
+    if not isinstance(model, str) or model not in RECIPES:
         raise UsageError(f"{label} {model!r} is no model", hint=did_you_mean(str(model), RECIPES))
     flat: dict[str, Any] = RECIPES[model]().flat()
     sources, labels = dict.fromkeys(flat, "default"), {path: path for path in flat}
@@ -140,10 +140,10 @@ def read_config(file: Path) -> Layer:
         VaectlError: The file cannot be read.
     """
     parse: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
-    if file.suffix not in parse:
+    if file.suffix.lower() not in parse:
         raise UsageError(f"--config {file}: unknown format '{file.suffix}'", hint="allowed: .toml, .json")
     try:
-        document = parse[file.suffix](file.read_text(encoding="utf-8"))
+        document = parse[file.suffix.lower()](file.read_text(encoding="utf-8"))
     except OSError as error:
         raise VaectlError(f"--config {file}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

@@ -175,4 +175,5 @@ def _validate(model: VAE, objective: ELBO, data: Data, step: int) -> dict[str, f
 
 def _problem(loss: Loss, step: int) -> str:
     terms = [name for name, values in loss.terms.items() if not bool(values.isfinite().all())]
-    return f"{' and '.join(terms) or 'the gradient'} is not finite at step {step}"
+    verb = "are" if len(terms) > 1 else "is"
+    return f"{' and '.join(terms) or 'the gradient'} {verb} not finite at step {step}"

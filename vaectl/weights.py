@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -49,7 +50,7 @@ def read(path: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
             state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (it is no dict)
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise RunError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
-    if header.get("format") != "vaectl":
+    if header.get("format") != "vaectl" or "sha256" not in header:
         raise RunError(f"{path} was not written by vaectl")
     if header.get("sha256") != _digest(state):
         raise RunError(f"{path} is damaged: its content does not match its checksum")
@@ -62,5 +63,5 @@ def _digest(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(f"{name}{state[name].dtype}{tuple(state[name].shape)}".encode())
-        digest.update(state[name].numpy().data)
+        digest.update(state[name].flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from vaectl.commands._render import setting_text
-from vaectl.errors import SettingError
+from vaectl.errors import SettingError, VaectlError
 from vaectl.recipes import vae
 from vaectl.settings import NAMES
 from vaectl.spec import Bounds, coerce
@@ -35,7 +35,10 @@ def complete_run(context: typer.Context, incomplete: str) -> list[tuple[str, str
     from vaectl.commands.runs import summaries
 
     root = context.find_root().params.get("runs_dir") or Path("runs")
-    return [(run_id, text) for run_id, text in summaries(Path(root)) if run_id.startswith(incomplete)]
+    try:
+        return [(run_id, text) for run_id, text in summaries(Path(root)) if run_id.startswith(incomplete)]
+    except VaectlError:
+        return []
 
 
 def number(kind: type, low: float, high: float) -> Callable[[Any], Any]:
@@ -113,6 +116,7 @@ DataDir = Annotated[
     typer.Option(
         "--data-dir",
         metavar="DIR",
+        readable=False,
         help="Folder of data sets.",
         show_default="the one the run was trained with",
         rich_help_panel=MACHINE,

@@ -29,7 +29,8 @@ ASCII = {"↑": "^", "↓": "v", "±": "+/-", "≈": "~", "·": "|", "−": "-",
 
 
 def showable(text: str, encoding: str) -> str:
-    """The text in characters that an encoding has: look-alikes in ASCII where it lacks one."""
+    """The text without control codes but tabs, in characters that an encoding has or their ASCII look-alikes."""
+    text = "".join(character for character in text if character.isprintable() or character == "\t")
     try:
         text.encode(encoding)
     except (UnicodeEncodeError, LookupError):
@@ -103,25 +104,37 @@ class Screen:
                 if isinstance(piece, Table):
                     self.out.print(piece)
                 else:
-                    _line(self.out, piece)
+                    # not through rich, which turns tabs into spaces
+                    self.out.file.write(showable(piece, self.out.encoding) + "\n")
 
     def tables(self, tables: Tables) -> list[Table]:
-        """Plain tables for stdout, their columns in line with each other."""
+        """Plain tables for stdout, their columns in line with each other.
+
+        Where the terminal is narrow the last columns are left out, with a note, and the last one left is folded.
+        """
         encoding = self.out.encoding
+        count = max(len(columns) for columns, _ in tables)
+        cells = [row for columns, rows in tables for row in [[name for name, _ in columns], *rows]]
+        widths = [max(len(row[place]) for row in cells if place < len(row)) for place in range(count)]
+        shown = count
+        while shown > 2 and sum(widths[:shown]) + 2 * shown > self.out.width:
+            shown -= 1
+        if shown < count:
+            self.note(f"the terminal is too narrow for {count - shown} more columns")
+        fits = sum(widths[:shown]) + 2 * shown <= self.out.width
         made = []
         for columns, rows in tables:
             drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-            for place, (header, justify) in enumerate(columns):
-                cells = [cells[place] for heads, body in tables if place < len(heads) for cells in body]
-                heads = [heads[place][0] for heads, _ in tables if place < len(heads)]
+            for place, (header, justify) in enumerate(columns[:shown]):
                 drawn.add_column(
                     showable(header, encoding),
                     justify="right" if justify == "right" else "left",
-                    no_wrap=True,
-                    min_width=max(map(len, cells + heads)),
+                    overflow="fold",
+                    no_wrap=fits,
+                    min_width=widths[place] if fits else None,
                 )
             for row in rows:
-                drawn.add_row(*(Text(showable(cell, encoding)) for cell in row))
+                drawn.add_row(*(Text(showable(cell, encoding)) for cell in row[:shown]))
             made.append(drawn)
         return made
 
@@ -211,13 +224,13 @@ def print_json(document: Any) -> None:
 
 def print_error(error: VaectlError, *, as_json: bool) -> None:
     """``error: ...`` and ``hint: ...`` on stderr; with --json the error is the document on stdout too."""
-    if as_json:
-        print_json({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
     console = _console(sys.stderr)
     for name, text, style in (("error", error.message, "bold red"), ("hint", error.hint, "cyan")):
         if text:
             line = Text(f"{name}: ", style=style) + Text(showable(text, console.encoding), style="not bold")
             console.print(line, soft_wrap=True)
+    if as_json:
+        print_json({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
 
 
 def sparkline(values: Sequence[float], width: int = 24) -> str:
@@ -240,6 +253,11 @@ def setting_text(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def plus_minus(se: float) -> str:
+    """`` ± 0.21``, or nothing where a single example has no standard error."""
+    return f" ± {se:.2f}" if math.isfinite(se) else ""
 
 
 def duration(seconds: float) -> str:

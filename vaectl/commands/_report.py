@@ -6,7 +6,7 @@ import base64
 import html
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vaectl.commands._render import Screen, Tables, finite
 from vaectl.commands._session import Session
@@ -54,8 +54,16 @@ def pictures(found: Comparison, screen: Screen, device: str, data_dir: Path | No
     return plots.comparison(ids, histories, grid(x, 2 * TILES), reconstructions, samples, views)
 
 
+def _is_drawable(row: dict[str, Any]) -> bool:
+    validation = row.get("validation")
+    numbers = (
+        [row.get("epoch"), *(validation.get(key) for key in ("elbo", "kl"))] if isinstance(validation, dict) else [None]
+    )
+    return all(isinstance(number, int | float) for number in numbers)
+
+
 def _history(session: Session) -> dict[str, list[float]]:
-    rows = [row for row in session.run.history() if isinstance(row.get("validation"), dict)]
+    rows = [row for row in session.run.history() if _is_drawable(row)]
     return {
         "epoch": [row["epoch"] for row in rows],
         "elbo": [row["validation"]["elbo"] for row in rows],

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaectl.commands._render import Screen
-from vaectl.errors import DataError, UsageError
+from vaectl.errors import DataError, RunError, UsageError, did_you_mean
 from vaectl.files import check_output
 from vaectl.runs import CHECKPOINTS, Run
 
@@ -32,8 +32,8 @@ def data_directory(flag: Path | None, recorded: str | None = None) -> Path:
     for name, directory in (("--data-dir", flag), ("", remembered), ("VAECTL_DATA_DIR", from_environment)):
         if directory is None:
             continue
-        if not directory.is_dir():
-            problem = "is not a directory" if directory.exists() else "does not exist"
+        if not os.path.isdir(directory):
+            problem = "is not a directory" if os.path.exists(directory) else "does not exist"
             raise DataError(f"{name} {directory} {problem}", hint=f"to download into it: mkdir -p {directory}")
         if not os.access(directory, os.R_OK | os.X_OK):
             raise DataError(f"{name} {directory} cannot be read".lstrip())
@@ -74,6 +74,7 @@ class Session:
         check_choice("--checkpoint", checkpoint, CHECKPOINTS)
         if checkpoint not in self._models:
             self._models[checkpoint] = self.run.load_model(checkpoint, self.device)
+            self.screen.detail(f"model: {checkpoint} weights of {self.run.path} on {self.device}")
         return self._models[checkpoint]
 
     def data(self, name: str | None = None) -> Data:
@@ -89,11 +90,14 @@ class Session:
     def _load(self, name: str | None) -> Data:
         from vaectl.data import SOURCES
 
-        info, spec = self.run.data_info, self.run.spec
-        check_choice("--dataset", name or info.name, SOURCES)
+        info, spec = self.run.data_info, self.run.complete_spec()
+        if name is not None:
+            check_choice("--dataset", name, SOURCES)
+        elif info.name not in SOURCES:
+            raise RunError(f"{self.run.path / 'run.json'} is damaged: there is no data set '{info.name}'")
         directory = data_directory(self._data_dir, self.run.record["data_directory"])
-        fraction = float(spec.data.options["validation_fraction"])
-        found = load_data(name or info.name, fraction, directory, self.screen)
+        self.screen.detail(f"data: {name or info.name} in {directory}")
+        found = load_data(name or info.name, spec.data.options["validation_fraction"], directory, self.screen)
         if name not in (None, info.name):
             if (found.info.shape, found.info.support) != (info.shape, info.support):
                 raise DataError(
@@ -111,7 +115,9 @@ class Session:
 def check_choice(flag: str, value: str, allowed: Collection[str]) -> None:
     """Raise a UsageError unless ``value`` is one of ``allowed``."""
     if value not in allowed:
-        raise UsageError(f"{flag} must be one of {', '.join(allowed)}; got '{value}'")
+        raise UsageError(
+            f"{flag} must be one of {', '.join(allowed)}; got '{value}'", hint=did_you_mean(value, allowed)
+        )
 
 
 def output_path(asked: Path | None, run: Run, folder: str, formats: Collection[str], *, force: bool) -> Path:

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from vaectl.commands._epochs import EpochScreen
-from vaectl.commands._render import Screen, duration, sparkline
+from vaectl.commands._render import Screen, duration, finite, plus_minus, sparkline
 from vaectl.commands.eval import evaluate_into
 from vaectl.data import Data
 from vaectl.errors import DivergedError, InterruptedRunError
@@ -70,8 +70,8 @@ def train_run(run: Run, model: VAE, objective: ELBO, data: Data, screen: Screen)
             raise DivergedError(
                 f"{run.id} diverged: {end.problem}; "
                 + (f"the weights of epoch {end.best_epoch} are kept" if end.best_epoch else "no epoch was finished"),
-                hint=f"try a lower --lr (it was {spec.training.lr:g}) or a lower --grad-clip "
-                f"(it was {spec.training.grad_clip:g})",
+                hint=f"try a lower --lr (it was {spec.training.lr:g}) or "
+                + (f"a lower --grad-clip (it was {clip:g})" if (clip := spec.training.grad_clip) else "--grad-clip 1"),
             )
         best = run.load_model("best", device)
         board.latent_space(best, pictured, end.step)
@@ -96,7 +96,7 @@ def _finish(run: Run, model: VAE, data: Data, end: Stopped, screen: Screen, seco
 
     document = evaluate_into(run, model, data, "test", "best", 0, screen)
     metrics = document["metrics"]
-    run.finish("completed", metrics=metrics)
+    run.finish("completed", metrics=finite(metrics))
     validation = run.record["validation"]
     history = run.history()
     why = f" (stopped by --patience after epoch {end.epoch})" if end.reason == "patience" else ""
@@ -107,7 +107,7 @@ def _finish(run: Run, model: VAE, data: Data, end: Stopped, screen: Screen, seco
         text.append(f"  val elbo {curve['elbo']}   kl {curve['kl']}")
     text.insert(
         1,
-        f"  test elbo {metrics['elbo']:.2f} ± {metrics['elbo_se']:.2f} nats   recon {metrics['recon']:.2f}   "
+        f"  test elbo {metrics['elbo']:.2f}{plus_minus(metrics['elbo_se'])} nats   recon {metrics['recon']:.2f}   "
         f"kl {metrics['kl']:.2f}   active {metrics['active_units']}/{run.spec.latent_dim}",
     )
     if metrics["active_units"] == 0:

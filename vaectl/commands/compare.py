@@ -21,9 +21,11 @@ from vaectl.commands._options import (
     state,
 )
 from vaectl.commands._render import Screen, Tables, finite, setting_text
+from vaectl.commands._session import data_directory
 from vaectl.errors import UsageError
 from vaectl.files import check_output
 from vaectl.runs import Run
+from vaectl.runtime import check_device
 
 if TYPE_CHECKING:
     from vaectl.comparison import Comparison, Row
@@ -50,6 +52,7 @@ def compare_cli(
             "-o",
             "--output",
             metavar="FILE",
+            readable=False,
             show_default=False,
             help="Write a report: .html or .png with pictures, .md or .json without.",
         ),
@@ -74,11 +77,16 @@ def compare_cli(
         raise UsageError("--force without -o has nothing to overwrite")
     if output is not None:
         check_output(output, FORMATS, force=force)
+    check_device(device)
+    if data_dir is not None:
+        data_directory(data_dir)
     opened = [Run.open(reference, state(context).runs_dir) for reference in runs]
     if not 2 <= len(opened) <= MOST_RUNS:
         raise UsageError(f"compare takes 2 to {MOST_RUNS} runs; got {len(opened)}")
     if len({run.path.resolve() for run in opened}) < len(opened):
         raise UsageError("compare takes different runs; one was given twice")
+    for run in opened:
+        screen.detail(f"{run.id}: {run.path}")
     _evaluate_missing(opened, screen, device, data_dir)
     found = compare(opened)
     shown = tables(found, everything=everything)

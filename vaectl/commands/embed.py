@@ -54,6 +54,7 @@ def embed_cli(
             "-o",
             "--output",
             metavar="FILE",
+            readable=False,
             show_default="RUN/embeddings/0001.npz",
             help="Where to write: .npz, .csv or .parquet.",
         ),
@@ -79,6 +80,7 @@ def embed_cli(
         _require_pyarrow(path)
     session = Session(opened, screen, device, data_dir)
     codes = embed(session, split, dataset, checkpoint=checkpoint, draw=draw, seed=seed or 0)
+    path.parent.mkdir(exist_ok=True)
     write(path, codes)
     count, latent_dim = codes["code"].shape
     document = {"run": opened.id, "path": str(path), "split": split, "n": count, "latent_dim": latent_dim, "draw": draw}

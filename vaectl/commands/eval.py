@@ -21,7 +21,7 @@ from vaectl.commands._options import (
     Verbose,
     state,
 )
-from vaectl.commands._render import Screen, finite
+from vaectl.commands._render import Screen, finite, plus_minus
 from vaectl.commands._session import Session, check_choice
 from vaectl.errors import DataError
 from vaectl.files import check_output, write_json
@@ -40,7 +40,14 @@ def eval_cli(
     checkpoint: Checkpoint = "best",
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="FILE.json", show_default=False, help="Write the result as JSON too."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE.json",
+            readable=False,
+            show_default=False,
+            help="Write the result as JSON too.",
+        ),
     ] = None,
     force: Force = False,
     data_dir: DataDir = None,
@@ -64,7 +71,7 @@ def eval_cli(
         write_json(output, finite(document))
     metrics = document["metrics"]
     rows = [
-        [name, f"{metrics[name]:.2f}", f"± {metrics[f'{name}_se']:.2f}", unit]
+        [name, f"{metrics[name]:.2f}", plus_minus(metrics[f"{name}_se"]).strip(), unit]
         for name, unit in (("elbo", "nats"), ("recon", "nats"), ("kl", "nats"), ("recon_at_mean", "nats, no bound"))
     ]
     rows.append(["active units", str(metrics["active_units"]), "", f"of {session.run.spec.latent_dim}"])
@@ -109,6 +116,7 @@ def evaluate_into(
 def evaluated(session: Session, split: str, checkpoint: str) -> dict[str, Any]:
     """The evaluation that the run keeps of a split and checkpoint; made and kept now where there is none."""
     kept = session.run.evaluation(split, checkpoint)
-    if kept is not None and session.run.per_example(split, checkpoint):
+    whole = kept is not None and len(kept["kl_per_dim"]) in (0, session.run.spec.latent_dim)
+    if kept is not None and whole and session.run.per_example(split, checkpoint):
         return kept
     return evaluate_into(session.run, session.model(checkpoint), session.data(), split, checkpoint, 0, session.screen)

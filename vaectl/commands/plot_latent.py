@@ -68,6 +68,7 @@ def plot_latent_cli(
             "-o",
             "--output",
             metavar="FILE",
+            readable=False,
             show_default="RUN/plots/0001.png",
             help="Where to write: .png, .svg or .pdf.",
         ),
@@ -101,6 +102,7 @@ def plot_latent_cli(
         figure, facts = _traversal(session, checkpoint, chosen, seed or 0)
     from vaectl import plots
 
+    path.parent.mkdir(exist_ok=True)
     plots.save(figure, path)
     document = {"run": opened.id, "path": str(path), "kind": kind, **facts}
     text = f"{kind} of {opened.id}: {path}"
@@ -192,5 +194,5 @@ def _by_kl(session: Session, checkpoint: str) -> tuple[list[int], list[float]]:
 
     kl: list[float] = evaluated(session, "test", checkpoint)["kl_per_dim"]
     if not kl:
-        raise UsageError("this model's KL does not factorise over dimensions", hint="choose them with --dims")
+        raise UsageError("this model's KL does not factorise over dimensions", hint="use --kind scatter")
     return sorted(range(len(kl)), key=lambda dim: -kl[dim]), kl

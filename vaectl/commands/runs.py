@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from vaectl.catalog import listing, place
 from vaectl.commands._options import Json, ProgressMode, Quiet, Verbose, complete_run, number, state
@@ -94,7 +95,7 @@ def runs_cli(
     elif sys.stdout.isatty():
         screen.result(None, short="", text=screen.table(*_fitting(cells, screen.out.width)))
     else:
-        sys.stdout.writelines("\t".join(row) + "\n" for row in (COLUMNS, *cells))
+        screen.result(None, short="", text=["\t".join(row) for row in (COLUMNS, *cells)])
     if hidden:
         screen.note(f"{hidden} more; show them with --all")
 
@@ -190,5 +191,8 @@ def _show(run: Run, screen: Screen) -> None:
     ]
     changed = {path: value for path, value in run.spec.flat().items() if record["sources"].get(path) != "default"}
     fields += [[path, f"{value} ({record['sources'].get(path)})"] for path, value in changed.items()]
-    shown = screen.table([("field", "left"), ("value", "left")], fields)
+    if sys.stdout.isatty():
+        shown: list[str | Table] = [screen.table([("field", "left"), ("value", "left")], fields)]
+    else:
+        shown = ["\t".join(row) for row in fields]
     screen.result(document, short=run.id, text=shown)

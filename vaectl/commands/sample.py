@@ -79,6 +79,7 @@ def sample_cli(
             "-o",
             "--output",
             metavar="FILE",
+            readable=False,
             show_default="RUN/samples/0001.png",
             help="Where to write: .png, .npz or .npy.",
         ),
@@ -118,6 +119,7 @@ def sample_cli(
         session, kind, num_samples, checkpoint=checkpoint, mode=mode, seed=seed, columns=columns,
         temperature=1.0 if temperature is None else temperature,
     )  # fmt: skip
+    path.parent.mkdir(exist_ok=True)
     write(path, arrays, columns)
     made = len(arrays["images"])
     document = {"run": opened.id, "path": str(path), "kind": kind, "n": made, "mode": mode, "seed": seed}
@@ -169,7 +171,7 @@ def make(
             raise UsageError(f"-n {n}: {lines} lines need {2 * lines} test examples; there are {len(test)}")
         ends = test.batch(order[: 2 * lines]).to(session.device)
         px = latents.interpolate(model, ends[:lines], ends[lines:], steps)
-        return {"images": _decode(iter([px]), mode, progress)}, steps
+        return {"images": _decode(iter([px]), mode, progress)[:n]}, steps
 
 
 def write(path: Path, arrays: dict[str, Tensor], columns: int) -> None:

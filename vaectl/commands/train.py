@@ -25,7 +25,7 @@ from vaectl.commands._options import (
 )
 from vaectl.commands._render import Screen, setting_text
 from vaectl.commands._session import data_directory, load_data
-from vaectl.errors import InterruptedRunError, SettingError
+from vaectl.errors import InterruptedRunError, SettingError, UsageError
 from vaectl.runs import Run
 from vaectl.settings import Layer, Resolved, parse_assignments, read_config, resolve
 
@@ -51,6 +51,7 @@ def train_cli(
         typer.Option(
             "--data-dir",
             metavar="DIR",
+            readable=False,
             envvar="VAECTL_DATA_DIR",
             show_default="data",
             help="Folder of data sets, in torchvision's layout.",
@@ -101,6 +102,7 @@ def train_cli(
             "--config",
             "-c",
             metavar="FILE",
+            readable=False,
             show_default=False,
             help="Settings from a .toml or .json file, such as a run's config.json.",
             rich_help_panel=RUN,
@@ -149,6 +151,9 @@ def train_cli(
     }  # fmt: skip
     given = {key: value for key, value in flags.items() if value is not None}
     assigned = parse_assignments(assignments or [])
+    for key in assigned:
+        if key.replace("-", "_") in given:
+            raise UsageError(f"--{key.replace('_', '-')} and --set {key} set the same")
 
     def flag_of(key: str) -> str:
         return f"--{key.replace('_', '-')}" if key in given else f"--set {key}"

@@ -48,6 +48,8 @@ def load_idx(dataset: type[datasets.MNIST], store: Store) -> Raw:
     for images, labels, name in ((train_images, train_labels, "train"), (test_images, test_labels, "t10k")):
         if images.ndim != 3 or labels.shape != (len(images),) or len(images) == 0:
             raise DataError(f"{folder}: the {name} files hold images {images.shape} and labels {labels.shape}")
+    if train_images.shape[1:] != test_images.shape[1:] or 0 in train_images.shape:
+        raise DataError(f"{folder}: the train files hold images {train_images.shape} and t10k {test_images.shape}")
     return Raw(train_images[:, None], train_labels, test_images[:, None], test_labels)
 
 
@@ -81,7 +83,6 @@ def _download(dataset: type[datasets.MNIST], file: Path, md5: str, store: Store)
     problems = []
     for mirror in dataset.mirrors:
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
             _fetch(mirror + file.name, file, md5, store)
             return
         except (OSError, ValueError, http.client.HTTPException) as error:
@@ -97,6 +98,7 @@ def _fetch(url: str, file: Path, md5: str, store: Store) -> None:
     digest = hashlib.md5(usedforsecurity=False)
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
         total = int(response.headers.get("Content-Length") or 0)
+        file.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
         try:
             with os.fdopen(handle, "wb") as out:

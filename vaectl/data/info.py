@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,7 @@ class DataInfo:
             sound = (
                 all(isinstance(size, int) and 0 < size <= 2**16 for size in shape)
                 and len(shape) == 3
+                and math.prod(shape) <= 2**26
                 and all(isinstance(info.sizes[split], int) and info.sizes[split] >= 0 for split in SPLITS)
                 and all(isinstance(value, str) for value in (info.name, info.support, info.fingerprint))
             )
