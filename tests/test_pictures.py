@@ -16,6 +16,7 @@ from torch.distributions import Bernoulli, Independent, Normal
 from tests.toys import toy_data
 from vaectl import grids, latents, plots
 from vaectl.builder import build
+from vaectl.commands.plot_latent import FORMATS
 from vaectl.errors import OutputError
 from vaectl.recipes import vae
 from vaectl.vae import VAE, Conditional
@@ -102,6 +103,11 @@ def test_temperature_scales_the_distance_from_the_prior_mean() -> None:
     assert torch.equal(model.sample(3, temperature=0).mean[0], model.sample(3, temperature=0).mean[1])
 
 
+def test_one_training_code_has_no_principal_components() -> None:
+    codes = latents.Codes(*(torch.randn(3, 4) for _ in range(3)))
+    assert latents.view(codes, codes.mean[:1]).axes == ("z0", "z1")
+
+
 def test_interpolation_begins_and_ends_at_the_codes() -> None:
     data = toy_data()
     model, _ = build(dataclasses.replace(vae(), latent_dim=3), data.info)
@@ -118,6 +124,9 @@ def test_embeddings_are_the_same_at_every_call() -> None:
     data = toy_data()
     model, _ = build(vae(), data.info)
     first, second, third = (latents.encode(model, data.test, seed=seed) for seed in (0, 0, 1))
+    q = model.encoder(data.test.batch(slice(None)))
+    assert torch.allclose(first.mean, q.mean, atol=1e-6)
+    assert torch.allclose(first.scale, q.stddev, atol=1e-6)
     assert torch.equal(first.mean, third.mean)
     assert torch.equal(first.scale, third.scale)
     assert torch.equal(first.draw, second.draw)
@@ -150,7 +159,7 @@ def test_a_view_without_projection(dims: list[int] | None, latent_dim: int, axes
     assert np.allclose(view.points[:, 0], codes.mean[:, dims[0] if dims else 0].numpy())
 
 
-@pytest.mark.parametrize("suffix", plots.FORMATS)
+@pytest.mark.parametrize("suffix", FORMATS)
 def test_a_figure_is_the_same_bytes_again(tmp_path: Path, suffix: str) -> None:
     for name in ("a", "b"):
         points = np.random.default_rng(0).normal(size=(50, 2))

@@ -128,7 +128,8 @@ run = Run.create(Path({str(tmp_path)!r}), None, facts()); print("made", flush=Tr
     assert Run.open("run1", tmp_path).status == "crashed"
 
 
-def test_evaluations_replace_their_like_and_keep_the_others(run: Run, tmp_path: Path) -> None:
+def test_evaluations_replace_their_like_and_keep_the_others(saved: Run, tmp_path: Path) -> None:
+    run = saved
     for seed, elbo in ((0, -1.0), (1, -2.0), (0, -3.0)):
         key = {"split": "test", "checkpoint": "best", "seed": seed}
         entry = {**key, "n": 1, "metrics": {"elbo": elbo, "active_units": 1}, "kl_per_dim": []}
@@ -136,6 +137,26 @@ def test_evaluations_replace_their_like_and_keep_the_others(run: Run, tmp_path: 
     kept = Run.open("run1", tmp_path)
     assert [(e["seed"], e["metrics"]["elbo"]) for e in kept.evaluations()] == [(1, -2.0), (0, -3.0)]
     assert kept.per_example("test", "best") == {"elbo": [-3.0]}
+
+
+def test_an_evaluation_belongs_to_the_weights_it_was_made_with(saved: Run) -> None:
+    """When better weights replace model.safetensors, earlier figures are not the best weights'."""
+    entry = {"split": "test", "checkpoint": "best", "seed": 0, "n": 1, "metrics": {"active_units": 1}, "kl_per_dim": []}
+    saved.add_evaluation({**entry, "weights": saved.weights_digest("best")}, {"elbo": [-1.0]})
+    assert saved.evaluation("test", "best") is not None
+    model = saved.load_model("best", torch.device("cpu"))
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    saved.save_weights("best", model)
+    assert saved.evaluation("test", "best") is None
+    (saved.path / "model.safetensors").unlink()
+    assert saved.weights_digest("best") is None
+
+
+def test_reserved_files_are_numbered_and_never_the_same(run: Run) -> None:
+    paths = [run.reserve_file("samples", ".png") for _ in range(3)]
+    assert [path.name for path in paths] == ["0001.png", "0002.png", "0003.png"]
+    assert run.reserve_file("samples", ".npz").name == "0004.npz"
 
 
 def test_a_torn_last_line_of_the_history_is_dropped(run: Run) -> None:

@@ -39,6 +39,17 @@ def test_the_strongest_model_chooses_the_defaults() -> None:
     assert both.spec.objective.options["beta"] == 1.0
 
 
+def test_another_model_brings_its_own_defaults_but_keeps_what_was_chosen() -> None:
+    """--model beta-vae --from a plain VAE's run takes beta 4; a beta that the run chose stays, as do others."""
+    run = resolve([layer("flag", epochs=7)]).spec.flat()
+    weaker = Layer("from", run, lambda name: name)
+    resolved = resolve([layer("flag", model="beta-vae"), weaker])
+    assert resolved.spec.objective.options["beta"] == 4.0
+    assert resolved.spec.training.epochs == 7
+    chosen = Layer("from", {**run, "objective.beta": 2.0}, lambda name: name)
+    assert resolve([layer("flag", model="beta-vae"), chosen]).spec.objective.options["beta"] == 2.0
+
+
 def test_hidden_dims_are_mirrored_in_the_decoder() -> None:
     spec = resolve([layer("flag", hidden_dims="30,20,10")]).spec
     assert complete(spec).encoder.options["hidden_dims"] == (30, 20, 10)

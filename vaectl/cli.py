@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -39,7 +40,7 @@ class Boundary(TyperGroup):
             if isinstance(stream, io.TextIOWrapper) and not (stream.encoding or "").lower().startswith("utf"):
                 stream.reconfigure(errors="replace")
         with contextlib.suppress(ValueError):  # off the main thread the caller owns the signals
-            signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
+            signal.signal(signal.SIGTERM, _terminate)
         try:
             code = super().main(given, *positional, **{**extra, "standalone_mode": False})
             sys.stdout.flush()
@@ -57,6 +58,10 @@ class Boundary(TyperGroup):
             # nobody reads stdout, or it is full; the interpreter would try again, and complain, at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(error.exit_code)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise InterruptedRunError("terminated", signum=signum)
 
 
 def _as_error(caught: BaseException) -> VaectlError:

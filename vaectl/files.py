@@ -51,7 +51,7 @@ def write_json(path: Path, document: Any) -> None:
         OutputError: As ``replacing``.
         ValueError: The document holds a number that is not finite.
     """
-    text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(document, indent=1, allow_nan=False)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 

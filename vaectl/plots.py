@@ -5,6 +5,7 @@ Shapes: ``N`` points; a picture is uint8 (height, width, 3).
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from matplotlib.patheffects import withStroke
 
 from vaectl.files import replacing
 
-FORMATS = (".png", ".svg", ".pdf")
 # ten colours that people with a colour-vision deficiency tell apart (Petroff, 2021, https://arxiv.org/abs/2107.02270)
 PALETTE: list[Any] = mpl.color_sequences["petroff10"]
 MARKERS = "osD^v<>P*X"
@@ -25,16 +25,24 @@ MARKERS = "osD^v<>P*X"
 RC: Any = {"svg.hashsalt": "vaectl"}
 
 
+def encode(figure: Figure, suffix: str) -> bytes:
+    """A figure in the format of a suffix, the same bytes for the same figure."""
+    dated: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    out = io.BytesIO()
+    with mpl.rc_context(RC):
+        figure.savefig(out, format=suffix[1:], dpi=150, metadata=dated.get(suffix))
+    return out.getvalue()
+
+
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure in the format of the path's suffix, the same bytes for the same figure.
+    """Write a figure in the format of the path's suffix.
 
     Raises:
         OutputError: The file cannot be written.
     """
-    dated: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    suffix = path.suffix.lower()
-    with replacing(path) as temporary, mpl.rc_context(RC):
-        figure.savefig(temporary, format=suffix[1:], dpi=150, metadata=dated.get(suffix))
+    content = encode(figure, path.suffix.lower())
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def scatter(points: np.ndarray, labels: np.ndarray, axes: Sequence[str], title: str) -> Figure:

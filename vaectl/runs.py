@@ -80,7 +80,11 @@ class Run:
     def status(self) -> str:
         """running, completed, interrupted or failed; crashed where the process of a running run is gone."""
         status: str = self.record["status"]
-        return "crashed" if status == "running" and self._log is None and not self._is_alive() else status
+        if status == "running" and self._log is None and not self._is_alive():
+            # it may have ended between the reading of its record and now
+            status = read_record(self.path)["status"]
+            return "crashed" if status == "running" else status
+        return status
 
     @classmethod
     def create(cls, runs_dir: Path, name: str | None, record: Mapping[str, Any]) -> Run:
@@ -160,9 +164,21 @@ class Run:
         return [item for item in self.record["evaluations"] if is_evaluation(item)]
 
     def evaluation(self, split: str, checkpoint: str) -> dict[str, Any] | None:
-        """The newest evaluation of a split and checkpoint, or None."""
-        found = [e for e in self.evaluations() if (e.get("split"), e.get("checkpoint")) == (split, checkpoint)]
-        return found[-1] if found else None
+        """The newest evaluation of a split with the weights that a checkpoint holds now, or None."""
+        weights = self.weights_digest(checkpoint)
+        wanted = {"split": split, "checkpoint": checkpoint, "weights": weights}
+        found = [e for e in self.evaluations() if all(e.get(key) == value for key, value in wanted.items())]
+        return found[-1] if found and weights is not None else None
+
+    def weights_digest(self, checkpoint: str) -> str | None:
+        """The SHA-256 that the weights of a checkpoint carry in their header, read without torch; None without one."""
+        try:
+            with (self.path / CHECKPOINTS[checkpoint]).open("rb") as file:
+                header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), 1 << 20)))
+            digest = header["__metadata__"]["sha256"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+        return digest if isinstance(digest, str) else None
 
     def evaluation_file(self, split: str, checkpoint: str) -> Path:
         """Where the per-example values of an evaluation lie."""
@@ -269,11 +285,16 @@ class Run:
         except VaectlError as error:
             raise RunError(f"{self.path / 'run.json'} is damaged: {error.message}") from None
 
-    def next_file(self, folder: str, suffix: str) -> Path:
-        """The next free numbered path in a folder of the run, ``samples/0001.png``; the folder may be missing yet."""
+    def reserve_file(self, folder: str, suffix: str) -> Path:
+        """The next free numbered path in a folder of the run, ``samples/0001.png``, reserved by an empty file."""
         directory = self.path / folder
-        taken = [int(file.stem) for file in directory.glob("*") if file.stem.isdecimal()]
-        return directory / f"{max(taken, default=0) + 1:04d}{suffix}"
+        directory.mkdir(exist_ok=True)
+        while True:
+            taken = [int(file.stem) for file in directory.iterdir() if file.stem.isdecimal()]
+            path = directory / f"{max(taken, default=0) + 1:04d}{suffix}"
+            with contextlib.suppress(FileExistsError):
+                path.touch(exist_ok=False)
+                return path
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

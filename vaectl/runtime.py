@@ -59,10 +59,16 @@ def seeded(seed: int) -> Iterator[None]:
     """
     import torch
 
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    # fork_rng leaves a Mac's GPU out, and with no list of devices it would wake every CUDA device
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        yield
+        try:
+            yield
+        finally:
+            if mps is not None:
+                torch.mps.set_rng_state(mps)
 
 
 def versions() -> dict[str, str]:

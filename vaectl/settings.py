@@ -118,6 +118,7 @@ def resolve(layers: Iterable[Layer]) -> Resolved:
     if not isinstance(model, str) or model not in RECIPES:
         raise UsageError(f"{label} {model!r} is no model", hint=did_you_mean(str(model), RECIPES))
     flat: dict[str, Any] = RECIPES[model]().flat()
+    expanded = [(source, _without_defaults_of_another(values, model)) for source, values in expanded]
     sources, labels = dict.fromkeys(flat, "default"), {path: path for path in flat}
     for source, values in reversed(expanded):
         for part in PARTS:
@@ -130,6 +131,22 @@ def resolve(layers: Iterable[Layer]) -> Resolved:
         return Resolved(Spec.from_flat(flat), sources, labels)
     except SettingError as error:
         raise error.named(labels.get(error.path, error.path)) from None
+
+
+def _without_defaults_of_another(values: dict[str, tuple[Any, str]], model: str) -> dict[str, tuple[Any, str]]:
+    """A layer without what only says that its own recipe is another one than ``model``.
+
+    So ``--model beta-vae --from run1`` takes beta-VAE's beta, and not the one that a plain VAE has by default.
+    """
+    own = values.get("model", (model,))[0]
+    if own == model or not isinstance(own, str) or own not in RECIPES:
+        return values
+    theirs, ours = RECIPES[own]().flat(), RECIPES[model]().flat()
+    return {
+        path: given
+        for path, given in values.items()
+        if theirs.get(path) == ours.get(path) or given[0] != theirs.get(path)
+    }
 
 
 def read_config(file: Path) -> Layer:

@@ -57,11 +57,11 @@ class TensorBoard:
         self._writer.add_image("Reconstruction", grid(pairs(x, reconstructed, 8), 8), step, dataformats="HWC")
         self._writer.add_image("Samples", grid(samples, 8), step, dataformats="HWC")
 
-    def latent_space(self, model: VAE, split: Split, step: int) -> None:
-        """A scatter of the codes of up to 2,000 examples, the training examples where PCA is fitted."""
+    def latent_space(self, model: VAE, split: Split, train: Split, step: int) -> None:
+        """A scatter of the codes of up to 2,000 examples; principal components are fitted to training examples."""
         shown = split.first(2000)
         codes = latents.encode(model, shown)
-        view = latents.view(codes, fit_on=codes.mean)
+        view = latents.view(codes, fit_on=latents.encode(model, train.first(2000)).mean)
         figure = plots.scatter(view.points, shown.labels.cpu().numpy(), view.axes, "posterior means")
         self._writer.add_figure("Latent", figure, step, close=False)
 

@@ -115,7 +115,7 @@ def fit(model: VAE, objective: ELBO, data: Data, training: Training) -> Generato
             loss = objective(draw, step)
             optimizer.zero_grad(set_to_none=True)
             loss.total.backward()  # type: ignore[no-untyped-call]
-            norm = torch.nn.utils.clip_grad_norm_(parameters, training.grad_clip or math.inf, foreach=True)
+            norm = torch.nn.utils.clip_grad_norm_(parameters, training.grad_clip or math.inf)
             # on an accelerator reading a value stalls the queue, so there the epoch's sums are checked instead
             if device.type == "cpu" and not (math.isfinite(loss.total.item()) and math.isfinite(norm.item())):
                 yield Stopped("diverged", epoch, step, best_epoch, _problem(loss, step))

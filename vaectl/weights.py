@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vaectl.errors import RunError
+from vaectl.errors import OutputError, RunError
 from vaectl.files import replacing
 
 
@@ -31,7 +31,10 @@ def save(path: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     header = {"format": "vaectl", "config": json.dumps(config, allow_nan=False), "sha256": _digest(tensors)}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
+        try:
+            save_file(tensors, temporary, metadata=header)
+        except SafetensorError as error:
+            raise OutputError(f"cannot write {path}: {error}") from None
 
 
 def read(path: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -108,7 +108,8 @@ class EpochScreen:
     def _standing(self, event: Step) -> tuple[str, str, str, str]:
         now = time.monotonic()
         seconds = max(now - self._epoch_started, 1e-9)
-        rate = event.batch * event.examples / seconds if event.batch < event.batches else 0.0
+        # the clock of an epoch starts when its first batch has ended
+        rate = (event.batch - 1) * event.examples / seconds if 1 < event.batch < event.batches else 0.0
         done = event.epoch - 1 + event.batch / event.batches
         left = (now - self._started) * (self._epochs - done) / done
         hours, minutes, seconds_left = int(left) // 3600, int(left) // 60 % 60, int(left) % 60

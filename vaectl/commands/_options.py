@@ -32,7 +32,7 @@ def state(context: typer.Context) -> State:
 
 def complete_run(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Run ids that begin with what was typed, each with a summary, newest first."""
-    from vaectl.commands.runs import summaries
+    from vaectl.commands._summary import summaries
 
     root = context.find_root().params.get("runs_dir") or Path("runs")
     try:
@@ -117,7 +117,7 @@ DataDir = Annotated[
         "--data-dir",
         metavar="DIR",
         readable=False,
-        help="Folder of data sets.",
+        help="Folder of data sets; also VAECTL_DATA_DIR.",
         show_default="the one the run was trained with",
         rich_help_panel=MACHINE,
     ),

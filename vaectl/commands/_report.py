@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,9 +123,9 @@ def _html(found: Comparison, shown: Tables, figure: Figure | None) -> str:
         body.append(f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
     body += [f"<p>No verdicts: {html.escape(reason)}.</p>" for reason in found.reasons]
     if figure is not None:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120)
-        encoded = base64.b64encode(buffer.getvalue()).decode()
+        from vaectl import plots
+
+        encoded = base64.b64encode(plots.encode(figure, ".png")).decode()
         body.append(
             f"<img alt='curves, reconstructions, samples and latent spaces' src='data:image/png;base64,{encoded}'>"
         )

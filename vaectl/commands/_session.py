@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,23 +23,22 @@ DEFAULT_DATA_DIR = Path("data")
 
 
 def data_directory(flag: Path | None, recorded: str | None = None) -> Path:
-    """The data directory: the flag's, else the one a run recorded, else the environment's, else ``./data``.
+    """The data directory: the flag's, else that of VAECTL_DATA_DIR, else the one a run recorded, else ``./data``.
 
     Raises:
-        DataError: It is a directory that the person named, and it is not there.
+        DataError: It is a directory that the person named, and it is not there or cannot be read.
     """
-    remembered = Path(recorded) if recorded and Path(recorded).is_dir() else None
-    from_environment = Path(os.environ["VAECTL_DATA_DIR"]) if os.environ.get("VAECTL_DATA_DIR") else None
-    for name, directory in (("--data-dir", flag), ("", remembered), ("VAECTL_DATA_DIR", from_environment)):
-        if directory is None:
-            continue
-        if not os.path.isdir(directory):
-            problem = "is not a directory" if os.path.exists(directory) else "does not exist"
-            raise DataError(f"{name} {directory} {problem}", hint=f"to download into it: mkdir -p {directory}")
-        if not os.access(directory, os.R_OK | os.X_OK):
-            raise DataError(f"{name} {directory} cannot be read".lstrip())
-        return directory
-    return DEFAULT_DATA_DIR
+    variable = os.environ.get("VAECTL_DATA_DIR")
+    named = ("--data-dir", flag) if flag is not None else ("VAECTL_DATA_DIR", Path(variable)) if variable else None
+    if named is None:
+        return Path(recorded) if recorded and os.path.isdir(recorded) else DEFAULT_DATA_DIR
+    name, directory = named
+    if not os.path.isdir(directory):
+        problem = "is not a directory" if os.path.exists(directory) else "does not exist"
+        raise DataError(f"{name} {directory} {problem}", hint=f"to download into it: mkdir -p {directory}")
+    if not os.access(directory, os.R_OK | os.X_OK):
+        raise DataError(f"{name} {directory} cannot be read")
+    return directory
 
 
 def load_data(name: str, validation_fraction: float, directory: Path, screen: Screen) -> Data:
@@ -63,6 +63,8 @@ class Session:
     def __init__(self, run: Run, screen: Screen, device: str = "auto", data_dir: Path | None = None) -> None:
         from vaectl.runtime import resolve_device
 
+        if data_dir is not None:
+            data_directory(data_dir)
         self.run, self.screen = run, screen
         self.device: torch.device = resolve_device(device)
         self._data_dir = data_dir
@@ -120,8 +122,11 @@ def check_choice(flag: str, value: str, allowed: Collection[str]) -> None:
         )
 
 
-def output_path(asked: Path | None, run: Run, folder: str, formats: Collection[str], *, force: bool) -> Path:
-    """Where a command writes: the path asked for, checked, or the next free one in the run's folder.
+def check_destination(asked: Path | None, formats: Collection[str], *, force: bool) -> str:
+    """Refuse a bad ``-o`` before any work is done.
+
+    Returns:
+        The suffix to write: that of the path, or the first of ``formats`` where none was asked for.
 
     Raises:
         UsageError, OutputError: As ``files.check_output``.
@@ -129,6 +134,20 @@ def output_path(asked: Path | None, run: Run, folder: str, formats: Collection[s
     if asked is None:
         if force:
             raise UsageError("--force without -o has nothing to overwrite")
-        return run.next_file(folder, next(iter(formats)))
+        return next(iter(formats))
     check_output(asked, formats, force=force)
-    return asked
+    return asked.suffix.lower()
+
+
+@contextmanager
+def destination(asked: Path | None, run: Run, folder: str, suffix: str) -> Iterator[Path]:
+    """Where a command writes: the path asked for, or the next free one in the run's folder, free again if it fails."""
+    if asked is not None:
+        yield asked
+        return
+    path = run.reserve_file(folder, suffix)
+    try:
+        yield path
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

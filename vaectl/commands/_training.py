@@ -12,13 +12,13 @@ from types import FrameType
 from typing import Any
 
 from vaectl.commands._epochs import EpochScreen
+from vaectl.commands._evaluation import evaluate_into
 from vaectl.commands._render import Screen, duration, finite, plus_minus, sparkline
-from vaectl.commands.eval import evaluate_into
 from vaectl.data import Data
 from vaectl.errors import DivergedError, InterruptedRunError
 from vaectl.metrics import ACTIVE_VARIANCE
 from vaectl.objectives import ELBO
-from vaectl.runs import Run
+from vaectl.runs import Run, now
 from vaectl.tracking import TensorBoard
 from vaectl.trainer import Epoch, Step, Stopped, fit
 from vaectl.vae import VAE
@@ -63,7 +63,7 @@ def train_run(run: Run, model: VAE, objective: ELBO, data: Data, screen: Screen)
                     break
         events.close()
         shown.stop()
-        if received:
+        if received and end is None:
             _interrupted(run, model, last, received[0])
         assert end is not None
         if end.reason == "diverged":
@@ -74,7 +74,9 @@ def train_run(run: Run, model: VAE, objective: ELBO, data: Data, screen: Screen)
                 + (f"a lower --grad-clip (it was {clip:g})" if (clip := spec.training.grad_clip) else "--grad-clip 1"),
             )
         best = run.load_model("best", device)
-        board.latent_space(best, pictured, end.step)
+        # trained is trained: from here on an interruption costs no more than the evaluation
+        run.update(status="completed", finished=now())
+        board.latent_space(best, pictured, on_device.train, end.step)
     finally:
         shown.stop()
         board.close()
@@ -93,7 +95,6 @@ def _save_epoch(run: Run, model: VAE, event: Epoch) -> None:
 
 
 def _finish(run: Run, model: VAE, data: Data, end: Stopped, screen: Screen, seconds: float) -> None:
-
     document = evaluate_into(run, model, data, "test", "best", 0, screen)
     metrics = document["metrics"]
     run.finish("completed", metrics=finite(metrics))
@@ -125,8 +126,9 @@ def _finish(run: Run, model: VAE, data: Data, end: Stopped, screen: Screen, seco
 
 
 def _interrupted(run: Run, model: VAE, last: Epoch | None, signum: int) -> None:
-    run.save_weights("last", model)
-    run.finish("interrupted")
+    # on an accelerator a step that diverged in this epoch has not been noticed yet
+    if all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+        run.save_weights("last", model)
     kept = f"the best weights, of epoch {last.best_epoch}, are kept" if last else "no epoch was finished"
     raise InterruptedRunError(
         f"{run.id} was interrupted: {kept}", signum=signum, hint=f"start again with: vaectl train --from {run.id}"

@@ -158,8 +158,8 @@ def _evaluate_missing(runs: Sequence[Run], screen: Screen, device: str, data_dir
 
     for run in runs:
         if run.evaluation(SPLIT, CHECKPOINT) is None or not run.per_example(SPLIT, CHECKPOINT):
+            from vaectl.commands._evaluation import evaluated
             from vaectl.commands._session import Session
-            from vaectl.commands.eval import evaluated
 
             screen.note(f"{run.id} has no evaluation of its {CHECKPOINT} weights yet: evaluating")
             evaluated(Session(run, screen, device, data_dir), SPLIT, CHECKPOINT)

@@ -22,7 +22,7 @@ from vaectl.commands._options import (
     state,
 )
 from vaectl.commands._render import Screen
-from vaectl.commands._session import Session, check_choice, output_path
+from vaectl.commands._session import Session, check_choice, check_destination, destination
 from vaectl.errors import DataError, UsageError, VaectlError
 from vaectl.files import replacing
 from vaectl.runs import Run
@@ -75,13 +75,13 @@ def embed_cli(
     if seed is not None and not draw:
         raise UsageError("--seed is for --draw; the posterior mean is the same at every call")
     opened = Run.open(run, state(context).runs_dir)
-    path = output_path(output, opened, "embeddings", FORMATS, force=force)
-    if path.suffix.lower() == ".parquet":
-        _require_pyarrow(path)
+    suffix = check_destination(output, FORMATS, force=force)
+    if suffix == ".parquet":
+        _require_pyarrow(output)
     session = Session(opened, screen, device, data_dir)
     codes = embed(session, split, dataset, checkpoint=checkpoint, draw=draw, seed=seed or 0)
-    path.parent.mkdir(exist_ok=True)
-    write(path, codes)
+    with destination(output, opened, "embeddings", suffix) as path:
+        write(path, codes)
     count, latent_dim = codes["code"].shape
     document = {"run": opened.id, "path": str(path), "split": split, "n": count, "latent_dim": latent_dim, "draw": draw}
     screen.result(document, short=str(path), text=f"{count} codes of {latent_dim} dimensions of {opened.id}: {path}")
@@ -122,7 +122,8 @@ def write(path: Path, codes: dict[str, np.ndarray]) -> None:
     suffix = path.suffix.lower()
     with replacing(path) as temporary:
         if suffix == ".npz":
-            np.savez(temporary, **codes)  # type: ignore[arg-type]
+            with temporary.open("wb") as file:  # given a name, numpy may add a suffix to it
+                np.savez(file, **codes)  # type: ignore[arg-type]
             return
         columns = {"row": codes["row"], "label": codes["label"]}
         columns |= {f"z{i}": codes["code"][:, i] for i in range(codes["code"].shape[1])}
@@ -139,7 +140,7 @@ def write(path: Path, codes: dict[str, np.ndarray]) -> None:
             parquet.write_table(pa.table(columns), temporary)
 
 
-def _require_pyarrow(path: Path) -> None:
+def _require_pyarrow(path: Path | None) -> None:
     from importlib.util import find_spec
 
     if find_spec("pyarrow") is None:

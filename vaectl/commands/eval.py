@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from vaectl.commands._evaluation import evaluate_into
 from vaectl.commands._options import (
     Checkpoint,
     DataDir,
@@ -22,15 +23,10 @@ from vaectl.commands._options import (
     state,
 )
 from vaectl.commands._render import Screen, finite, plus_minus
-from vaectl.commands._session import Session, check_choice
-from vaectl.errors import DataError
-from vaectl.files import check_output, write_json
+from vaectl.commands._session import Session, check_choice, check_destination
+from vaectl.files import write_json
 from vaectl.runs import Run
 from vaectl.spec import SPLITS
-
-if TYPE_CHECKING:
-    from vaectl.data import Data
-    from vaectl.vae import VAE
 
 
 def eval_cli(
@@ -61,8 +57,7 @@ def eval_cli(
     """ELBO, reconstruction, KL and active units of a run."""
     screen = Screen(quiet, verbose, as_json, progress)
     check_choice("--split", split, SPLITS)
-    if output is not None:
-        check_output(output, (".json",), force=force)
+    check_destination(output, (".json",), force=force)
     session = Session(Run.open(run, state(context).runs_dir), screen, device, data_dir)
     model = session.model(checkpoint)
     data = session.data()
@@ -79,44 +74,3 @@ def eval_cli(
     columns = [("metric", "left"), ("value", "right"), ("standard error", "left"), ("unit", "left")]
     screen.result(document, short=f"{metrics['elbo']:.4f}", text=[title, screen.table(columns, rows)])
     screen.detail(f"kl by dimension: {', '.join(f'{value:.3f}' for value in document['kl_per_dim'])}")
-
-
-def evaluate_into(
-    run: Run, model: VAE, data: Data, split: str, checkpoint: str, seed: int, screen: Screen
-) -> dict[str, Any]:
-    """Evaluate a model on a split and keep the result in its run.
-
-    Returns:
-        ``run``, ``split``, ``checkpoint``, ``n``, ``seed``, ``metrics`` and ``kl_per_dim``.
-
-    Raises:
-        DataError: The split is empty.
-    """
-    from vaectl.metrics import evaluate
-
-    examples = data.split(split)
-    if len(examples) == 0:
-        raise DataError(f"--split {split}: {run.id} held out no such examples")
-    device = next(model.parameters()).device
-    with screen.counting(f"evaluating {split}", len(examples)) as progress:
-        result = evaluate(model, examples.to(device), seed=seed, progress=progress)
-    kept = {
-        "split": split,
-        "checkpoint": checkpoint,
-        "n": len(examples),
-        "seed": seed,
-        "metrics": result.metrics(),
-        "kl_per_dim": result.kl_per_dim.tolist(),
-    }
-    per_example = {name: [round(v, 5) for v in values.tolist()] for name, values in result.per_example.items()}
-    run.add_evaluation(finite(kept), finite(per_example))
-    return {"run": run.id, **kept}
-
-
-def evaluated(session: Session, split: str, checkpoint: str) -> dict[str, Any]:
-    """The evaluation that the run keeps of a split and checkpoint; made and kept now where there is none."""
-    kept = session.run.evaluation(split, checkpoint)
-    whole = kept is not None and len(kept["kl_per_dim"]) in (0, session.run.spec.latent_dim)
-    if kept is not None and whole and session.run.per_example(split, checkpoint):
-        return kept
-    return evaluate_into(session.run, session.model(checkpoint), session.data(), split, checkpoint, 0, session.screen)

@@ -22,7 +22,7 @@ from vaectl.commands._options import (
     state,
 )
 from vaectl.commands._render import Screen
-from vaectl.commands._session import Session, check_choice, output_path
+from vaectl.commands._session import Session, check_choice, check_destination, destination
 from vaectl.errors import UsageError
 from vaectl.runs import Run
 
@@ -92,7 +92,7 @@ def plot_latent_cli(
         raise UsageError(f"--seed is for --kind traversal; --kind {kind} draws nothing at random")
     opened = Run.open(run, state(context).runs_dir)
     chosen = parse_dims(dims, opened.spec.latent_dim, 64 if kind == "traversal" else 2)
-    path = output_path(output, opened, "plots", FORMATS, force=force)
+    suffix = check_destination(output, FORMATS, force=force)
     session = Session(opened, screen, device, data_dir)
     if kind == "scatter":
         figure, facts = _scatter(session, checkpoint, chosen, points or DEFAULT_POINTS)
@@ -102,8 +102,8 @@ def plot_latent_cli(
         figure, facts = _traversal(session, checkpoint, chosen, seed or 0)
     from vaectl import plots
 
-    path.parent.mkdir(exist_ok=True)
-    plots.save(figure, path)
+    with destination(output, opened, "plots", suffix) as path:
+        plots.save(figure, path)
     document = {"run": opened.id, "path": str(path), "kind": kind, **facts}
     text = f"{kind} of {opened.id}: {path}"
     if facts.get("explained_variance"):
@@ -190,7 +190,7 @@ def _traversal(session: Session, checkpoint: str, dims: list[int] | None, seed: 
 
 def _by_kl(session: Session, checkpoint: str) -> tuple[list[int], list[float]]:
     """The latent dimensions from the highest mean KL on the test split, and the KL of each."""
-    from vaectl.commands.eval import evaluated
+    from vaectl.commands._evaluation import evaluated
 
     kl: list[float] = evaluated(session, "test", checkpoint)["kl_per_dim"]
     if not kl:

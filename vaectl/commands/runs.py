@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,25 +12,13 @@ from vaectl.catalog import listing, place
 from vaectl.commands._options import Json, ProgressMode, Quiet, Verbose, complete_run, number, state
 from vaectl.commands._render import Screen, duration, print_json
 from vaectl.commands._session import check_choice
-from vaectl.errors import RunError, UsageError
-from vaectl.records import read_record
+from vaectl.commands._summary import summary
+from vaectl.errors import UsageError
 from vaectl.runs import Run
 
 COLUMNS = ("id", "status", "dataset", "model", "latent", "beta", "epoch", "val elbo", "test elbo", "time", "started")
 RIGHT_ALIGNED = {"latent", "beta", "epoch", "val elbo", "test elbo", "time"}
 DROPPED_FIRST = ("started", "time", "beta", "model", "latent", "dataset", "epoch", "test elbo")
-FIGURES = (
-    "dataset",
-    "model",
-    "latent_dim",
-    "beta",
-    "best_epoch",
-    "epochs",
-    "val_elbo",
-    "test_elbo",
-    "seconds",
-    "started",
-)
 SORTS = ("id", "elbo", "time")
 SHOWN = 20
 
@@ -74,14 +59,14 @@ def runs_cli(
             raise UsageError("--sort, --limit and --all are for the list; a run is shown whole")
         _show(Run.open(run, runs_dir), screen)
         return
-    rows = [_row(path) for path in listing(runs_dir)]
+    rows = [summary(path) for path in listing(runs_dir)]
     if sort == "elbo":
         rows.sort(key=lambda row: -row["val_elbo"] if row["val_elbo"] is not None else float("inf"))
     elif sort == "time":
         rows.sort(key=lambda row: row["seconds"] if row["seconds"] is not None else float("inf"))
     hidden = 0 if everything else max(0, len(rows) - (limit or SHOWN))
     if hidden:
-        # by id the newest count; by a figure the best
+        # by id the last of the list count, by a figure the first
         rows = rows[hidden:] if sort == "id" else rows[: len(rows) - hidden]
     if as_json:
         print_json(rows)
@@ -112,51 +97,6 @@ def _fitting(cells: list[list[str]], width: int) -> tuple[list[tuple[str, str]],
     return columns, [[row[i] for i in places] for row in cells]
 
 
-def summaries(runs_dir: Path) -> Iterator[tuple[str, str]]:
-    """Each run's id and a short description, newest first, for tab completion."""
-    for path in reversed(listing(runs_dir)):
-        row = _row(path)
-        elbo = "" if row["val_elbo"] is None else f", val elbo {row['val_elbo']:.2f}"
-        yield path.name, f"{row['status']}, {row['dataset']}, {row['model']}, z={row['latent_dim']}{elbo}"
-
-
-def _row(path: Path) -> dict[str, Any]:
-    """A run's line of the list; a run whose run.json is damaged is listed as such."""
-    row: dict[str, Any] = dict.fromkeys(FIGURES)
-    try:
-        run = Run(path, read_record(path))
-        flat = run.spec.flat()
-    except RunError:
-        return {"id": path.name, "status": "damaged", **row}
-    record = run.record
-    return {
-        "id": path.name,
-        "status": run.status,
-        "dataset": flat["data.name"],
-        "model": flat["model"],
-        "latent_dim": flat["latent_dim"],
-        "beta": flat.get("objective.beta"),
-        "best_epoch": record["best_epoch"],
-        "epochs": flat["training.epochs"],
-        "val_elbo": _number(record["validation"].get("elbo")),
-        "test_elbo": _number(record["metrics"].get("elbo")),
-        "seconds": _seconds(record),
-        "started": record["started"],
-    }
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _seconds(record: dict[str, Any]) -> float | None:
-    try:
-        ended = datetime.fromisoformat(record["finished"])
-        return (ended - datetime.fromisoformat(record["started"])).total_seconds()
-    except (TypeError, ValueError):
-        return None
-
-
 def _cells(row: dict[str, Any]) -> list[str]:
     def text(value: Any, form: str = "") -> str:
         return "-" if value is None else format(value, form)
@@ -167,7 +107,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         text(row["dataset"]),
         text(row["model"]),
         text(row["latent_dim"]),
-        text(row["beta"], "g") if _number(row["beta"]) is not None else "-",
+        text(row["beta"], "g") if isinstance(row["beta"], int | float) else "-",
         f"{text(row['best_epoch'])}/{text(row['epochs'])}",
         text(row["val_elbo"], ".2f"),
         text(row["test_elbo"], ".2f"),
@@ -177,7 +117,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def _show(run: Run, screen: Screen) -> None:
-    row = _row(run.path)
+    row = summary(run.path)
     record = run.record
     document = {**record, "status": run.status, "path": str(run.path)}
     fields = [[name.replace("_", " "), cell] for name, cell in zip(COLUMNS, _cells(row), strict=True)]

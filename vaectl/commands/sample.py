@@ -24,7 +24,7 @@ from vaectl.commands._options import (
     state,
 )
 from vaectl.commands._render import Screen
-from vaectl.commands._session import Session, check_choice, output_path
+from vaectl.commands._session import Session, check_choice, check_destination, destination
 from vaectl.errors import UsageError
 from vaectl.files import replacing
 from vaectl.runs import Run
@@ -105,22 +105,21 @@ def sample_cli(
     if data_dir is not None and not uses_data:
         raise UsageError("--data-dir is for --reconstruct and --interpolate; samples need no data")
     opened = Run.open(run, state(context).runs_dir)
-    suffix = output.suffix.lower() if output is not None else ".png"
+    suffix = check_destination(output, FORMATS, force=force)
     if columns is not None and suffix != ".png" and not interpolate:
         raise UsageError(f"--columns is for pictures; {suffix} has none")
     if suffix == ".png" and num_samples > MOST_TILES:
         raise UsageError(
             f"-n {num_samples} is too many for one picture; at most {MOST_TILES}", hint="write .npz or .npy"
         )
-    path = output_path(output, opened, "samples", FORMATS, force=force)
     session = Session(opened, screen, device, data_dir)
     kind = "reconstructions" if reconstruct else "interpolations" if interpolate else "samples"
     arrays, columns = make(
         session, kind, num_samples, checkpoint=checkpoint, mode=mode, seed=seed, columns=columns,
         temperature=1.0 if temperature is None else temperature,
     )  # fmt: skip
-    path.parent.mkdir(exist_ok=True)
-    write(path, arrays, columns)
+    with destination(output, opened, "samples", suffix) as path:
+        write(path, arrays, columns)
     made = len(arrays["images"])
     document = {"run": opened.id, "path": str(path), "kind": kind, "n": made, "mode": mode, "seed": seed}
     screen.result(document, short=str(path), text=f"{made} {kind} of {opened.id}: {path}")
@@ -170,8 +169,10 @@ def make(
         if 2 * lines > len(test):
             raise UsageError(f"-n {n}: {lines} lines need {2 * lines} test examples; there are {len(test)}")
         ends = test.batch(order[: 2 * lines]).to(session.device)
-        px = latents.interpolate(model, ends[:lines], ends[lines:], steps)
-        return {"images": _decode(iter([px]), mode, progress)[:n]}, steps
+        at_once = max(1, CHUNK // steps)
+        starts = zip(torch.split(ends[:lines], at_once), torch.split(ends[lines:], at_once), strict=True)
+        chunks = (latents.interpolate(model, a, b, steps) for a, b in starts)
+        return {"images": _decode(chunks, mode, progress)[:n]}, steps
 
 
 def write(path: Path, arrays: dict[str, Tensor], columns: int) -> None:
@@ -185,11 +186,12 @@ def write(path: Path, arrays: dict[str, Tensor], columns: int) -> None:
         save_png(grid(images, columns), path)
         return
     plain: dict[str, Any] = {name: value.numpy() for name, value in arrays.items()}
-    with replacing(path) as temporary:
+    # given a name instead of a file, numpy may add a suffix to it
+    with replacing(path) as temporary, temporary.open("wb") as file:
         if path.suffix.lower() == ".npy":
-            np.save(temporary, plain["images"])
+            np.save(file, plain["images"])
         else:
-            np.savez(temporary, **plain)
+            np.savez(file, **plain)
 
 
 def _sizes(n: int) -> Iterator[int]:

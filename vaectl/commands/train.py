@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -25,12 +26,9 @@ from vaectl.commands._options import (
 )
 from vaectl.commands._render import Screen, setting_text
 from vaectl.commands._session import data_directory, load_data
-from vaectl.errors import InterruptedRunError, SettingError, UsageError
+from vaectl.errors import InterruptedRunError, SettingError, UsageError, VaectlError
 from vaectl.runs import Run
 from vaectl.settings import Layer, Resolved, parse_assignments, read_config, resolve
-
-if TYPE_CHECKING:
-    pass
 
 DATA, MODEL, OBJECTIVE, OPTIMIZATION, RUN = "Data", "Model", "Objective", "Optimization", "Run"
 
@@ -52,9 +50,8 @@ def train_cli(
             "--data-dir",
             metavar="DIR",
             readable=False,
-            envvar="VAECTL_DATA_DIR",
             show_default="data",
-            help="Folder of data sets, in torchvision's layout.",
+            help="Folder of data sets, in torchvision's layout; also VAECTL_DATA_DIR.",
             rich_help_panel=DATA,
         ),
     ] = None,
@@ -195,6 +192,8 @@ def train(
         spec = builder.complete(resolved.spec)
     except SettingError as error:
         raise resolved.named(error) from None
+    if spec.training.patience and not spec.data.options["validation_fraction"]:
+        raise UsageError("--patience needs a validation split; --validation-fraction is 0")
     device = resolve_device(device_name)
     for warning in _doubts(spec.training.epochs, spec.objective.options):
         screen.warn(warning)
@@ -240,14 +239,23 @@ def train(
         for path, value in spec.flat().items():
             screen.detail(f"  {path} = {setting_text(value)} ({sources[path]})")
         train_run(run, model, objective, data, screen)
-    except InterruptedRunError:
+    except (KeyboardInterrupt, InterruptedRunError):
+        _leave(run, "interrupted")
         raise
-    except (KeyboardInterrupt, SystemExit):
-        run.finish("interrupted")
+    except BaseException as error:
+        _leave(run, "failed")
+        if isinstance(error, MemoryError | RuntimeError) and "memory" in str(error).lower():
+            reason = str(error).splitlines()[0]
+            raise VaectlError(f"{run.id}: {reason}", hint="lower --batch-size or --hidden-dims") from None
         raise
-    except BaseException:
-        run.finish("failed")
-        raise
+
+
+def _leave(run: Run, status: str) -> None:
+    """Record how a run ended that did not reach its end; what ended it must not be hidden by a failure to do so."""
+    with contextlib.suppress(VaectlError, OSError):
+        if run.record["status"] == "running":
+            run.finish(status)
+    run.close()
 
 
 def _doubts(epochs: int, objective: Mapping[str, Any]) -> Iterator[str]:

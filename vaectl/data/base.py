@@ -132,7 +132,6 @@ def split_data(name: str, raw: Raw, validation_fraction: float) -> Data:
         name=name,
         shape=raw.train_images.shape[1:],
         support="unit",
-        classes=int(raw.train_labels.max()) + 1,
         fingerprint=digest.hexdigest(),
         sizes={split_name: len(value) for split_name, value in data.items()},
     )

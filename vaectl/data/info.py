@@ -20,7 +20,6 @@ class DataInfo:
         name: Name of the source.
         shape: Shape X of one example.
         support: ``unit`` (grey levels in [0, 1]), or another kind that a likelihood can declare.
-        classes: Number of classes.
         fingerprint: SHA-256 of the training and test arrays, images and labels; the same however much is held out.
         sizes: Examples by split.
         preprocessing: What is done to a stored example before the model sees it.
@@ -29,7 +28,6 @@ class DataInfo:
     name: str
     shape: tuple[int, ...]
     support: str
-    classes: int
     fingerprint: str
     sizes: Mapping[str, int]
     preprocessing: str = "uint8 / 255"

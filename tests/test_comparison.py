@@ -1,0 +1,111 @@
+"""Comparisons: paired differences, verdicts from stated thresholds, and when they are withheld."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Cli
+from vaectl.comparison import METRICS, Metric, compare
+from vaectl.comparison import _verdict as verdict
+from vaectl.runs import Run
+
+HIGHER, LOWER, NEITHER = (Metric("m", "nats", direction) for direction in (1, -1, 0))
+COUNT = Metric("m", "count", 1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "delta", "se", "expected"),
+    [
+        (HIGHER, 2.1, 1.0, "better"),
+        (HIGHER, -2.1, 1.0, "worse"),
+        (HIGHER, 1.9, 1.0, "≈"),
+        (HIGHER, -1.9, 1.0, "≈"),
+        (LOWER, 2.1, 1.0, "worse"),
+        (LOWER, -2.1, 1.0, "better"),
+        (LOWER, -1.9, 1.0, "≈"),
+        (NEITHER, 9.0, 1.0, None),
+        (HIGHER, 9.0, None, None),
+        (HIGHER, 9.0, float("nan"), None),
+        (HIGHER, None, 1.0, None),
+        (COUNT, 1, None, "better"),
+        (COUNT, -1, None, "worse"),
+        (COUNT, 0, None, "≈"),
+    ],
+)
+def test_verdicts(metric: Metric, delta: float | None, se: float | None, expected: str | None) -> None:
+    """Better or worse beyond two standard errors in the metric's own direction; a count by its sign."""
+    assert verdict(metric, delta, se) == expected
+
+
+def test_directions_are_those_of_the_field() -> None:
+    assert {metric.name: metric.direction for metric in METRICS} == {
+        "elbo": 1, "recon": -1, "kl": 0, "active_units": 1,
+    }  # fmt: skip
+
+
+def shift(folder: Path, name: str, by: float) -> Run:
+    """A copy of run1 whose every test example is better by ``by`` nats, in recon alone."""
+    path = Path(shutil.copytree(folder / "run1", folder / name))
+    file = path / "evaluations" / "test-best.json"
+    values = json.loads(file.read_text())
+    values["elbo"] = [value + by for value in values["elbo"]]
+    values["recon"] = [value - by for value in values["recon"]]
+    file.write_text(json.dumps(values))
+    record = json.loads((path / "run.json").read_text())
+    metrics = record["evaluations"][0]["metrics"]
+    metrics["elbo"], metrics["recon"] = metrics["elbo"] + by, metrics["recon"] - by
+    (path / "run.json").write_text(json.dumps(record))
+    return Run.open(name, folder)
+
+
+def test_a_difference_in_every_example_is_found_however_small(runs: Path) -> None:
+    """Half a nat is far below the spread over images; paired, it has no error at all."""
+    base, better = Run.open("run1", runs), shift(runs, "better", 0.5)
+    rows = {row.metric.name: row for row in compare([base, better]).rows}
+    assert rows["elbo"].delta[1] == pytest.approx(0.5)
+    assert rows["elbo"].delta_se[1] == pytest.approx(0.0, abs=1e-6)
+    assert rows["elbo"].verdict == [None, "better"]
+    assert rows["recon"].verdict == [None, "better"]
+    assert rows["kl"].verdict == [None, None]
+    assert {row.metric.name: row.verdict[1] for row in compare([better, base]).rows}["elbo"] == "worse"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("fingerprint", "other"), ("preprocessing", "otherwise"), ("support", "real")]
+)
+def test_unlike_data_are_not_ranked(runs: Path, field: str, value: str) -> None:
+    base, other = Run.open("run1", runs), Run.open("run2", runs)
+    other.record["dataset"][field] = value
+    found = compare([base, other])
+    assert len(found.reasons) == 1
+    assert all(entry is None for row in found.rows for entry in (*row.verdict, *row.delta_se))
+    assert found.rows[0].values == [run.evaluation("test", "best")["metrics"]["elbo"] for run in (base, other)]  # type: ignore[index]
+
+
+def test_unlike_likelihoods_are_not_ranked(runs: Path) -> None:
+    base, other = Run.open("run1", runs), Run.open("run2", runs)
+    other.record["config"]["likelihood"]["name"] = "gaussian"
+    assert "base measure" in compare([base, other]).reasons[0]
+
+
+def test_active_units_of_different_latent_dimensions_have_no_verdict(runs: Path) -> None:
+    """2 of 2 against 3 of 3 is neither better nor worse."""
+    rows = compare([Run.open("run1", runs), Run.open("run2", runs)]).rows
+    assert {row.metric.name: row.verdict for row in rows}["active_units"] == [None, None]
+
+
+def test_the_final_figures_are_of_the_best_weights(cli: Cli, isolated: Path) -> None:
+    """With a last epoch far worse than the best, the test ELBO in run.json is that of the best weights."""
+    arguments = ["train", "--dataset", "digits", "--hidden-dims", "8", "--epochs", 6, "--lr", 0.3, "--grad-clip", 0]
+    document: dict[str, Any] = json.loads(cli(*arguments, "--json").stdout)
+    assert document["best_epoch"] < 6, "this setting is made to get worse"
+    best = json.loads(cli("eval", "run1", "--json").stdout)["metrics"]["elbo"]
+    last = json.loads(cli("eval", "run1", "--checkpoint", "last", "--json").stdout)["metrics"]["elbo"]
+    assert best != last
+    assert document["metrics"]["elbo"] == best
+    assert Run.open("run1", isolated / "runs").record["metrics"]["elbo"] == best
