@@ -24,9 +24,9 @@ def test_without_a_validation_split_the_last_epoch_is_the_best(cli: Cli, isolate
     assert row["val_elbo"] is None
     assert row["test_elbo"] is not None
     assert cli("eval", "run1", "--split", "validation").exit_code == 1
-    for arguments in (("eval", 1), ("sample", 1), ("embed", 1), ("plot-latent", 1), ("plot-latent", 1, "--kind", "traversal"),
-                      ("compare", 1, 2), ("compare", 1, 2, "-o", "a.html"), ("runs",), ("runs", 1)):  # fmt: skip
-        assert cli(*arguments).exit_code == 0, arguments
+    for line in ("eval 1", "sample 1", "embed 1", "plot-latent 1", "plot-latent 1 --kind traversal", "compare 1 2",
+                 "compare 1 2 -o a.html", "runs", "runs 1"):  # fmt: skip
+        assert cli(*line.split()).exit_code == 0, line
 
 
 @pytest.mark.parametrize("latent_dim", [1, 100])
@@ -44,9 +44,9 @@ def test_upper_case_suffixes_write_whole_files(cli: Cli, runs: Path, isolated: P
     assert cli(command, "run1", "-o", name).exit_code == 0
     assert [path.name for path in isolated.iterdir() if path.is_file()] == [name]
     assert (isolated / name).stat().st_size > 1000
-    if name != "a.PNG" and command != "plot-latent":
-        loaded = np.load(isolated / name)
-        assert len(loaded if isinstance(loaded, np.ndarray) else loaded.files) >= 1
+    if name.endswith((".NPY", ".NPZ")):
+        with (isolated / name).open("rb") as file:
+            assert len(np.load(file)) >= 1
 
 
 def test_interpolations_are_as_many_as_asked_for(cli: Cli, runs: Path, isolated: Path) -> None:
