@@ -124,6 +124,11 @@ DataDir = Annotated[
 ]
 
 
+def output_option(help_text: str, default: str | bool = False, metavar: str = "FILE") -> Any:
+    """``-o``, with what is written where it is not given."""
+    return typer.Option("-o", "--output", metavar=metavar, readable=False, show_default=default, help=help_text)
+
+
 def setting(flag: str, help_text: str, panel: str, metavar: str | None = None) -> Any:
     """The option of a setting, with the default of the ``vae`` recipe in its help."""
     name = flag.removeprefix("--").replace("-", "_")

@@ -17,6 +17,7 @@ from vaectl.commands._options import (
     Quiet,
     Verbose,
     complete_run,
+    output_option,
     seed_option,
     state,
 )
@@ -48,14 +49,7 @@ def compare_cli(
     everything: Annotated[bool, typer.Option("--all", help="Show the settings that are the same, too.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            readable=False,
-            show_default=False,
-            help="Write a report: .html or .png with pictures, .md or .json without.",
-        ),
+        output_option("Write a report: .html or .png with pictures, .md or .json without."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite an existing report.")] = False,
     data_dir: DataDir = None,

@@ -18,6 +18,7 @@ from vaectl.commands._options import (
     RunArgument,
     SplitName,
     Verbose,
+    output_option,
     seed_option,
     state,
 )
@@ -50,14 +51,7 @@ def embed_cli(
     draw: Annotated[bool, typer.Option("--draw", help="Draw from the posterior instead of taking its mean.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            readable=False,
-            show_default="RUN/embeddings/0001.npz",
-            help="Where to write: .npz, .csv or .parquet.",
-        ),
+        output_option("Where to write: .npz, .csv or .parquet.", "RUN/embeddings/0001.npz"),
     ] = None,
     force: Force = False,
     checkpoint: Checkpoint = "best",

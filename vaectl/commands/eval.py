@@ -20,6 +20,7 @@ from vaectl.commands._options import (
     Seed,
     SplitName,
     Verbose,
+    output_option,
     state,
 )
 from vaectl.commands._render import Screen, finite, plus_minus
@@ -36,14 +37,7 @@ def eval_cli(
     checkpoint: Checkpoint = "best",
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE.json",
-            readable=False,
-            show_default=False,
-            help="Write the result as JSON too.",
-        ),
+        output_option("Write the result as JSON too.", metavar="FILE.json"),
     ] = None,
     force: Force = False,
     data_dir: DataDir = None,

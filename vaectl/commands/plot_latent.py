@@ -18,6 +18,7 @@ from vaectl.commands._options import (
     RunArgument,
     Verbose,
     number,
+    output_option,
     seed_option,
     state,
 )
@@ -64,14 +65,7 @@ def plot_latent_cli(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            readable=False,
-            show_default="RUN/plots/0001.png",
-            help="Where to write: .png, .svg or .pdf.",
-        ),
+        output_option("Where to write: .png, .svg or .pdf.", "RUN/plots/0001.png"),
     ] = None,
     force: Force = False,
     checkpoint: Checkpoint = "best",

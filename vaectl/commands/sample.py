@@ -21,6 +21,7 @@ from vaectl.commands._options import (
     Seed,
     Verbose,
     number,
+    output_option,
     state,
 )
 from vaectl.commands._render import Screen
@@ -75,14 +76,7 @@ def sample_cli(
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            readable=False,
-            show_default="RUN/samples/0001.png",
-            help="Where to write: .png, .npz or .npy.",
-        ),
+        output_option("Where to write: .png, .npz or .npy.", "RUN/samples/0001.png"),
     ] = None,
     force: Force = False,
     checkpoint: Checkpoint = "best",
