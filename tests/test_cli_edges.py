@@ -82,6 +82,13 @@ def test_options_that_cannot_matter_are_refused(
     assert named in result.stderr
 
 
+def test_the_run_records_the_command_line(cli: Cli, isolated: Path) -> None:
+    """As it was given, with the options before the command."""
+    assert cli("--runs-dir", "elsewhere", *TRAIN, "-q").exit_code == 0
+    record = json.loads((isolated / "elsewhere" / "run1" / "run.json").read_text())
+    assert record["argv"] == ["--runs-dir", "elsewhere", *map(str, TRAIN), "-q"]
+
+
 def test_the_environment_names_the_data_directory(cli: Cli, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And an error about it names the variable, not a flag that nobody typed."""
     monkeypatch.setenv("VAECTL_DATA_DIR", "nowhere")

@@ -12,14 +12,21 @@ from vaectl.records import read_record
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-def check_name(name: str) -> None:
-    """Raise a UsageError unless ``name`` can be the id of a run."""
+def check_name(name: str, runs_dir: Path) -> None:
+    """Refuse an id for a new run before any work is done for it.
+
+    Raises:
+        UsageError: It can be no run's id.
+        RunError: There is such a run.
+    """
     if not NAME.fullmatch(name) or name == "latest" or name.isdecimal():
         raise UsageError(
             f"--name {name!r} is no run id",
             hint="letters, digits, '.', '_' and '-', beginning with a letter or digit, at most 64; "
             "not 'latest' and not a bare number",
         )
+    if os.path.exists(runs_dir / name):
+        raise _taken(name, runs_dir)
 
 
 def allocate(runs_dir: Path, name: str | None) -> Path:
@@ -36,11 +43,15 @@ def allocate(runs_dir: Path, name: str | None) -> Path:
                 path.mkdir()
             except FileExistsError:
                 if name is not None:
-                    raise RunError(f"run '{name}' exists in {place(runs_dir)}", hint="choose another --name") from None
+                    raise _taken(name, runs_dir) from None
                 continue
             return path
     except OSError as error:
         raise RunError(f"cannot make a run in {place(runs_dir)}: {error.strerror}") from None
+
+
+def _taken(name: str, runs_dir: Path) -> RunError:
+    return RunError(f"run '{name}' exists in {place(runs_dir)}", hint="choose another --name")
 
 
 def _highest(runs_dir: Path) -> int:

@@ -42,7 +42,7 @@ class Boundary(TyperGroup):
         with contextlib.suppress(ValueError):  # off the main thread the caller owns the signals
             signal.signal(signal.SIGTERM, _terminate)
         try:
-            code = super().main(given, *positional, **{**extra, "standalone_mode": False})
+            code = super().main(given, *positional, **{**extra, "standalone_mode": False, "obj": given})
             sys.stdout.flush()
             sys.exit(code if isinstance(code, int) else 0)
         except (Exception, KeyboardInterrupt) as raised:
@@ -111,7 +111,7 @@ def main(
     ] = False,
 ) -> None:
     """Train, evaluate, sample and compare variational autoencoders."""
-    context.obj = State(runs_dir)
+    context.obj = State(runs_dir, argv=tuple(context.obj))
 
 
 app.command("train")(train_cli)

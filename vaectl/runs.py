@@ -101,7 +101,7 @@ class Run:
             OutputError: The folder cannot be written.
         """
         if name is not None:
-            check_name(name)
+            check_name(name, runs_dir)
         path = allocate(runs_dir, name)
         run = cls(path, {})
         try:

@@ -18,9 +18,10 @@ from vaectl.spec import Bounds, coerce
 
 @dataclass(frozen=True)
 class State:
-    """What the options before the command decide."""
+    """What the options before the command decide, and the whole command line as it was given."""
 
     runs_dir: Path
+    argv: tuple[str, ...]
 
 
 def state(context: typer.Context) -> State:

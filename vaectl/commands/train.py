@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -138,7 +138,7 @@ def train_cli(
 ) -> None:
     """Train a VAE and save it as a new run."""
     screen = Screen(quiet, verbose, as_json, progress)
-    runs_dir = state(context).runs_dir
+    runs_dir, argv = state(context).runs_dir, state(context).argv
     flags = {
         "dataset": dataset, "validation_fraction": validation_fraction, "model": model, "network": network,
         "latent_dim": latent_dim, "hidden_dims": hidden_dims, "likelihood": likelihood,
@@ -163,9 +163,9 @@ def train_cli(
         layers.append(Layer("from", parent.spec.flat(), lambda key: f"{key} of {parent.id}"))
     resolved = resolve(layers)
     if name is not None:
-        check_name(name)
+        check_name(name, runs_dir)
     directory = data_directory(data_dir)
-    train(resolved, screen, runs_dir, name, directory, device, dry_run=dry_run)
+    train(resolved, screen, runs_dir, name, directory, device, argv, dry_run=dry_run)
 
 
 def train(
@@ -175,6 +175,7 @@ def train(
     name: str | None,
     directory: Path,
     device_name: str,
+    argv: Sequence[str],
     *,
     dry_run: bool,
 ) -> None:
@@ -221,7 +222,7 @@ def train(
         runs_dir,
         name,
         {
-            "argv": sys.argv[1:],
+            "argv": list(argv),
             "config": spec.to_json(),
             "sources": sources,
             "dataset": data.info.to_json(),
@@ -269,8 +270,6 @@ def _doubts(epochs: int, objective: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _layers(flat: Mapping[str, Any], shape: tuple[int, ...]) -> str:
-    import math
-
     inner = "-".join(map(str, flat.get("encoder.hidden_dims", ())))
     return f"{flat['encoder.name']} {math.prod(shape)}-{inner}-{flat['latent_dim']}"
 
