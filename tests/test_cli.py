@@ -593,7 +593,7 @@ def codes(path: Path) -> dict[str, np.ndarray]:
         table = {name: stored[name].to_numpy() for name in stored.column_names}
     stacked = {
         name: np.stack([table[f"{prefix}{i}"] for i in range(3)], axis=1)
-        for name, prefix in (("code", "z"), ("scale", "scale"))
+        for name, prefix in (("z", "z"), ("scale", "scale"))
     }
     return {"label": table["label"], "row": table["row"], **stacked}
 
@@ -604,7 +604,7 @@ def test_embed_formats_agree(cli: Cli, runs: Path, isolated: Path) -> None:
         document = ok_json(cli, "embed", "run2", "-o", f"codes{suffix}")
         assert (document["run"], document["n"], document["latent_dim"]) == ("run2", 300, 3)
     npz = codes(isolated / "codes.npz")
-    assert npz["code"].shape == npz["scale"].shape == (300, 3)
+    assert npz["z"].shape == npz["scale"].shape == (300, 3)
     assert (npz["scale"] > 0).all()
     assert list(npz["row"]) == list(range(300))
     for suffix in (".csv", ".parquet"):
@@ -621,10 +621,10 @@ def test_embed_is_deterministic_and_draw_follows_its_seed(cli: Cli, runs: Path, 
         ok(cli, "embed", "run1", "-o", f"{name}.npz", *flags)
     found = {name: codes(isolated / f"{name}.npz") for name in ("mean", "again", "draw", "same", "other")}
     assert (isolated / "mean.npz").read_bytes() == (isolated / "again.npz").read_bytes()
-    assert np.array_equal(found["draw"]["code"], found["same"]["code"])
-    assert not np.array_equal(found["mean"]["code"], found["draw"]["code"])
-    assert not np.array_equal(found["draw"]["code"], found["other"]["code"])
-    standard = (found["draw"]["code"] - found["mean"]["code"]) / found["mean"]["scale"]
+    assert np.array_equal(found["draw"]["z"], found["same"]["z"])
+    assert not np.array_equal(found["mean"]["z"], found["draw"]["z"])
+    assert not np.array_equal(found["draw"]["z"], found["other"]["z"])
+    standard = (found["draw"]["z"] - found["mean"]["z"]) / found["mean"]["scale"]
     assert standard.std() == pytest.approx(1, abs=0.15)
     assert np.array_equal(found["mean"]["scale"], found["draw"]["scale"])
 

@@ -248,8 +248,6 @@ def test_unknown_names_are_usage_errors(cli: Cli, runs: Path, case: Case) -> Non
     Case(f"{DRY} --set data.binarize=static", 2, "data.binarize"),
     Case(f"{DRY} --set objective.free_bits=1", 2, "objective.free_bits"),
     Case("train --dataset ./pictures --dry-run", 2, "--dataset"),
-    Case("eval run1 --importance-samples 5", 2, "--importance-samples"),
-    Case("eval run1 --per-example a.csv", 2, "--per-example"),
     Case("embed run1 --dataset ./pictures -o a.npz", 2, "--dataset"),
 )
 def test_features_that_are_not_there_are_not_accepted(cli: Cli, runs: Path, case: Case) -> None:

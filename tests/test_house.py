@@ -38,6 +38,8 @@ LEVELS = {
     "data": 3,
     "builder": 4,
     "metrics": 4,
+    "importance": 4,
+    "arrays": 2,
     "trainer": 5,
     "latents": 5,
     "runs": 5,

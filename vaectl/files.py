@@ -56,7 +56,7 @@ def write_json(path: Path, document: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def check_output(path: Path, suffixes: Collection[str], *, force: bool) -> None:
+def check_output(path: Path, suffixes: Collection[str], *, force: bool, flag: str = "-o") -> None:
     """Refuse an output path before any work is done for it.
 
     Raises:
@@ -65,17 +65,19 @@ def check_output(path: Path, suffixes: Collection[str], *, force: bool) -> None:
     """
     if path.suffix.lower() not in suffixes:
         given = f"unknown format '{path.suffix}'" if path.suffix else "has no suffix that names a format"
-        raise UsageError(f"-o {path}: {given}", hint="allowed: " + ", ".join(suffixes))
+        raise UsageError(f"{flag} {path}: {given}", hint="allowed: " + ", ".join(suffixes))
     # os.path answers False where Path raises: for a name that is too long
     if os.path.isdir(path):
-        raise OutputError(f"-o {path} is a directory", hint="name a file in it")
+        raise OutputError(f"{flag} {path} is a directory", hint="name a file in it")
     if not os.path.isdir(path.parent):
-        raise OutputError(f"-o {path}: there is no folder {path.parent}", hint=f"make it with: mkdir -p {path.parent}")
+        raise OutputError(
+            f"{flag} {path}: there is no folder {path.parent}", hint=f"make it with: mkdir -p {path.parent}"
+        )
     if os.path.exists(path) and not force:
-        raise OutputError(f"-o {path} exists", hint="overwrite it with --force, or name another file")
+        raise OutputError(f"{flag} {path} exists", hint="overwrite it with --force, or name another file")
     try:
         handle, probe = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.")
         os.close(handle)
         Path(probe).unlink()
     except OSError as error:
-        raise OutputError(f"-o {path}: {path.parent} cannot be written: {error.strerror}") from None
+        raise OutputError(f"{flag} {path}: {path.parent} cannot be written: {error.strerror}") from None

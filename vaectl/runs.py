@@ -145,16 +145,15 @@ class Run:
             write_json(self.path / "run.json", self.record)
 
     def add_evaluation(self, evaluation: Mapping[str, Any], per_example: Mapping[str, list[float]]) -> None:
-        """Keep an evaluation in ``run.json``, in place of an older one of the same split, checkpoint and seed.
+        """Keep an evaluation in ``run.json``, in place of an older one of the same split, checkpoint, seed and K.
 
         The per-example values go to ``evaluations/SPLIT-CHECKPOINT.json``, for paired comparisons.
         """
-        key = ("split", "checkpoint", "seed")
         file = self.evaluation_file(evaluation["split"], evaluation["checkpoint"])
         file.parent.mkdir(exist_ok=True)
         with self._locked():
             self.record = read_record(self.path)
-            others = [old for old in self.evaluations() if any(old.get(k) != evaluation.get(k) for k in key)]
+            others = [old for old in self.evaluations() if _kind(old) != _kind(evaluation)]
             write_json(file, {"seed": evaluation["seed"], **per_example})
             self.record["evaluations"] = [*others, dict(evaluation)]
             write_json(self.path / "run.json", self.record)
@@ -314,3 +313,9 @@ class Run:
         except OSError:
             return False
         return False
+
+
+def _kind(evaluation: Mapping[str, Any]) -> tuple[Any, ...]:
+    importance = evaluation.get("importance")
+    samples = importance.get("samples") if isinstance(importance, Mapping) else None
+    return (*(evaluation[key] for key in ("split", "checkpoint", "seed")), samples)

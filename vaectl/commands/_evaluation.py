@@ -10,21 +10,33 @@ from vaectl.errors import DataError
 from vaectl.runs import Run
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vaectl.data import Data
     from vaectl.vae import VAE
 
 
 def evaluate_into(
-    run: Run, model: VAE, data: Data, split: str, checkpoint: str, seed: int, screen: Screen
-) -> dict[str, Any]:
+    run: Run,
+    model: VAE,
+    data: Data,
+    split: str,
+    checkpoint: str,
+    seed: int,
+    screen: Screen,
+    *,
+    importance_samples: int | None = None,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Evaluate a model on a split and keep the result in its run.
 
     Returns:
-        ``run``, ``split``, ``checkpoint``, ``n``, ``seed``, ``metrics``, ``kl_per_dim``, ``weights`` (their digest).
+        The result: ``run``, ``split``, ``checkpoint``, ``n``, ``seed``, ``metrics``, ``kl_per_dim``, ``weights`` (their
+        digest), ``importance`` (or None); and per-example values by name, float64 (N,).
 
     Raises:
         DataError: The split is empty.
     """
+    from vaectl.importance import importance_bound
     from vaectl.metrics import evaluate
 
     examples = data.split(split)
@@ -33,6 +45,13 @@ def evaluate_into(
     device = next(model.parameters()).device
     with screen.counting(f"evaluating {split}", len(examples)) as progress:
         result = evaluate(model, examples.to(device), seed=seed, progress=progress)
+    values = {name: value.numpy() for name, value in result.per_example.items()}
+    importance = None
+    if importance_samples is not None:
+        with screen.counting(f"{importance_samples} importance samples", len(examples)) as progress:
+            weighted = importance_bound(model, examples.to(device), importance_samples, seed=seed, progress=progress)
+        importance = weighted.to_json()
+        values |= {"importance_bound": weighted.bound.numpy(), "ess": weighted.ess.numpy()}
     kept = {
         "split": split,
         "checkpoint": checkpoint,
@@ -41,10 +60,11 @@ def evaluate_into(
         "metrics": result.metrics(),
         "kl_per_dim": result.kl_per_dim.tolist(),
         "weights": run.weights_digest(checkpoint),
+        "importance": importance,
     }
-    per_example = {name: [round(v, 5) for v in values.tolist()] for name, values in result.per_example.items()}
+    per_example = {name: [round(v, 5) for v in value.tolist()] for name, value in values.items()}
     run.add_evaluation(finite(kept), finite(per_example))
-    return {"run": run.id, **kept}
+    return {"run": run.id, **kept}, values
 
 
 def evaluated(session: Session, split: str, checkpoint: str) -> dict[str, Any]:
@@ -53,4 +73,5 @@ def evaluated(session: Session, split: str, checkpoint: str) -> dict[str, Any]:
     whole = kept is not None and len(kept["kl_per_dim"]) in (0, session.run.spec.latent_dim)
     if kept is not None and whole and session.run.per_example(split, checkpoint):
         return kept
-    return evaluate_into(session.run, session.model(checkpoint), session.data(), split, checkpoint, 0, session.screen)
+    model, data = session.model(checkpoint), session.data()
+    return evaluate_into(session.run, model, data, split, checkpoint, 0, session.screen)[0]

@@ -95,7 +95,7 @@ def _save_epoch(run: Run, model: VAE, event: Epoch) -> None:
 
 
 def _finish(run: Run, model: VAE, data: Data, end: Stopped, screen: Screen, seconds: float) -> None:
-    document = evaluate_into(run, model, data, "test", "best", 0, screen)
+    document, _ = evaluate_into(run, model, data, "test", "best", 0, screen)
     metrics = document["metrics"]
     run.finish("completed", metrics=finite(metrics))
     validation = run.record["validation"]

@@ -20,12 +20,14 @@ from vaectl.commands._options import (
     Seed,
     SplitName,
     Verbose,
+    number,
     output_option,
     state,
 )
 from vaectl.commands._render import Screen, finite, plus_minus
-from vaectl.commands._session import Session, check_choice, check_destination
-from vaectl.files import write_json
+from vaectl.commands._session import Session, check_choice
+from vaectl.errors import UsageError
+from vaectl.files import check_output, write_json
 from vaectl.runs import Run
 from vaectl.spec import SPLITS
 
@@ -40,6 +42,26 @@ def eval_cli(
         output_option("Write the result as JSON too.", metavar="FILE.json"),
     ] = None,
     force: Force = False,
+    importance_samples: Annotated[
+        int | None,
+        typer.Option(
+            "--importance-samples",
+            metavar="K",
+            parser=number(int, 1, 1_000_000),
+            show_default="none",
+            help="Also the importance-weighted bound of K samples an example.",
+        ),
+    ] = None,
+    per_example: Annotated[
+        Path | None,
+        typer.Option(
+            "--per-example",
+            metavar="FILE",
+            readable=False,
+            show_default=False,
+            help="Write the values of each example: .npz, .csv or .parquet. A low elbo marks an unusual example.",
+        ),
+    ] = None,
     data_dir: DataDir = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -49,21 +71,38 @@ def eval_cli(
     progress: ProgressMode = "auto",
 ) -> None:
     """ELBO, reconstruction, KL and active units of a run."""
+    from vaectl import arrays
+
     screen = Screen(quiet, verbose, as_json, progress)
     check_choice("--split", split, SPLITS)
-    check_destination(output, (".json",), force=force)
+    for flag, file, formats in (("-o", output, (".json",)), ("--per-example", per_example, arrays.FORMATS)):
+        if file is not None:
+            check_output(file, formats, force=force, flag=flag)
+            arrays.require_format(file.suffix.lower())
+    if force and output is None and per_example is None:
+        raise UsageError("--force without -o or --per-example has nothing to overwrite")
     session = Session(Run.open(run, state(context).runs_dir), screen, device, data_dir)
     model = session.model(checkpoint)
     data = session.data()
-    document = evaluate_into(session.run, model, data, split, checkpoint, seed, screen)
+    document, values = evaluate_into(
+        session.run, model, data, split, checkpoint, seed, screen, importance_samples=importance_samples
+    )
     if output is not None:
         write_json(output, finite(document))
+    if per_example is not None:
+        examples = data.split(split)
+        arrays.save({"row": examples.rows.numpy(), "label": examples.labels.numpy(), **values}, per_example)
+        screen.note(f"values of each example: {per_example}")
     metrics = document["metrics"]
     rows = [
         [name, f"{metrics[name]:.2f}", plus_minus(metrics[f"{name}_se"]).strip(), unit]
         for name, unit in (("elbo", "nats"), ("recon", "nats"), ("kl", "nats"), ("recon_at_mean", "nats, no bound"))
     ]
     rows.append(["active units", str(metrics["active_units"]), "", f"of {session.run.spec.latent_dim}"])
+    if importance := document["importance"]:
+        name = f"importance-weighted bound, K = {importance_samples}"
+        spread = f"nats, effective sample size {importance['ess']:.1f}"
+        rows.append([name, f"{importance['bound']:.2f}", plus_minus(importance["bound_se"]).strip(), spread])
     title = f"{session.run.id}  {split}, {document['n']} examples  {checkpoint} weights  seed {seed}"
     columns = [("metric", "left"), ("value", "right"), ("standard error", "left"), ("unit", "left")]
     screen.result(document, short=f"{metrics['elbo']:.4f}", text=[title, screen.table(columns, rows)])
