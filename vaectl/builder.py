@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from vaectl import data
 from vaectl.data import DataInfo
-from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean
+from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, nearest
 from vaectl.likelihoods import LIKELIHOODS
 from vaectl.networks import NETWORKS
 from vaectl.objectives import ELBO, OBJECTIVES
@@ -49,7 +49,7 @@ def _complete_part(family: str, part: Part) -> Part:
         raise SettingError(
             f"{family}.name",
             f"must be one of {', '.join(members)}; got '{part.name}'",
-            hint=did_you_mean(part.name, members),
+            hint=nearest(part.name, members),
         )
     constructor = members[part.name]
     signature = inspect.signature(constructor)

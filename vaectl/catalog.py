@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from vaectl.errors import RunError, UsageError, VaectlError, did_you_mean
+from vaectl.errors import RunError, UsageError, VaectlError, nearest
 from vaectl.records import read_record
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -108,8 +108,8 @@ def find(reference: str, runs_dir: Path) -> Path:
     for path in known:
         if path.name == name:
             return path
-    near = f"{did_you_mean(name, [path.name for path in known])} " if known else ""
-    hint = f"{near}list them with: vaectl runs" if near.startswith("did") else "list them with: vaectl runs"
+    near = nearest(name, [path.name for path in known])
+    hint = f"{near} list them with: vaectl runs" if near else "list them with: vaectl runs"
     raise RunError(f"no run '{reference}' in {place(runs_dir)}", hint=hint if known else "train one with: vaectl train")
 
 

@@ -40,7 +40,7 @@ class Row:
     Attributes:
         metric: What it is.
         values: Means over examples; None where the run has none.
-        delta: Differences from the baseline; None for the baseline itself.
+        delta: Differences from the baseline; None for the baseline itself and where runs measure different things.
         delta_se: Standard errors of the paired per-example differences; None where there are no per-example values.
         verdict: better, worse, ≈ (within two standard errors), or None where no verdict is due.
     """
@@ -59,14 +59,14 @@ class Comparison:
     Attributes:
         runs: The runs, the baseline first.
         settings: Every setting by path, with its value in each run.
-        n: Test examples that the metrics are means over.
+        n: Test examples that the metrics are means over, in each run.
         reasons: Why the metrics may not be ranked; empty where they may.
         rows: The metrics.
     """
 
     runs: Sequence[Run]
     settings: dict[str, list[Any]]
-    n: int
+    n: list[int]
     reasons: list[str]
     rows: list[Row]
 
@@ -106,14 +106,21 @@ def compare(runs: Sequence[Run]) -> Comparison:
     paths = list(dict.fromkeys(path for flat in flats for path in flat))
     settings = {path: [flat.get(path) for flat in flats] for path in paths}
     evaluations = [run.evaluation(SPLIT, CHECKPOINT) or {"n": 0, "metrics": {}} for run in runs]
-    reasons = _reasons(runs, [evaluation["n"] for evaluation in evaluations])
+    counts = [evaluation["n"] for evaluation in evaluations]
+    reasons = _reasons(runs, counts)
     per_example = [run.per_example(SPLIT, CHECKPOINT) for run in runs]
     same_latents = len({flat["latent_dim"] for flat in flats}) == 1
     rows = [
-        _row(metric, evaluations, per_example, ranked=not reasons and (metric.name != "active_units" or same_latents))
+        _row(
+            metric,
+            evaluations,
+            per_example,
+            comparable=not reasons,
+            ranked=not reasons and (metric.name != "active_units" or same_latents),
+        )
         for metric in METRICS
     ]
-    return Comparison(runs, settings, evaluations[0]["n"], reasons, rows)
+    return Comparison(runs, settings, counts, reasons, rows)
 
 
 def _row(
@@ -121,12 +128,13 @@ def _row(
     evaluations: Sequence[dict[str, Any]],
     per_example: Sequence[dict[str, list[float]]],
     *,
+    comparable: bool,
     ranked: bool,
 ) -> Row:
     values = [evaluation["metrics"].get(metric.name) for evaluation in evaluations]
     row = Row(metric, values, [None], [None], [None])
     for value, examples in zip(values[1:], per_example[1:], strict=True):
-        delta = None if value is None or values[0] is None else value - values[0]
+        delta = None if not comparable or value is None or values[0] is None else value - values[0]
         ours, theirs = examples.get(metric.name), per_example[0].get(metric.name)
         se = None
         if ranked and ours and theirs and len(ours) == len(theirs):

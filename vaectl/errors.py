@@ -86,8 +86,12 @@ class InterruptedRunError(VaectlError):
         self.exit_code = 128 + signum
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """A hint that names the nearest known name, or None where none is near."""
+    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return f"did you mean '{near[0]}'?" if near else None
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint that names the nearest known name, or lists the known ones when none is near."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean '{near[0]}'?" if near else "known: " + ", ".join(known)
+    """As ``nearest``, but lists the known names where none is near."""
+    return nearest(name, known) or "known: " + ", ".join(sorted(known))

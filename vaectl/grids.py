@@ -16,22 +16,23 @@ from torchvision.utils import make_grid
 
 from vaectl.files import replacing
 
-# small images are enlarged by a whole factor until a tile has about this many pixels
-TILE_PIXELS = 56
+# small images are enlarged by a whole factor until a tile has about this many pixels: within figures and alone
+TILE_PIXELS, LARGE_TILE_PIXELS = 56, 112
 
 
-def grid(images: Tensor, columns: int | None = None) -> np.ndarray:
+def grid(images: Tensor, columns: int | None = None, tile_pixels: int = TILE_PIXELS) -> np.ndarray:
     """Tiles of ``images`` (N, C, H, W), row by row.
 
     Args:
         images: Values in [0, 1]; others are clamped.
         columns: Tiles in a row; the square root of N, rounded up, where None.
+        tile_pixels: Width that a tile should have at least, unless the image is half as wide already.
 
     Returns:
         The picture, uint8 (height, width, 3).
     """
     n = len(images)
-    factor = max(1, TILE_PIXELS // images.shape[-1])
+    factor = max(1, tile_pixels // images.shape[-1])
     pixels = images.detach().float().cpu().clamp(0, 1).mul(255).round().to(torch.uint8)
     pixels = pixels.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
     sheet: Tensor = make_grid(pixels, nrow=columns or math.ceil(math.sqrt(n)), padding=2, pad_value=64)

@@ -19,6 +19,9 @@ from vaectl.metrics import EVALUATION_BATCH
 from vaectl.runtime import seeded
 from vaectl.vae import VAE
 
+# training examples that principal components are fitted to: enough for axes that no longer turn
+FIT_EXAMPLES = 20_000
+
 
 @dataclass(frozen=True)
 class Codes:
@@ -58,6 +61,11 @@ def encode(
             done += len(x)
             progress(done)
     return Codes(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def view_of(model: VAE, shown: Split, train: Split, dims: Sequence[int] | None = None) -> View:
+    """The codes of ``shown`` on a plane, where needed that of the principal components of the training codes."""
+    return view(encode(model, shown), encode(model, train.first(FIT_EXAMPLES)).mean, dims)
 
 
 def view(codes: Codes, fit_on: Tensor, dims: Sequence[int] | None = None) -> View:
@@ -109,7 +117,7 @@ def prior_quantiles(model: VAE, probabilities: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def manifold(model: VAE, dims: Sequence[int], side: int = 20) -> tuple[Tensor, Tensor]:
+def manifold(model: VAE, dims: Sequence[int], side: int = 21) -> tuple[Tensor, Tensor]:
     """Decode a grid of the prior's quantiles over one or two dimensions, the others at the prior's mean.
 
     Args:

@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from vaectl.files import replacing
 
@@ -49,7 +50,7 @@ def scatter(points: np.ndarray, labels: np.ndarray, axes: Sequence[str], title: 
     """Points (N, 2) coloured by label (N,), each class named in the legend and at its median."""
     figure = _figure(7.2, 6.0)
     ax = figure.add_subplot()
-    draw_scatter(ax, points, labels, size=max(2.0, min(14.0, 20000 / len(points))))
+    draw_scatter(ax, points, labels, size=max(5.0, min(16.0, 30000 / len(points))))
     ax.set(xlabel=axes[0], ylabel=axes[1], title=title)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, markerscale=2, title="label")
     return figure
@@ -138,7 +139,9 @@ def comparison(
         curves[1].plot(history["epoch"], history["kl"], label=name, **style)
     curves[0].set(xlabel="epoch", ylabel="nats", title="validation ELBO (higher is better)")
     curves[1].set(xlabel="epoch", ylabel="nats", title="validation KL")
-    curves[0].legend(frameon=False)
+    for ax in curves:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.legend(frameon=False)
     rows = np.atleast_1d(images.subplots(n + 1, 1))
     for ax, name, picture in zip(rows, ("test images", *names), (originals, *reconstructions), strict=True):
         _tiles(ax, picture)

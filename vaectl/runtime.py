@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,5 +71,8 @@ def seeded(seed: int) -> Iterator[None]:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a run's numbers."""
+    import importlib.metadata
+    import platform
+
     packages = ("vaectl", "torch", "torchvision", "numpy", "safetensors")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}

@@ -7,13 +7,12 @@ names that flags and config files share (``beta``, ``hidden_dims``); dashes and 
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean
+from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, nearest
 from vaectl.recipes import RECIPES
 from vaectl.spec import PARTS, Dims, Spec, coerce, flatten
 
@@ -116,7 +115,9 @@ def resolve(layers: Iterable[Layer]) -> Resolved:
     chosen = next((values["model"] for _, values in expanded if "model" in values), ("vae", "model"))
     model, label = chosen
     if not isinstance(model, str) or model not in RECIPES:
-        raise UsageError(f"{label} {model!r} is no model", hint=did_you_mean(str(model), RECIPES))
+        raise UsageError(
+            f"{label} must be one of {', '.join(RECIPES)}; got {model!r}", hint=nearest(str(model), RECIPES)
+        )
     flat: dict[str, Any] = RECIPES[model]().flat()
     expanded = [(source, _without_defaults_of_another(values, model)) for source, values in expanded]
     sources, labels = dict.fromkeys(flat, "default"), {path: path for path in flat}
@@ -156,6 +157,8 @@ def read_config(file: Path) -> Layer:
         UsageError: The suffix is another one, or the file does not parse or is no table.
         VaectlError: The file cannot be read.
     """
+    import tomllib
+
     parse: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
     if file.suffix.lower() not in parse:
         raise UsageError(f"--config {file}: unknown format '{file.suffix}'", hint="allowed: .toml, .json")

@@ -202,7 +202,12 @@ def coerce(path: str, value: Any, hint: Any) -> Any:
         if not 1 <= len(items) <= 64:
             raise SettingError(path, f"must be 1 to 64 whole numbers; got {value!r}")
         element = Annotated[get_args(hint)[0], bounds] if bounds else get_args(hint)[0]
-        return tuple(coerce(path, item, element) for item in items)
+        try:
+            return tuple(coerce(path, item, element) for item in items)
+        except SettingError:
+            raise SettingError(
+                path, f"must be whole numbers {bounds or ''} with commas between, such as 512,256; got {value!r}"
+            ) from None
     return _scalar(path, value, hint, bounds)
 
 

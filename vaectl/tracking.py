@@ -60,8 +60,7 @@ class TensorBoard:
     def latent_space(self, model: VAE, split: Split, train: Split, step: int) -> None:
         """A scatter of the codes of up to 2,000 examples; principal components are fitted to training examples."""
         shown = split.first(2000)
-        codes = latents.encode(model, shown)
-        view = latents.view(codes, fit_on=latents.encode(model, train.first(2000)).mean)
+        view = latents.view_of(model, shown, train)
         figure = plots.scatter(view.points, shown.labels.cpu().numpy(), view.axes, "posterior means")
         self._writer.add_figure("Latent", figure, step, close=False)
 

@@ -103,6 +103,8 @@ class Screen:
             for piece in [text] if isinstance(text, str | Table) else text:
                 if isinstance(piece, Table):
                     self.out.print(piece)
+                elif self.out.file.isatty():
+                    self.out.print(Text(showable(piece, self.out.encoding)))
                 else:
                     # not through rich, which turns tabs into spaces
                     self.out.file.write(showable(piece, self.out.encoding) + "\n")
@@ -213,7 +215,7 @@ def _console(stream: TextIO) -> Console:
 
 
 def _line(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(showable(text, console.encoding), style=style), soft_wrap=True)
+    console.print(Text(showable(text, console.encoding), style=style))
 
 
 def print_json(document: Any) -> None:
@@ -228,7 +230,7 @@ def print_error(error: VaectlError, *, as_json: bool) -> None:
     for name, text, style in (("error", error.message, "bold red"), ("hint", error.hint, "cyan")):
         if text:
             line = Text(f"{name}: ", style=style) + Text(showable(text, console.encoding), style="not bold")
-            console.print(line, soft_wrap=True)
+            console.print(line)
     if as_json:
         print_json({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
 

@@ -44,9 +44,8 @@ def pictures(found: Comparison, screen: Screen, device: str, data_dir: Path | No
         with torch.no_grad(), seeded(seed):
             samples.append(grid(model.sample(TILES * TILES).mean, TILES))
             reconstructions.append(grid(model.decoder(model.encoder(x.to(session.device)).mean).mean, 2 * TILES))
-        codes = latents.encode(model, own.test.first(POINTS).to(session.device))
-        fit_on = latents.encode(model, own.train.first(POINTS).to(session.device)).mean
-        view = latents.view(codes, fit_on)
+        shown, train = own.test.first(POINTS).to(session.device), own.train.to(session.device)
+        view = latents.view_of(model, shown, train)
         views.append((view.points, own.test.labels[:POINTS].numpy(), view.axes))
     histories = [_history(session) for session in sessions]
     ids = [run.id for run in found.runs]

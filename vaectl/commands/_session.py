@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaectl.commands._render import Screen
-from vaectl.errors import DataError, RunError, UsageError, did_you_mean
+from vaectl.errors import DataError, RunError, UsageError, nearest
 from vaectl.files import check_output
 from vaectl.runs import CHECKPOINTS, Run
 
@@ -117,9 +117,7 @@ class Session:
 def check_choice(flag: str, value: str, allowed: Collection[str]) -> None:
     """Raise a UsageError unless ``value`` is one of ``allowed``."""
     if value not in allowed:
-        raise UsageError(
-            f"{flag} must be one of {', '.join(allowed)}; got '{value}'", hint=did_you_mean(value, allowed)
-        )
+        raise UsageError(f"{flag} must be one of {', '.join(allowed)}; got '{value}'", hint=nearest(value, allowed))
 
 
 def check_destination(asked: Path | None, formats: Collection[str], *, force: bool) -> str:

@@ -114,8 +114,8 @@ def _finish(run: Run, model: VAE, data: Data, end: Stopped, screen: Screen, seco
     if metrics["active_units"] == 0:
         screen.warn(
             f"posterior collapse: no latent dimension is active (no posterior mean has a variance above "
-            f"{ACTIVE_VARIANCE} over the test set); try --warmup-epochs {max(1, run.spec.training.epochs // 3)} "
-            "or a lower --beta"
+            f"{ACTIVE_VARIANCE} over the test set); try more --epochs, "
+            f"--warmup-epochs {max(1, run.spec.training.epochs // 3)} or a lower --beta"
         )
     result = {
         "run": run.id, "status": run.status, "path": str(run.path), "best_epoch": end.best_epoch, "metrics": metrics,
@@ -130,9 +130,8 @@ def _interrupted(run: Run, model: VAE, last: Epoch | None, signum: int) -> None:
     if all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
         run.save_weights("last", model)
     kept = f"the best weights, of epoch {last.best_epoch}, are kept" if last else "no epoch was finished"
-    raise InterruptedRunError(
-        f"{run.id} was interrupted: {kept}", signum=signum, hint=f"start again with: vaectl train --from {run.id}"
-    )
+    again = f"start again from epoch 1 with: vaectl train --from {run.id}"
+    raise InterruptedRunError(f"{run.id} was interrupted: {kept}", signum=signum, hint=again)
 
 
 @contextmanager

@@ -109,10 +109,11 @@ def tables(found: Comparison, *, everything: bool) -> Tables:
     changes: list[tuple[str, str]] = []
     for run_id in ids[1:]:
         changes += [("change" if len(ids) == 2 else f"{run_id} change", "left"), ("", "left")]
+    counts = " / ".join(map(str, found.n if len(set(found.n)) > 1 else found.n[:1]))
     metrics = [[f"  {_label(row, found)}", *_cells(row), *_change(row)] for row in found.rows]
     return [
         ([(f"settings: {len(found.differing)} of {len(found.settings)} differ", "left"), *heads], settings),
-        ([(f"metrics ({SPLIT}, {found.n} images)", "left"), *heads, *changes], metrics),
+        ([(f"metrics ({SPLIT}, {counts} images)", "left"), *heads, *changes], metrics),
     ]
 
 

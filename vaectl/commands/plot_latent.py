@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".svg", ".pdf")
 KINDS = ("scatter", "manifold", "traversal")
 DEFAULT_POINTS = 5000
-FIT_POINTS = 20_000
 MOST_TRAVERSALS = 10
 
 
@@ -130,11 +129,7 @@ def _scatter(session: Session, checkpoint: str, dims: list[int] | None, points: 
     shown = data.test.first(points)
     if len(shown) < points and points != DEFAULT_POINTS:
         session.screen.warn(f"-n {points}: the test split has {len(shown)} examples; all are shown")
-    codes = latents.encode(model, shown.to(session.device))
-    fit_on = codes.mean
-    if dims is None and codes.mean.shape[1] > 2:
-        fit_on = latents.encode(model, data.train.first(FIT_POINTS).to(session.device)).mean
-    view = latents.view(codes, fit_on, dims)
+    view = latents.view_of(model, shown.to(session.device), data.train.to(session.device), dims)
     title = f"{session.run.id}: posterior means of {len(shown)} {data.info.name} test examples"
     figure = plots.scatter(view.points, shown.labels.numpy(), view.axes, title)
     return figure, {"n": len(shown), "axes": list(view.axes), "explained_variance": list(view.explained)}
@@ -150,6 +145,8 @@ def _manifold(session: Session, checkpoint: str, dims: list[int] | None) -> tupl
     images, values = latents.manifold(model, dims)
     labels = [[f"{value:.1f}" for value in column] for column in values.T.tolist()]
     title = f"{session.run.id}: the decoder over the prior's quantiles"
+    if latent_dim > len(dims):
+        title += f", {latent_dim - len(dims)} other dimensions at its mean"
     figure = plots.sheet(
         grids.grid(images, len(values)),
         title,
@@ -177,7 +174,7 @@ def _traversal(session: Session, checkpoint: str, dims: list[int] | None, seed: 
         grids.grid(images, len(values)),
         title,
         x=("value of the dimension", columns),
-        y=("dimension and its KL in nats", [f"z{dim}  {kl[dim]:.2f}" for dim in dims]),
+        y=("", [f"z{dim}: KL {kl[dim]:.2f} nats" for dim in dims]),
     )
     return figure, {"dims": dims, "kl": [kl[dim] for dim in dims], "test_image": row}
 

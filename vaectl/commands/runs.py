@@ -10,7 +10,7 @@ from rich.table import Table
 
 from vaectl.catalog import listing, place
 from vaectl.commands._options import Json, ProgressMode, Quiet, Verbose, complete_run, number, state
-from vaectl.commands._render import Screen, duration, print_json
+from vaectl.commands._render import Screen, duration, print_json, setting_text
 from vaectl.commands._session import check_choice
 from vaectl.commands._summary import summary
 from vaectl.errors import UsageError
@@ -130,7 +130,7 @@ def _show(run: Run, screen: Screen) -> None:
         ["files", ", ".join(sorted(path.name for path in run.path.iterdir()))],
     ]
     changed = {path: value for path, value in run.spec.flat().items() if record["sources"].get(path) != "default"}
-    fields += [[path, f"{value} ({record['sources'].get(path)})"] for path, value in changed.items()]
+    fields += [[path, f"{setting_text(value)} ({record['sources'].get(path)})"] for path, value in changed.items()]
     if sys.stdout.isatty():
         shown: list[str | Table] = [screen.table([("field", "left"), ("value", "left")], fields)]
     else:

@@ -46,7 +46,13 @@ def sample_cli(
     run: RunArgument,
     num_samples: Annotated[
         int,
-        typer.Option("--num-samples", "-n", metavar="INT", parser=number(int, 1, 1_000_000), help="Images to make."),
+        typer.Option(
+            "--num-samples",
+            "-n",
+            metavar="INT",
+            parser=number(int, 1, 1_000_000),
+            help="Images to make, over all lines.",
+        ),
     ] = 64,
     temperature: Annotated[
         float | None,
@@ -115,8 +121,9 @@ def sample_cli(
     with destination(output, opened, "samples", suffix) as path:
         write(path, arrays, columns)
     made = len(arrays["images"])
+    lines = f" in lines of {columns}" if interpolate else ""
     document = {"run": opened.id, "path": str(path), "kind": kind, "n": made, "mode": mode, "seed": seed}
-    screen.result(document, short=str(path), text=f"{made} {kind} of {opened.id}: {path}")
+    screen.result(document, short=str(path), text=f"{made} {kind}{lines} of {opened.id}: {path}")
 
 
 def make(
@@ -173,11 +180,11 @@ def write(path: Path, arrays: dict[str, Tensor], columns: int) -> None:
     """Write images as a grid (reconstructions under their originals), or as arrays."""
     import numpy as np
 
-    from vaectl.grids import grid, pairs, save_png
+    from vaectl.grids import LARGE_TILE_PIXELS, grid, pairs, save_png
 
     if path.suffix.lower() == ".png":
         images = pairs(arrays["originals"], arrays["images"], columns) if "originals" in arrays else arrays["images"]
-        save_png(grid(images, columns), path)
+        save_png(grid(images, columns, LARGE_TILE_PIXELS), path)
         return
     plain: dict[str, Any] = {name: value.numpy() for name, value in arrays.items()}
     # given a name instead of a file, numpy may add a suffix to it

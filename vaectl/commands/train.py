@@ -127,7 +127,8 @@ def train_cli(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show settings, data and model, and stop.", rich_help_panel=RUN)
+        bool,
+        typer.Option("--dry-run", help="Load the data, show settings and model, stop.", rich_help_panel=RUN),
     ] = False,
     device: Device = "auto",
     seed: Annotated[str | None, setting("--seed", "Seed of weights, data order and samples.", MACHINE)] = None,

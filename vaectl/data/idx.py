@@ -88,7 +88,7 @@ def _download(dataset: type[datasets.MNIST], file: Path, md5: str, store: Store)
         except (OSError, ValueError, http.client.HTTPException) as error:
             problems.append(str(getattr(error, "reason", error)))
     raise UnavailableError(
-        f"no {file.name} in {file.parent}, and it could not be downloaded: {'; '.join(problems)}",
+        f"no {file.name} in {file.parent}, and it could not be downloaded: {'; '.join(dict.fromkeys(problems))}",
         hint=f"put the IDX files into {file.parent}, or use --dataset glyphs, which is built in",
     )
 
