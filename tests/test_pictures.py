@@ -103,6 +103,31 @@ def test_temperature_scales_the_distance_from_the_prior_mean() -> None:
     assert torch.equal(model.sample(3, temperature=0).mean[0], model.sample(3, temperature=0).mean[1])
 
 
+def test_a_view_of_splits_projects_by_the_training_split_and_only_where_it_must() -> None:
+    """Three dimensions are projected by the training examples' components; two need no training example at all."""
+    data = toy_data()
+    model, _ = build(dataclasses.replace(vae(), latent_dim=3), data.info)
+    found = latents.view_of(model, data.test, data.train)
+    by_hand = latents.view(latents.encode(model, data.test), latents.encode(model, data.train).mean)
+    assert np.array_equal(found.points, by_hand.points)
+    assert found.explained != latents.view_of(model, data.test, data.test).explained
+    flat, _ = build(dataclasses.replace(vae(), latent_dim=2), data.info)
+    assert latents.view_of(flat, data.test, data.train.first(0)).axes == ("z0", "z1")
+
+
+def test_evaluation_that_fails_leaves_the_model_training() -> None:
+    """An error within an evaluation does not leave the model in evaluation mode."""
+    data = toy_data()
+    model, _ = build(vae(), data.info)
+
+    def fail(examples: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        latents.encode(model, data.test, progress=fail)
+    assert model.training
+
+
 def test_one_training_code_has_no_principal_components() -> None:
     codes = latents.Codes(*(torch.randn(3, 4) for _ in range(3)))
     assert latents.view(codes, codes.mean[:1]).axes == ("z0", "z1")

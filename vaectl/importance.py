@@ -14,9 +14,8 @@ from torch import Tensor
 
 from vaectl.data import Split
 from vaectl.errors import DataError
-from vaectl.runtime import seeded
 from vaectl.stats import mean_and_se
-from vaectl.vae import VAE, Draw
+from vaectl.vae import VAE, Draw, evaluating
 
 # draws decoded at once, over examples and samples: what bounds the memory
 DRAWS_AT_ONCE = 10_000
@@ -76,9 +75,7 @@ def importance_bound(
         raise DataError("the split has no examples to evaluate")
     examples_at_once = max(1, DRAWS_AT_ONCE // samples)
     bounds, sizes, done = [], [], 0
-    training = model.training
-    model.eval()
-    with seeded(seed):
+    with evaluating(model, seed):
         for x in split.batches(examples_at_once):
             q, p = model.encoder(x), model.prior(model.encoder)
             # log sum w and log sum w^2, gathered over chunks of draws
@@ -94,5 +91,4 @@ def importance_bound(
             sizes.append((2 * first - second).exp())
             done += len(x)
             progress(done)
-    model.train(training)
     return ImportanceBound(samples, torch.cat(bounds), torch.cat(sizes))

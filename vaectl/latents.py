@@ -16,8 +16,7 @@ from torch.distributions import Distribution, Independent
 from vaectl.data import Split
 from vaectl.errors import UsageError
 from vaectl.metrics import EVALUATION_BATCH
-from vaectl.runtime import seeded
-from vaectl.vae import VAE
+from vaectl.vae import VAE, evaluating
 
 # training examples that principal components are fitted to: enough for axes that no longer turn
 FIT_EXAMPLES = 20_000
@@ -54,7 +53,7 @@ def encode(
     """The posterior of every example; mean and scale are the same at every call, ``draw`` follows the seed."""
     parts: list[tuple[Tensor, ...]] = []
     done = 0
-    with seeded(seed):
+    with evaluating(model, seed):
         for x in split.batches(EVALUATION_BATCH):
             q = model.encoder(x)
             parts.append(tuple(value.flatten(1).cpu() for value in (q.mean, q.stddev, q.sample())))
@@ -64,8 +63,15 @@ def encode(
 
 
 def view_of(model: VAE, shown: Split, train: Split, dims: Sequence[int] | None = None) -> View:
-    """The codes of ``shown`` on a plane, where needed that of the principal components of the training codes."""
-    return view(encode(model, shown), encode(model, train.first(FIT_EXAMPLES)).mean, dims)
+    """The codes of ``shown`` on a plane, where needed that of the principal components of the training codes.
+
+    The splits may be on any device.
+    """
+    device = next(model.parameters()).device
+    codes = encode(model, shown.to(device))
+    projected = dims is None and codes.mean.shape[1] > 2
+    fit_on = encode(model, train.first(FIT_EXAMPLES).to(device)).mean if projected else codes.mean
+    return view(codes, fit_on, dims)
 
 
 def view(codes: Codes, fit_on: Tensor, dims: Sequence[int] | None = None) -> View:

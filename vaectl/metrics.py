@@ -15,9 +15,8 @@ from torch.distributions import Distribution, Independent, kl_divergence
 from vaectl.data import Split
 from vaectl.errors import DataError
 from vaectl.objectives import Loss
-from vaectl.runtime import seeded
 from vaectl.stats import mean_and_se
-from vaectl.vae import VAE, Draw
+from vaectl.vae import VAE, Draw, evaluating
 
 # of its own, so that the numbers do not depend on the batch size a model was trained with
 EVALUATION_BATCH = 1000
@@ -99,9 +98,7 @@ def evaluate(
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
     first, second, kl_dims = (torch.zeros((), dtype=torch.float64) for _ in range(3))
     objective, done = 0.0, 0
-    training = model.training
-    model.eval()
-    with seeded(seed):
+    with evaluating(model, seed):
         for x in split.batches(EVALUATION_BATCH):
             draw = model.draw(x)
             rows["recon"].append(draw.recon)
@@ -117,7 +114,6 @@ def evaluate(
             kl_dims = kl_dims + kl_per_dimension(draw.q, draw.p).cpu().double().sum(0)
             done += len(x)
             progress(done)
-    model.train(training)
     n = len(split)
     return Evaluation(
         per_example={name: torch.cat(parts).cpu().double() for name, parts in rows.items()},

@@ -39,7 +39,6 @@ class Bounds:
 
 Dims = Annotated[tuple[int, ...], Bounds(1, 16384)]
 NonNegative = Annotated[float, Bounds(0, 1e6)]
-Positive = Annotated[float, Bounds(0, 1e6, above=True)]
 Count = Annotated[int, Bounds(0, 1_000_000)]
 Size = Annotated[int, Bounds(1, 1_000_000)]
 LatentDim = Annotated[int, Bounds(1, 16384)]

@@ -5,11 +5,15 @@ Shapes: ``K`` draws, ``B`` batch, ``Z`` latent shape, ``X`` data shape. Log quan
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
+
+from vaectl.runtime import seeded
 
 
 class Conditional(nn.Module):
@@ -135,3 +139,15 @@ class VAE(nn.Module):
             z = p.mean + temperature * (z - p.mean)
         px: Distribution = self.decoder(z)
         return px
+
+
+@contextmanager
+def evaluating(model: VAE, seed: int) -> Iterator[None]:
+    """Within the block the model is in evaluation mode and draws from ``seed``; mode and stream are then as before."""
+    training = model.training
+    model.eval()
+    try:
+        with seeded(seed):
+            yield
+    finally:
+        model.train(training)

@@ -67,11 +67,17 @@ def evaluate_into(
     return {"run": run.id, **kept}, values
 
 
+def kept_evaluation(run: Run, split: str, checkpoint: str) -> dict[str, Any] | None:
+    """The evaluation that a run keeps of a split and of the weights it holds now, or None where it is not whole."""
+    kept = run.evaluation(split, checkpoint)
+    whole = kept is not None and len(kept["kl_per_dim"]) in (0, run.spec.latent_dim)
+    return kept if whole and run.per_example(split, checkpoint) else None
+
+
 def evaluated(session: Session, split: str, checkpoint: str) -> dict[str, Any]:
     """The evaluation that the run keeps of a split and checkpoint; made and kept now where there is none."""
-    kept = session.run.evaluation(split, checkpoint)
-    whole = kept is not None and len(kept["kl_per_dim"]) in (0, session.run.spec.latent_dim)
-    if kept is not None and whole and session.run.per_example(split, checkpoint):
+    kept = kept_evaluation(session.run, split, checkpoint)
+    if kept is not None:
         return kept
     model, data = session.model(checkpoint), session.data()
     return evaluate_into(session.run, model, data, split, checkpoint, 0, session.screen)[0]

@@ -44,8 +44,7 @@ def pictures(found: Comparison, screen: Screen, device: str, data_dir: Path | No
         with torch.no_grad(), seeded(seed):
             samples.append(grid(model.sample(TILES * TILES).mean, TILES))
             reconstructions.append(grid(model.decoder(model.encoder(x.to(session.device)).mean).mean, 2 * TILES))
-        shown, train = own.test.first(POINTS).to(session.device), own.train.to(session.device)
-        view = latents.view_of(model, shown, train)
+        view = latents.view_of(model, own.test.first(POINTS), own.train)
         views.append((view.points, own.test.labels[:POINTS].numpy(), view.axes))
     histories = [_history(session) for session in sessions]
     ids = [run.id for run in found.runs]

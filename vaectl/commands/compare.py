@@ -22,7 +22,7 @@ from vaectl.commands._options import (
     state,
 )
 from vaectl.commands._render import Screen, Tables, finite, setting_text
-from vaectl.commands._session import data_directory
+from vaectl.commands._session import Session, data_directory
 from vaectl.errors import UsageError
 from vaectl.files import check_output
 from vaectl.runs import Run
@@ -149,12 +149,10 @@ def _short_names(settings: dict[str, Any]) -> dict[str, str]:
 
 def _evaluate_missing(runs: Sequence[Run], screen: Screen, device: str, data_dir: Path | None) -> None:
     """Evaluate the best weights of runs that keep no evaluation of them (an interrupted one, say)."""
+    from vaectl.commands._evaluation import evaluated, kept_evaluation
     from vaectl.comparison import CHECKPOINT, SPLIT
 
     for run in runs:
-        if run.evaluation(SPLIT, CHECKPOINT) is None or not run.per_example(SPLIT, CHECKPOINT):
-            from vaectl.commands._evaluation import evaluated
-            from vaectl.commands._session import Session
-
+        if kept_evaluation(run, SPLIT, CHECKPOINT) is None:
             screen.note(f"{run.id} has no evaluation of its {CHECKPOINT} weights yet: evaluating")
             evaluated(Session(run, screen, device, data_dir), SPLIT, CHECKPOINT)

@@ -129,7 +129,7 @@ def _scatter(session: Session, checkpoint: str, dims: list[int] | None, points: 
     shown = data.test.first(points)
     if len(shown) < points and points != DEFAULT_POINTS:
         session.screen.warn(f"-n {points}: the test split has {len(shown)} examples; all are shown")
-    view = latents.view_of(model, shown.to(session.device), data.train.to(session.device), dims)
+    view = latents.view_of(model, shown, data.train, dims)
     title = f"{session.run.id}: posterior means of {len(shown)} {data.info.name} test examples"
     figure = plots.scatter(view.points, shown.labels.numpy(), view.axes, title)
     return figure, {"n": len(shown), "axes": list(view.axes), "explained_variance": list(view.explained)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -176,23 +176,23 @@ def make(
         return {"images": _decode(chunks, mode, progress)[:n]}, steps
 
 
-def write(path: Path, arrays: dict[str, Tensor], columns: int) -> None:
+def write(path: Path, made: dict[str, Tensor], columns: int) -> None:
     """Write images as a grid (reconstructions under their originals), or as arrays."""
     import numpy as np
 
+    from vaectl import arrays
     from vaectl.grids import LARGE_TILE_PIXELS, grid, pairs, save_png
 
-    if path.suffix.lower() == ".png":
-        images = pairs(arrays["originals"], arrays["images"], columns) if "originals" in arrays else arrays["images"]
+    suffix = path.suffix.lower()
+    if suffix == ".png":
+        images = pairs(made["originals"], made["images"], columns) if "originals" in made else made["images"]
         save_png(grid(images, columns, LARGE_TILE_PIXELS), path)
-        return
-    plain: dict[str, Any] = {name: value.numpy() for name, value in arrays.items()}
-    # given a name instead of a file, numpy may add a suffix to it
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        if path.suffix.lower() == ".npy":
-            np.save(file, plain["images"])
-        else:
-            np.savez(file, **plain)
+    elif suffix == ".npz":
+        arrays.save({name: value.numpy() for name, value in made.items()}, path)
+    else:
+        # given a name instead of a file, numpy may add a suffix to it
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.save(file, made["images"].numpy())
 
 
 def _sizes(n: int) -> Iterator[int]:
