@@ -304,7 +304,7 @@ def test_set_reaches_any_option_of_any_part(cli: Cli, assignment: str, part: str
 
 def test_set_may_be_given_again(cli: Cli) -> None:
     config, _ = resolved(cli, "--dataset", "digits", "--set", "objective.beta=2", "--set", "objective.warmup_epochs=1")
-    assert config["objective"] == {"name": "elbo", "beta": 2, "warmup_epochs": 1}
+    assert (config["objective"]["beta"], config["objective"]["warmup_epochs"]) == (2, 1)
 
 
 def test_name_gives_the_run_its_id_and_numbers_go_on(cli: Cli, isolated: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import http.server
@@ -17,14 +18,28 @@ from torchvision import datasets
 
 from tests.toys import toy_data
 from vaectl import data
-from vaectl.data import DataInfo, Store, idx
-from vaectl.errors import DataError
+from vaectl.builder import build
+from vaectl.data import DataInfo, Raw, Store, idx, split_data
+from vaectl.errors import DataError, SettingError
+from vaectl.recipes import vae
+from vaectl.spec import Training
+from vaectl.trainer import fit
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
     return struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def toy_raw() -> Raw:
+    """Arrays of grey images that have some black and some white pixels."""
+    whole = toy_data(validation_fraction=0.0)
+    arrays = [value.numpy().copy() for s in (whole.train, whole.test) for value in (s.images, s.labels)]
+    for images in arrays[::2]:
+        images[:, :, 0] = 0
+        images[:, :, 1] = 255
+    return Raw(*arrays)
 
 
 def small_mnist() -> dict[str, bytes]:
@@ -241,3 +256,67 @@ def test_real_mnist_is_what_the_field_knows(mnist: Path) -> None:
 def test_the_timeout_is_short() -> None:
     """Offline a person waits seconds, not minutes, for the fall-back."""
     assert idx.TIMEOUT_SECONDS <= 15
+
+
+def test_static_binarisation_draws_every_pixel_once_with_its_grey_level() -> None:
+    """Pixels become 0 or 1, the same at every load and held-out fraction, with the grey level as probability."""
+    raw = toy_raw()
+    grey, once, again = (split_data("toy", raw, 0.25, kind) for kind in ("none", "static", "static"))
+    for name in ("train", "validation", "test"):
+        x, p = once.split(name).batch(slice(None)), grey.split(name).batch(slice(None))
+        assert set(x.unique().tolist()) == {0.0, 1.0}
+        assert torch.equal(x, again.split(name).batch(slice(None)))
+        deviation = (x - p).mean() / ((p * (1 - p)).mean() / p.numel()) ** 0.5
+        assert abs(deviation) < 4.5
+        assert (x[p == 0] == 0).all()
+        assert (x[p == 1] == 1).all()
+    assert torch.equal(split_data("toy", raw, 0.0, "static").test.images, once.test.images)
+    assert not torch.equal(split_data("toy", raw, 0.25, "static", 1).test.images, once.test.images)
+    index = torch.arange(5)
+    assert torch.equal(once.train.training_batch(index), once.train.batch(index))
+
+
+def test_dynamic_binarisation_trains_on_fresh_draws_and_evaluates_on_fixed_ones() -> None:
+    """What is evaluated is what static binarisation evaluates; each training batch is a new draw of the grey levels."""
+    raw = toy_raw()
+    grey, static, dynamic = (split_data("toy", raw, 0.25, kind) for kind in ("none", "static", "dynamic"))
+    for name in ("train", "validation", "test"):
+        assert torch.equal(dynamic.split(name).batch(slice(None)), static.split(name).batch(slice(None)))
+    assert dynamic.info == static.info
+    assert dynamic.info.support == "binary"
+    assert dynamic.info.preprocessing != grey.info.preprocessing
+    torch.manual_seed(0)
+    draws = torch.stack([dynamic.train.training_batch(slice(0, 10)) for _ in range(400)])
+    assert set(draws.unique().tolist()) == {0.0, 1.0}
+    p = grey.train.batch(slice(0, 10))
+    assert (draws.mean(0) - p).abs().max() < 5 * 0.5 / 400**0.5
+    assert dynamic.train.first(3).grey is not None
+    assert dynamic.train.to(torch.device("cpu")).grey is not None
+
+
+def test_every_epoch_of_dynamic_binarisation_sees_other_images_and_repeats_by_seed() -> None:
+    spec = dataclasses.replace(vae(), latent_dim=2, training=Training(epochs=2, batch_size=50))
+    data = split_data("toy", toy_raw(), 0.0, "dynamic")
+    seen: list[torch.Tensor] = []
+
+    class Watched(type(data.train)):  # type: ignore[misc]
+        def training_batch(self, index: torch.Tensor) -> torch.Tensor:
+            x = super().training_batch(index)
+            seen.append(torch.zeros(len(self), *x.shape[1:]).index_copy(0, index, x))
+            return x
+
+    for _ in range(2):
+        watched = Watched(**{f.name: getattr(data.train, f.name) for f in dataclasses.fields(data.train)})
+        model, objective = build(spec, data.info)
+        list(fit(model, objective, dataclasses.replace(data, train=watched), spec.training))
+    steps = len(seen) // 4
+    first, second, *again = (sum(seen[i * steps : (i + 1) * steps]) for i in range(4))
+    assert isinstance(first, torch.Tensor)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, again[0])
+    assert torch.equal(second, again[1])
+
+
+def test_a_seed_without_binarisation_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="--binarize"):
+        data.load("digits", Store(tmp_path), binarize_seed=3)

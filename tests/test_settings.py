@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from vaectl.builder import complete
 from vaectl.errors import SettingError, UsageError
-from vaectl.schedules import constant, linear_warmup
 from vaectl.settings import NAMES, Layer, parse_assignments, read_config, resolve
 from vaectl.spec import Bounds, Dims, Spec, coerce
 from vaectl.stats import mean_and_se, paired_difference
@@ -132,13 +131,6 @@ def test_any_json_is_a_spec_or_a_setting_error(document: object) -> None:
     for key in ("training", "objective", "latent_dim"):
         with contextlib.suppress(SettingError):
             assert isinstance(Spec.from_json({**flat, key: document}), Spec)
-
-
-def test_schedules() -> None:
-    assert constant(3.0)(10**9) == 3.0
-    ramp = linear_warmup(4.0, 8)
-    assert [ramp(step) for step in (0, 2, 8, 9)] == [0.0, 1.0, 4.0, 4.0]
-    assert linear_warmup(4.0, 0)(0) == 4.0
 
 
 def test_statistics() -> None:

@@ -7,17 +7,19 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
+import torch
+
 from vaectl import data
 from vaectl.data import DataInfo
 from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, nearest
 from vaectl.likelihoods import LIKELIHOODS
 from vaectl.networks import NETWORKS
-from vaectl.objectives import ELBO, OBJECTIVES
+from vaectl.objectives import OBJECTIVES, Objective
 from vaectl.posteriors import POSTERIORS
 from vaectl.priors import PRIORS
 from vaectl.runtime import seed_streams, seeded
 from vaectl.spec import PARTS, Part, Spec, coerce
-from vaectl.vae import VAE, Conditional
+from vaectl.vae import VAE, Conditional, kl_per_dimension
 
 # every data set takes the options of data.load
 DATASETS: Mapping[str, Callable[..., Any]] = dict.fromkeys(("auto", *data.SOURCES), data.load)
@@ -70,12 +72,13 @@ def _complete_part(family: str, part: Part) -> Part:
     return Part(part.name, options)
 
 
-def build(spec: Spec, info: DataInfo) -> tuple[VAE, ELBO]:
+def build(spec: Spec, info: DataInfo) -> tuple[VAE, Objective]:
     """The model and the objective of a spec, sized for the data, with the initial weights of the spec's seed.
 
     Raises:
         SettingError: As ``complete``.
-        UsageError: The likelihood does not take the data's support.
+        UsageError: The likelihood does not take the data's support, or the objective needs the KL by latent dimension
+            and the posterior or the prior does not factorise.
         VaectlError: The model does not fit into memory.
     """
     spec = complete(spec)
@@ -85,6 +88,8 @@ def build(spec: Spec, info: DataInfo) -> tuple[VAE, ELBO]:
             f"likelihood '{spec.likelihood.name}' takes {' or '.join(sorted(likelihood_class.supports))} data; "
             f"{info.name} is {info.support}"
         )
+    steps_per_epoch = -(-info.sizes["train"] // spec.training.batch_size)
+    objective = OBJECTIVES[spec.objective.name](steps_per_epoch, **spec.objective.options)
     try:
         model = _model(spec, info)
     except (MemoryError, RuntimeError) as error:
@@ -92,8 +97,19 @@ def build(spec: Spec, info: DataInfo) -> tuple[VAE, ELBO]:
             f"the model cannot be made: {str(error).splitlines()[0]}",
             hint="lower --hidden-dims or --latent-dim",
         ) from None
-    steps_per_epoch = -(-info.sizes["train"] // spec.training.batch_size)
-    return model, OBJECTIVES[spec.objective.name](steps_per_epoch, **spec.objective.options)
+    if objective.needs_factors and not _kl_factorises(model, info):
+        raise UsageError(
+            f"free bits need the KL by latent dimension, which posterior '{spec.posterior.name}' and prior "
+            f"'{spec.prior.name}' do not give",
+            hint="use --free-bits 0",
+        )
+    return model, objective
+
+
+@torch.no_grad()
+def _kl_factorises(model: VAE, info: DataInfo) -> bool:
+    q = model.encoder(torch.zeros(1, *info.shape))
+    return kl_per_dimension(q, model.prior(model.encoder)).shape[1] > 0
 
 
 def _model(spec: Spec, info: DataInfo) -> VAE:

@@ -27,7 +27,7 @@ class BernoulliLikelihood(nn.Module):
         Auto-Encoding Variational Bayes (Kingma and Welling, 2014), appendix C.1, https://arxiv.org/abs/1312.6114
     """
 
-    supports: ClassVar[frozenset[str]] = frozenset({"binary", "unit"})
+    supports: ClassVar[frozenset[str]] = frozenset({"binary", "unit", "bytes"})
 
     def __init__(self, features: int, shape: tuple[int, ...]) -> None:
         super().__init__()

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, kl_divergence
 
 from vaectl.data import Split
 from vaectl.errors import DataError
@@ -56,17 +55,6 @@ class Evaluation:
         return out | {"active_units": self.active_units}
 
 
-def kl_per_dimension(q: Distribution, p: Distribution) -> Tensor:
-    """KL(q_d || p_d) in nats (B, D), or (B, 0) where q and p are not both factorised with a closed form."""
-    if isinstance(q, Independent) and isinstance(p, Independent):
-        try:
-            terms: Tensor = kl_divergence(q.base_dist, p.base_dist)
-        except NotImplementedError:
-            return torch.empty(q.batch_shape[0], 0)
-        return terms.flatten(1)
-    return torch.empty(q.batch_shape[0], 0)
-
-
 @torch.no_grad()
 def evaluate(
     model: VAE,
@@ -75,6 +63,7 @@ def evaluate(
     seed: int = 0,
     at_mean: bool = True,
     loss: Callable[[Draw], Loss] | None = None,
+    loss_draws: int = 1,
     progress: Callable[[int], None] = lambda examples: None,
 ) -> Evaluation:
     """The one-sample ELBO at beta = 1 and its terms, for every example of a split.
@@ -87,6 +76,7 @@ def evaluate(
         seed: Seed of the posterior samples.
         at_mean: Whether to decode the posterior mean as well (``recon_at_mean``, which is no bound).
         loss: The objective at some step, to average over the split too.
+        loss_draws: Draws that the objective needs of each example.
         progress: Called with the number of examples done.
 
     Raises:
@@ -108,10 +98,11 @@ def evaluate(
             if at_mean:
                 rows["recon_at_mean"].append(-model.decoder(mean).log_prob(x))
             if loss is not None:
-                objective += float(loss(draw).total) * len(x)
+                many = draw if loss_draws == 1 else model.draw(x, loss_draws)
+                objective += float(loss(many).total) * len(x)
             codes = mean.flatten(1).cpu().double()  # (B, D)
             first, second = first + codes.sum(0), second + codes.square().sum(0)
-            kl_dims = kl_dims + kl_per_dimension(draw.q, draw.p).cpu().double().sum(0)
+            kl_dims = kl_dims + draw.kl_per_dim.cpu().double().sum(0)
             done += len(x)
             progress(done)
     n = len(split)

@@ -20,13 +20,13 @@ def vae() -> Spec:
     return Spec(
         model="vae",
         latent_dim=32,
-        data=Part("auto", {"validation_fraction": 1 / 12}),
-        encoder=Part("mlp", {"hidden_dims": (512, 256)}),
-        decoder=Part("mlp", {"hidden_dims": (256, 512)}),
+        data=Part("auto", {"validation_fraction": 1 / 12, "binarize": "none", "binarize_seed": 0}),
+        encoder=Part("mlp", {"hidden_dims": (512, 256), "activation": "silu"}),
+        decoder=Part("mlp", {"hidden_dims": (256, 512), "activation": "silu"}),
         posterior=Part("gaussian", {"scale": "softplus"}),
         prior=Part("standard"),
         likelihood=Part("bernoulli"),
-        objective=Part("elbo", {"beta": 1.0, "warmup_epochs": 0}),
+        objective=_elbo(),
     )
 
 
@@ -37,7 +37,48 @@ def beta_vae() -> Spec:
         beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework (Higgins et al.,
         2017), equation 4, https://openreview.net/forum?id=Sy2fzU9gl
     """
-    return dataclasses.replace(vae(), model="beta-vae", objective=Part("elbo", {"beta": 4.0, "warmup_epochs": 0}))
+    return dataclasses.replace(vae(), model="beta-vae", objective=_elbo(beta=4.0))
 
 
-RECIPES: dict[str, Callable[[], Spec]] = {"vae": vae, "beta-vae": beta_vae}
+def capacity_vae() -> Spec:
+    """The VAE whose KL follows a capacity that rises to 25 nats over 10 epochs.
+
+    References:
+        Understanding disentangling in beta-VAE (Burgess et al., 2018), equation 8, https://arxiv.org/abs/1804.03599
+    """
+    objective = Part("capacity", {"capacity": 25.0, "gamma": 100.0, "warmup_epochs": 10})
+    return dataclasses.replace(vae(), model="capacity-vae", objective=objective)
+
+
+def control_vae() -> Spec:
+    """The VAE whose KL a controller steers to 10 nats.
+
+    References:
+        ControlVAE: Controllable Variational Autoencoder (Shao et al., 2020), https://arxiv.org/abs/2004.05988
+    """
+    objective = Part("kl-target", {"target": 10.0, "max_beta": 100.0, "k_p": 0.01, "k_i": 1e-4})
+    return dataclasses.replace(vae(), model="control-vae", objective=objective)
+
+
+def iwae() -> Spec:
+    """The importance-weighted autoencoder with 5 samples.
+
+    References:
+        Importance Weighted Autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
+    """
+    options = {"k": 5, "gradient": "reparameterized", "beta": 1.0, "schedule": "linear", "warmup_epochs": 0}
+    return dataclasses.replace(vae(), model="iwae", objective=Part("iwae", options))
+
+
+def _elbo(beta: float = 1.0) -> Part:
+    schedule = {"schedule": "linear", "warmup_epochs": 0, "cycles": 4}
+    return Part("elbo", {"beta": beta, **schedule, "free_bits": 0.0})
+
+
+RECIPES: dict[str, Callable[[], Spec]] = {
+    "vae": vae,
+    "beta-vae": beta_vae,
+    "capacity-vae": capacity_vae,
+    "control-vae": control_vae,
+    "iwae": iwae,
+}

@@ -42,6 +42,7 @@ NonNegative = Annotated[float, Bounds(0, 1e6)]
 Count = Annotated[int, Bounds(0, 1_000_000)]
 Size = Annotated[int, Bounds(1, 1_000_000)]
 LatentDim = Annotated[int, Bounds(1, 16384)]
+Seed = Annotated[int, Bounds(0, 2**32 - 1)]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Training:
     weight_decay: Annotated[float, Bounds(0, 100)] = 0.0
     grad_clip: NonNegative = 1.0
     patience: Count = 0
-    seed: Annotated[int, Bounds(0, 2**32 - 1)] = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 
 from vaectl.data import Data
 from vaectl.metrics import evaluate
-from vaectl.objectives import ELBO, Loss
+from vaectl.objectives import Loss, Objective
 from vaectl.runtime import seed_streams
 from vaectl.spec import Training
 from vaectl.vae import VAE
@@ -42,7 +42,8 @@ class Epoch:
         beta: Weight of the KL after the last step.
         grad_norm: Mean global L2 norm of the gradient before clipping.
         lr: Learning rate.
-        validation: ``elbo``, ``recon``, ``kl``, ``loss`` and ``active_units``; empty without a validation split.
+        validation: ``elbo`` and its standard error ``elbo_se``, ``recon``, ``kl``, ``loss``, ``active_units``; empty
+            without a validation split.
         improved: Whether these are the best weights so far.
         best_epoch: The epoch of the best weights.
         seconds: Time of the epoch, validation included.
@@ -78,8 +79,11 @@ class Stopped:
 
 Event = Step | Epoch | Stopped
 
+# what of the validation split's metrics an epoch reports
+VALIDATED = ("elbo", "elbo_se", "recon", "kl", "active_units")
 
-def fit(model: VAE, objective: ELBO, data: Data, training: Training) -> Generator[Event, None, None]:
+
+def fit(model: VAE, objective: Objective, data: Data, training: Training) -> Generator[Event, None, None]:
     """Train a model in place, yielding a ``Step`` or ``Epoch`` as each ends and ``Stopped`` last.
 
     The best epoch is the one of the highest validation ELBO at beta = 1. An epoch at whose end the warm-up is
@@ -110,8 +114,8 @@ def fit(model: VAE, objective: ELBO, data: Data, training: Training) -> Generato
         records = torch.zeros(batches, 4, device=device)
         model.train()
         for batch in range(batches):
-            x = data.train.batch(permutation[batch * size : (batch + 1) * size])
-            draw = model.draw(x)
+            x = data.train.training_batch(permutation[batch * size : (batch + 1) * size])
+            draw = model.draw(x, objective.draws)
             loss = objective(draw, step)
             optimizer.zero_grad(set_to_none=True)
             loss.total.backward()  # type: ignore[no-untyped-call]
@@ -121,6 +125,7 @@ def fit(model: VAE, objective: ELBO, data: Data, training: Training) -> Generato
                 yield Stopped("diverged", epoch, step, best_epoch, _problem(loss, step))
                 return
             optimizer.step()
+            objective.observe(draw)
             with torch.no_grad():
                 records[batch] = torch.stack((loss.total, draw.recon.mean(), draw.kl.mean(), norm))
             step += 1
@@ -133,7 +138,7 @@ def fit(model: VAE, objective: ELBO, data: Data, training: Training) -> Generato
         # the last batch may be short, so batches count by their examples
         mean_loss, recon, kl = ((sizes @ per_batch[:, :3]) / n).tolist()
         validation = _validate(model, objective, data, step)
-        if validation and not all(map(math.isfinite, validation.values())):
+        if validation and not math.isfinite(validation["elbo"]):
             yield Stopped("diverged", epoch, step, best_epoch, f"the validation ELBO is not finite after epoch {epoch}")
             return
         warm = epoch >= objective.warmup_epochs
@@ -164,13 +169,15 @@ def fit(model: VAE, objective: ELBO, data: Data, training: Training) -> Generato
     yield Stopped("completed", training.epochs, step, best_epoch)
 
 
-def _validate(model: VAE, objective: ELBO, data: Data, step: int) -> dict[str, float]:
+def _validate(model: VAE, objective: Objective, data: Data, step: int) -> dict[str, float]:
     if len(data.validation) == 0:
         return {}
-    result = evaluate(model, data.validation, at_mean=False, loss=lambda draw: objective(draw, step))
-    means = {name: float(values.mean()) for name, values in result.per_example.items()}
+    result = evaluate(
+        model, data.validation, at_mean=False, loss=lambda draw: objective(draw, step), loss_draws=objective.draws
+    )
     assert result.loss is not None
-    return means | {"loss": result.loss, "active_units": result.active_units}
+    metrics = result.metrics()
+    return {name: metrics[name] for name in VALIDATED} | {"loss": result.loss}
 
 
 def _problem(loss: Loss, step: int) -> str:

@@ -1,6 +1,7 @@
 """The model: an encoder, a prior and a decoder that return distributions, and one draw through them.
 
-Shapes: ``K`` draws, ``B`` batch, ``Z`` latent shape, ``X`` data shape. Log quantities are in nats.
+Shapes: ``K`` draws, ``B`` batch, ``Z`` latent shape, ``D`` latent (flattened), ``X`` data shape.
+Log quantities are in nats.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution, Independent, kl_divergence
 
 from vaectl.runtime import seeded
 
@@ -48,6 +50,17 @@ def kl(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
         sampled: Tensor = (q.log_prob(z) - p.log_prob(z)).mean(0)
         return sampled
     return closed
+
+
+def kl_per_dimension(q: Distribution, p: Distribution) -> Tensor:
+    """KL(q_d || p_d) in nats (B, D), or (B, 0) where q and p are not both factorised with a closed form."""
+    if isinstance(q, Independent) and isinstance(p, Independent):
+        try:
+            terms: Tensor = kl_divergence(q.base_dist, p.base_dist)
+        except NotImplementedError:
+            return torch.empty(q.batch_shape[0], 0)
+        return terms.flatten(1)
+    return torch.empty(q.batch_shape[0], 0)
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,11 @@ class Draw:
     def kl(self) -> Tensor:
         """KL(q(z|x) || p(z)) in nats (B,)."""
         return kl(self.q, self.p, self.z)
+
+    @cached_property
+    def kl_per_dim(self) -> Tensor:
+        """KL by latent dimension in nats (B, D); (B, 0) where it does not factorise."""
+        return kl_per_dimension(self.q, self.p)
 
     @cached_property
     def recon(self) -> Tensor:

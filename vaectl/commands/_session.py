@@ -12,6 +12,7 @@ from vaectl.commands._render import Screen
 from vaectl.errors import DataError, RunError, UsageError, nearest
 from vaectl.files import check_output
 from vaectl.runs import CHECKPOINTS, Run
+from vaectl.spec import Part
 
 if TYPE_CHECKING:
     import torch
@@ -41,13 +42,13 @@ def data_directory(flag: Path | None, recorded: str | None = None) -> Path:
     return directory
 
 
-def load_data(name: str, validation_fraction: float, directory: Path, screen: Screen) -> Data:
-    """The data set, with notes and downloads shown on the screen."""
+def load_data(part: Part, directory: Path, screen: Screen) -> Data:
+    """The data set of a spec's data part, with notes and downloads shown on the screen."""
     from vaectl import data
 
     with screen.downloading() as progress:
         store = data.Store(directory, note=screen.note, progress=progress)
-        return data.load(name, store, validation_fraction=validation_fraction)
+        return data.load(part.name, store, **part.options)
 
 
 class Session:
@@ -99,7 +100,7 @@ class Session:
             raise RunError(f"{self.run.path / 'run.json'} is damaged: there is no data set '{info.name}'")
         directory = data_directory(self._data_dir, self.run.record["data_directory"])
         self.screen.detail(f"data: {name or info.name} in {directory}")
-        found = load_data(name or info.name, spec.data.options["validation_fraction"], directory, self.screen)
+        found = load_data(Part(name or info.name, spec.data.options), directory, self.screen)
         if name not in (None, info.name):
             if (found.info.shape, found.info.support) != (info.shape, info.support):
                 raise DataError(

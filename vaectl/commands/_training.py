@@ -17,14 +17,14 @@ from vaectl.commands._render import Screen, duration, finite, plus_minus, sparkl
 from vaectl.data import Data
 from vaectl.errors import DivergedError, InterruptedRunError
 from vaectl.metrics import ACTIVE_VARIANCE
-from vaectl.objectives import ELBO
+from vaectl.objectives import Objective
 from vaectl.runs import Run, now
 from vaectl.tracking import TensorBoard
 from vaectl.trainer import Epoch, Step, Stopped, fit
 from vaectl.vae import VAE
 
 
-def train_run(run: Run, model: VAE, objective: ELBO, data: Data, screen: Screen) -> None:
+def train_run(run: Run, model: VAE, objective: Objective, data: Data, screen: Screen) -> None:
     """Train a model into its run, evaluate the best weights on the test split, and show the outcome.
 
     Raises:
@@ -85,12 +85,14 @@ def train_run(run: Run, model: VAE, objective: ELBO, data: Data, screen: Screen)
 
 def _save_epoch(run: Run, model: VAE, event: Epoch) -> None:
     row = dataclasses.asdict(event)
-    row["validation"] = dict(event.validation) or None
+    # the standard error of a single example is not a number
+    validation = finite(dict(event.validation))
+    row["validation"] = validation or None
     del row["improved"], row["best_epoch"]
     run.save_weights("last", model)
     if event.improved:
         run.save_weights("best", model)
-        run.update(best_epoch=event.epoch, validation=dict(event.validation))
+        run.update(best_epoch=event.epoch, validation=validation)
     run.append_history(row)
 
 

@@ -27,6 +27,7 @@ from vaectl.commands._options import (
 from vaectl.commands._render import Screen, setting_text
 from vaectl.commands._session import data_directory, load_data
 from vaectl.errors import InterruptedRunError, SettingError, UsageError, VaectlError
+from vaectl.recipes import RECIPES
 from vaectl.runs import Run
 from vaectl.settings import Layer, Resolved, parse_assignments, read_config, resolve
 
@@ -58,8 +59,17 @@ def train_cli(
     validation_fraction: Annotated[
         str | None, setting("--validation-fraction", "Part of the training set held out, 0 to 0.9.", DATA)
     ] = None,
+    binarize: Annotated[
+        str | None,
+        setting(
+            "--binarize",
+            "Draw pixels 0 or 1 from their grey levels: once, or for training anew in every epoch.",
+            DATA,
+            "none|static|dynamic",
+        ),
+    ] = None,
     model: Annotated[
-        str | None, setting("--model", "Recipe that the defaults come from.", MODEL, "vae|beta-vae")
+        str | None, setting("--model", "Recipe that the defaults come from.", MODEL, "|".join(RECIPES))
     ] = None,
     network: Annotated[str | None, setting("--network", "Kind of encoder and decoder network.", MODEL, "mlp")] = None,
     latent_dim: Annotated[str | None, setting("--latent-dim", "Number of latent dimensions.", MODEL)] = None,
@@ -67,14 +77,34 @@ def train_cli(
         str | None,
         setting("--hidden-dims", "Units of the encoder's layers; the decoder mirrors them.", MODEL, "N,N,..."),
     ] = None,
+    activation: Annotated[
+        str | None,
+        setting("--activation", "Activation after each layer.", MODEL, "silu|relu|gelu|tanh|softplus"),
+    ] = None,
     likelihood: Annotated[str | None, setting("--likelihood", "Likelihood p(x|z).", MODEL, "bernoulli")] = None,
     posterior_scale: Annotated[
         str | None,
         setting("--posterior-scale", "How sigma of q(z|x) is made.", MODEL, "softplus|log-variance"),
     ] = None,
+    objective: Annotated[
+        str | None,
+        setting("--objective", "What training minimises.", OBJECTIVE, "elbo|iwae|capacity|kl-target"),
+    ] = None,
     beta: Annotated[str | None, setting("--beta", "Weight of the KL after warm-up, 1 for the ELBO.", OBJECTIVE)] = None,
+    beta_schedule: Annotated[
+        str | None,
+        setting(
+            "--beta-schedule",
+            "How the KL's weight rises over the warm-up; cyclical repeats it.",
+            OBJECTIVE,
+            "constant|linear|cosine|sigmoid|cyclical",
+        ),
+    ] = None,
     warmup_epochs: Annotated[
         str | None, setting("--warmup-epochs", "Epochs over which the KL's weight rises from 0.", OBJECTIVE)
+    ] = None,
+    free_bits: Annotated[
+        str | None, setting("--free-bits", "Nats for each latent dimension that cost nothing.", OBJECTIVE)
     ] = None,
     epochs: Annotated[str | None, setting("--epochs", "Passes over the training set.", OPTIMIZATION)] = None,
     batch_size: Annotated[str | None, setting("--batch-size", "Examples in an optimizer step.", OPTIMIZATION)] = None,
@@ -141,9 +171,10 @@ def train_cli(
     screen = Screen(quiet, verbose, as_json, progress)
     runs_dir, argv = state(context).runs_dir, state(context).argv
     flags = {
-        "dataset": dataset, "validation_fraction": validation_fraction, "model": model, "network": network,
-        "latent_dim": latent_dim, "hidden_dims": hidden_dims, "likelihood": likelihood,
-        "posterior_scale": posterior_scale, "beta": beta, "warmup_epochs": warmup_epochs, "epochs": epochs,
+        "dataset": dataset, "validation_fraction": validation_fraction, "binarize": binarize, "model": model,
+        "network": network, "latent_dim": latent_dim, "hidden_dims": hidden_dims, "activation": activation,
+        "likelihood": likelihood, "posterior_scale": posterior_scale, "objective": objective, "beta": beta,
+        "beta_schedule": beta_schedule, "warmup_epochs": warmup_epochs, "free_bits": free_bits, "epochs": epochs,
         "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "grad_clip": grad_clip,
         "patience": patience, "seed": seed,
     }  # fmt: skip
@@ -199,10 +230,13 @@ def train(
     device = resolve_device(device_name)
     for warning in _doubts(spec.training.epochs, spec.objective.options):
         screen.warn(warning)
-    data = load_data(spec.data.name, spec.data.options["validation_fraction"], directory, screen)
-    # what auto came to is what the run's config must say, for it to repeat the run
-    spec = dataclasses.replace(spec, data=dataclasses.replace(spec.data, name=data.info.name))
-    model, objective = builder.build(spec, data.info)
+    try:
+        data = load_data(spec.data, directory, screen)
+        # what auto came to is what the run's config must say, for it to repeat the run
+        spec = dataclasses.replace(spec, data=dataclasses.replace(spec.data, name=data.info.name))
+        model, objective = builder.build(spec, data.info)
+    except SettingError as error:
+        raise resolved.named(error) from None
     model.to(device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     sizes = data.info.sizes

@@ -7,18 +7,25 @@ from typing import Annotated
 
 from torchvision import datasets
 
-from vaectl.data.base import Data, Raw, Split, Store, split_data
+from vaectl.data.base import Binarize, Data, Raw, Split, Store, split_data
 from vaectl.data.digits import load_digits
 from vaectl.data.glyphs import load_or_generate
 from vaectl.data.idx import UnavailableError, load_idx, present
 from vaectl.data.info import DataInfo
-from vaectl.errors import DataError
-from vaectl.spec import Bounds
+from vaectl.errors import DataError, SettingError
+from vaectl.spec import Bounds, Seed
 
 __all__ = ["SOURCES", "Data", "DataInfo", "Raw", "Split", "Store", "load", "split_data"]
 
 
-def load(name: str, store: Store, *, validation_fraction: Annotated[float, Bounds(0, 0.9)] = 1 / 12) -> Data:
+def load(
+    name: str,
+    store: Store,
+    *,
+    validation_fraction: Annotated[float, Bounds(0, 0.9)] = 1 / 12,
+    binarize: Binarize = "none",
+    binarize_seed: Seed = 0,
+) -> Data:
     """The data set of a source's name; its description carries the name that ``auto`` came to.
 
     Args:
@@ -26,10 +33,15 @@ def load(name: str, store: Store, *, validation_fraction: Annotated[float, Bound
             else the built-in glyphs.
         store: Where the files are, and whom to tell.
         validation_fraction: Part of the training set that is held out; 0 holds out nothing.
+        binarize: Whether and how pixels become 0 or 1, as in ``split_data``.
+        binarize_seed: Seed of what is drawn once.
 
     Raises:
+        SettingError: A seed is given where nothing is drawn.
         DataError: The data are missing, damaged or cannot be read.
     """
+    if binarize == "none" and binarize_seed:
+        raise SettingError("data.binarize_seed", "is for --binarize static or dynamic")
     if name == "auto":
         found = present(datasets.MNIST, store.directory)
         try:
@@ -42,7 +54,7 @@ def load(name: str, store: Store, *, validation_fraction: Annotated[float, Bound
             store.note(f"dataset: MNIST, {'found in' if found else 'downloaded to'} {store.directory}")
     else:
         raw = SOURCES[name](store)
-    return split_data(name, raw, validation_fraction)
+    return split_data(name, raw, validation_fraction, binarize, binarize_seed)
 
 
 def load_glyphs(store: Store) -> Raw:

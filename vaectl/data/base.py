@@ -5,11 +5,12 @@ Shapes: ``N`` examples of a split, ``B`` batch, ``X`` data shape (C, H, W).
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from torchvision.transforms import v2
 
 from vaectl.data.info import DataInfo
 from vaectl.errors import DataError
+
+Binarize = Literal["none", "static", "dynamic"]
+SCALING = "uint8 / 255"
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,16 @@ class Split:
     """Examples of one split, resident as bytes; a batch is one gather and one conversion.
 
     Attributes:
-        images: uint8 (N, *X).
+        images: uint8 (N, *X); binarised ones hold 0 and 255.
         labels: int64 (N,).
         rows: Row of each example in the source's training or test array, int64 (N,).
+        grey: uint8 (N, *X) that training draws fresh binary images from; None where it trains on ``images``.
     """
 
     images: Tensor
     labels: Tensor
     rows: Tensor
+    grey: Tensor | None = None
     transform: ClassVar[v2.Transform] = v2.ToDtype(torch.float32, scale=True)
 
     def __len__(self) -> int:
@@ -65,8 +71,23 @@ class Split:
 
     def batch(self, index: Tensor | slice) -> Tensor:
         """The examples at ``index`` as the model sees them: float32 in [0, 1], (B, *X)."""
+        return self._scaled(self.images, index)
+
+    def training_batch(self, index: Tensor | slice) -> Tensor:
+        """The examples at ``index`` as training sees them: ``batch``, or a new binary draw of each.
+
+        A draw takes the grey levels as probabilities, and comes from torch's global stream: within
+        ``fit`` from the run's seed.
+
+        References:
+            On the Quantitative Analysis of Deep Belief Networks (Salakhutdinov and Murray, 2008), section 6.1, for
+            binary images drawn with the grey levels as probabilities, https://doi.org/10.1145/1390156.1390266
+        """
+        return self.batch(index) if self.grey is None else torch.bernoulli(self._scaled(self.grey, index))
+
+    def _scaled(self, images: Tensor, index: Tensor | slice) -> Tensor:
         # index_select copies whole images, several times faster than indexing with a tensor
-        stored = self.images[index] if isinstance(index, slice) else self.images.index_select(0, index)
+        stored = images[index] if isinstance(index, slice) else images.index_select(0, index)
         x: Tensor = self.transform(stored)
         return x
 
@@ -77,11 +98,12 @@ class Split:
 
     def to(self, device: torch.device) -> Split:
         """The same split on a device."""
-        return Split(self.images.to(device), self.labels.to(device), self.rows.to(device))
+        grey = None if self.grey is None else self.grey.to(device)
+        return Split(self.images.to(device), self.labels.to(device), self.rows.to(device), grey)
 
     def first(self, n: int) -> Split:
         """Its first ``n`` examples, or all where there are fewer."""
-        return Split(self.images[:n], self.labels[:n], self.rows[:n])
+        return Split(self.images[:n], self.labels[:n], self.rows[:n], None if self.grey is None else self.grey[:n])
 
 
 @dataclass(frozen=True)
@@ -98,8 +120,32 @@ class Data:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
 
-def split_data(name: str, raw: Raw, validation_fraction: float) -> Data:
+def binarized(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """One Bernoulli draw of each pixel with its grey level as the probability: uint8 0 or 255 (N, *X).
+
+    Args:
+        images: uint8 (N, *X).
+        random: Source of uniform numbers; its stream is frozen by NumPy for good, so the draws are, too.
+    """
+    out = np.empty_like(images)
+    for start in range(0, len(images), 1000):  # in chunks, whose uniform numbers take eight times the images' memory
+        part = images[start : start + 1000]
+        out[start : start + 1000] = (random.random_sample(part.shape) * 255 < part) * np.uint8(255)
+    return out
+
+
+def split_data(
+    name: str, raw: Raw, validation_fraction: float, binarize: Binarize = "none", binarize_seed: int = 0
+) -> Data:
     """Hold out part of the training array for validation, the same rows whatever the run's seed.
+
+    Args:
+        name: Name of the source.
+        raw: Its arrays.
+        validation_fraction: Part of the training array that is held out.
+        binarize: ``none`` keeps grey levels; ``static`` draws every image once; ``dynamic`` lets training draw its
+            images anew in every epoch, while whatever is evaluated is drawn once.
+        binarize_seed: Seed of what is drawn once.
 
     Raises:
         DataError: Nothing would be left to train on.
@@ -119,20 +165,29 @@ def split_data(name: str, raw: Raw, validation_fraction: float) -> Data:
     for array in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
+    train_images, test_images = raw.train_images, raw.test_images
+    if binarize != "none":
+        random = np.random.RandomState(binarize_seed)
+        train_images, test_images = binarized(train_images, random), binarized(test_images, random)
 
     def split(images: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Split:
         return Split(*(torch.from_numpy(array) for array in (images[rows], labels[rows].astype(np.int64), rows)))
 
+    train = split(train_images, raw.train_labels, train_rows)
+    if binarize == "dynamic":
+        train = dataclasses.replace(train, grey=torch.from_numpy(raw.train_images[train_rows]))
     data = {
-        "train": split(raw.train_images, raw.train_labels, train_rows),
-        "validation": split(raw.train_images, raw.train_labels, validation_rows),
-        "test": split(raw.test_images, raw.test_labels, np.arange(len(raw.test_images))),
+        "train": train,
+        "validation": split(train_images, raw.train_labels, validation_rows),
+        "test": split(test_images, raw.test_labels, np.arange(len(test_images))),
     }
     info = DataInfo(
         name=name,
         shape=raw.train_images.shape[1:],
-        support="unit",
+        support="bytes" if binarize == "none" else "binary",
         fingerprint=digest.hexdigest(),
         sizes={split_name: len(value) for split_name, value in data.items()},
+        # of what is evaluated, which is the same for static and dynamic binarisation
+        preprocessing=SCALING if binarize == "none" else f"{SCALING}, one Bernoulli draw with seed {binarize_seed}",
     )
     return Data(**data, info=info)

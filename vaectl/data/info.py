@@ -19,10 +19,10 @@ class DataInfo:
     Attributes:
         name: Name of the source.
         shape: Shape X of one example.
-        support: ``unit`` (grey levels in [0, 1]), or another kind that a likelihood can declare.
+        support: ``bytes`` (k / 255 of a uint8), ``binary`` (0 and 1), or another kind that a likelihood can declare.
         fingerprint: SHA-256 of the training and test arrays, images and labels; the same however much is held out.
         sizes: Examples by split.
-        preprocessing: What is done to a stored example before the model sees it.
+        preprocessing: What is done to a stored example before it is evaluated.
     """
 
     name: str
@@ -30,7 +30,7 @@ class DataInfo:
     support: str
     fingerprint: str
     sizes: Mapping[str, int]
-    preprocessing: str = "uint8 / 255"
+    preprocessing: str
 
     def to_json(self) -> dict[str, Any]:
         """The form that ``run.json`` holds."""
@@ -51,7 +51,9 @@ class DataInfo:
                 and len(shape) == 3
                 and math.prod(shape) <= 2**26
                 and all(isinstance(info.sizes[split], int) and info.sizes[split] >= 0 for split in SPLITS)
-                and all(isinstance(value, str) for value in (info.name, info.support, info.fingerprint))
+                and all(
+                    isinstance(getattr(info, name), str) for name in ("name", "support", "fingerprint", "preprocessing")
+                )
             )
         except (KeyError, TypeError):
             sound = False
