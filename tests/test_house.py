@@ -23,6 +23,7 @@ LEVELS = {
     "files": 1,
     "runtime": 1,
     "records": 1,
+    "doctor": 3,
     "recipes": 2,
     "catalog": 2,
     "weights": 2,
@@ -63,8 +64,8 @@ OWNERS = {
     "PIL": {"grids", "data"},
 }
 
-TORCH_FREE = ("errors", "schedules", "stats", "spec", "files", "records", "recipes", "catalog", "settings", "runs",
-              "comparison", "runtime")  # fmt: skip
+TORCH_FREE = ("errors", "doctor", "schedules", "stats", "spec", "files", "records", "recipes", "catalog", "settings",
+              "runs", "comparison", "runtime")  # fmt: skip
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

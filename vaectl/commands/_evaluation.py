@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaectl.commands._render import Screen, finite
 from vaectl.commands._session import Session
+from vaectl.doctor import Finding
 from vaectl.errors import DataError
 from vaectl.runs import Run
 
@@ -65,6 +66,12 @@ def evaluate_into(
     per_example = {name: [round(v, 5) for v in value.tolist()] for name, value in values.items()}
     run.add_evaluation(finite(kept), finite(per_example))
     return {"run": run.id, **kept}, values
+
+
+def say(finding: Finding, screen: Screen) -> None:
+    """Show a finding of the doctor on stderr: what does no harm as a note, the rest as a warning."""
+    show = screen.note if finding.harmless else screen.warn
+    show(finding.sentence)
 
 
 def kept_evaluation(run: Run, split: str, checkpoint: str) -> dict[str, Any] | None:

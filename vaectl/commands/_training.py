@@ -6,17 +6,17 @@ import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from vaectl.commands._epochs import EpochScreen
-from vaectl.commands._evaluation import evaluate_into
+from vaectl.commands._evaluation import evaluate_into, say
 from vaectl.commands._render import Screen, duration, finite, plus_minus, sparkline
 from vaectl.data import Data
+from vaectl.doctor import Finding, examine
 from vaectl.errors import DivergedError, InterruptedRunError
-from vaectl.metrics import ACTIVE_VARIANCE
 from vaectl.objectives import Objective
 from vaectl.runs import Run, now
 from vaectl.tracking import TensorBoard
@@ -42,6 +42,7 @@ def train_run(run: Run, model: VAE, objective: Objective, data: Data, screen: Sc
     pictured = on_device.validation if len(data.validation) else on_device.test
     run.log(shown.header())
     shown.start()
+    doctor = Doctor(run, screen)
     last: Epoch | None = None
     end: Stopped | None = None
     events = fit(model, objective, on_device, spec.training)
@@ -56,6 +57,7 @@ def train_run(run: Run, model: VAE, objective: Objective, data: Data, screen: Sc
                     board.pictures(model, pictured, event.step)
                     run.log(shown.row(event))
                     shown.epoch(event)
+                    doctor.visit()
                     last = event
                 else:
                     end = event
@@ -80,7 +82,37 @@ def train_run(run: Run, model: VAE, objective: Objective, data: Data, screen: Sc
     finally:
         shown.stop()
         board.close()
-    _finish(run, best, on_device, end, screen, time.monotonic() - started)
+    _finish(run, best, on_device, end, screen, doctor, time.monotonic() - started)
+
+
+class Doctor:
+    """Says each ailment of a training once, on the screen and in the run's log.
+
+    Args:
+        run: The run in training.
+        screen: Where to.
+    """
+
+    def __init__(self, run: Run, screen: Screen) -> None:
+        self._run, self._screen = run, screen
+        self._said: set[str] = set()
+
+    def visit(self) -> None:
+        """Look at the epochs so far."""
+        self._say(examine(self._run.spec, self._run.history(), self._run.data_info.sizes))
+
+    def conclude(self, metrics: Mapping[str, Any]) -> list[Finding]:
+        """Look at the finished model, and return all that ails it, said before or not."""
+        found = examine(self._run.spec, self._run.history(), self._run.data_info.sizes, metrics)
+        self._say(found)
+        return found
+
+    def _say(self, found: list[Finding]) -> None:
+        for finding in found:
+            if finding.name not in self._said:
+                self._said.add(finding.name)
+                self._run.log(finding.sentence)
+                say(finding, self._screen)
 
 
 def _save_epoch(run: Run, model: VAE, event: Epoch) -> None:
@@ -96,7 +128,7 @@ def _save_epoch(run: Run, model: VAE, event: Epoch) -> None:
     run.append_history(row)
 
 
-def _finish(run: Run, model: VAE, data: Data, end: Stopped, screen: Screen, seconds: float) -> None:
+def _finish(run: Run, model: VAE, data: Data, end: Stopped, screen: Screen, doctor: Doctor, seconds: float) -> None:
     document, _ = evaluate_into(run, model, data, "test", "best", 0, screen)
     metrics = document["metrics"]
     run.finish("completed", metrics=finite(metrics))
@@ -113,15 +145,10 @@ def _finish(run: Run, model: VAE, data: Data, end: Stopped, screen: Screen, seco
         f"  test elbo {metrics['elbo']:.2f}{plus_minus(metrics['elbo_se'])} nats   recon {metrics['recon']:.2f}   "
         f"kl {metrics['kl']:.2f}   active {metrics['active_units']}/{run.spec.latent_dim}",
     )
-    if metrics["active_units"] == 0:
-        screen.warn(
-            f"posterior collapse: no latent dimension is active (no posterior mean has a variance above "
-            f"{ACTIVE_VARIANCE} over the test set); try more --epochs, "
-            f"--warmup-epochs {max(1, run.spec.training.epochs // 3)} or a lower --beta"
-        )
+    findings = doctor.conclude(metrics)
     result = {
         "run": run.id, "status": run.status, "path": str(run.path), "best_epoch": end.best_epoch, "metrics": metrics,
-        "validation": validation, "seconds": seconds,
+        "validation": validation, "findings": [finding.to_json() for finding in findings], "seconds": seconds,
     }  # fmt: skip
     screen.result(result, short=run.id, text=text)
     screen.note(f"  next: vaectl sample {run.id} -n 64 -o grid.png   ·   vaectl plot-latent {run.id}", "dim")

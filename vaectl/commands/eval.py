@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vaectl.commands._evaluation import evaluate_into
+from vaectl.commands._evaluation import evaluate_into, say
 from vaectl.commands._options import (
     Checkpoint,
     DataDir,
@@ -26,6 +26,7 @@ from vaectl.commands._options import (
 )
 from vaectl.commands._render import Screen, finite, plus_minus
 from vaectl.commands._session import Session, check_choice
+from vaectl.doctor import examine
 from vaectl.errors import UsageError
 from vaectl.files import check_output, write_json
 from vaectl.runs import Run
@@ -87,6 +88,8 @@ def eval_cli(
     document, values = evaluate_into(
         session.run, model, data, split, checkpoint, seed, screen, importance_samples=importance_samples
     )
+    findings = examine(session.run.spec, session.run.history(), session.run.data_info.sizes, document["metrics"])
+    document["findings"] = [finding.to_json() for finding in findings]
     if output is not None:
         write_json(output, finite(document))
     if per_example is not None:
@@ -106,4 +109,6 @@ def eval_cli(
     title = f"{session.run.id}  {split}, {document['n']} examples  {checkpoint} weights  seed {seed}"
     columns = [("metric", "left"), ("value", "right"), ("standard error", "left"), ("unit", "left")]
     screen.result(document, short=f"{metrics['elbo']:.4f}", text=[title, screen.table(columns, rows)])
+    for finding in findings:
+        say(finding, screen)
     screen.detail(f"kl by dimension: {', '.join(f'{value:.3f}' for value in document['kl_per_dim'])}")

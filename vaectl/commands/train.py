@@ -6,13 +6,14 @@ import contextlib
 import dataclasses
 import math
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from vaectl.catalog import check_name
+from vaectl.commands._evaluation import say
 from vaectl.commands._options import (
     MACHINE,
     Device,
@@ -26,6 +27,7 @@ from vaectl.commands._options import (
 )
 from vaectl.commands._render import Screen, setting_text
 from vaectl.commands._session import data_directory, load_data
+from vaectl.doctor import forecast
 from vaectl.errors import InterruptedRunError, SettingError, UsageError, VaectlError
 from vaectl.recipes import RECIPES
 from vaectl.runs import Run
@@ -228,8 +230,8 @@ def train(
     if spec.training.patience and not spec.data.options["validation_fraction"]:
         raise UsageError("--patience needs a validation split; --validation-fraction is 0")
     device = resolve_device(device_name)
-    for warning in _doubts(spec.training.epochs, spec.objective.options):
-        screen.warn(warning)
+    for finding in forecast(spec):
+        say(finding, screen)
     try:
         data = load_data(spec.data, directory, screen)
         # what auto came to is what the run's config must say, for it to repeat the run
@@ -292,16 +294,6 @@ def _leave(run: Run, status: str) -> None:
         if run.record["status"] == "running":
             run.finish(status)
     run.close()
-
-
-def _doubts(epochs: int, objective: Mapping[str, Any]) -> Iterator[str]:
-    warmup = objective.get("warmup_epochs", 0)
-    if warmup > epochs:
-        reached = objective["beta"] * epochs / warmup
-        yield (
-            f"a warm-up of {warmup} epochs cannot finish within {epochs}: beta ends at {reached:.3g} "
-            f"instead of {objective['beta']:g}; lower --warmup-epochs or raise --epochs"
-        )
 
 
 def _layers(flat: Mapping[str, Any], shape: tuple[int, ...]) -> str:

@@ -1,0 +1,177 @@
+"""The doctor: what ails a training, each ailment from a stated threshold and in one sentence with a flag to try.
+
+It reads plain numbers, a spec and a history, and needs no torch. KL and ELBO are in nats per example.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vaectl.spec import Spec
+
+# a code of less than this KL cannot even tell two equal halves of the data apart: I(x; z) <= KL
+COLLAPSED_KL = math.log(2)
+# beyond it an ailment seen during training is no passing weakness: so many epochs on end
+LASTING_EPOCHS = 3
+# fewer optimizer steps than this are short for any net: until then nothing is said during training, and the first
+# remedy after it is to train on
+SHORT_STEPS = 500
+# part of the scales that may stand at an end of their range
+SATURATED_PART = 0.01
+# how far the training ELBO may be above the validation ELBO, in standard deviations of the latter over examples
+OVERFITTING_GAP = 0.25
+# part of beta that counts as reached
+REACHED = 0.99
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An ailment: its name, what is seen, what to try, and whether it can be left as it is."""
+
+    name: str
+    problem: str
+    remedy: str
+    harmless: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """The finding in one sentence."""
+        return f"{self.name}: {self.problem}; try {self.remedy}"
+
+    def to_json(self) -> dict[str, str]:
+        """``name``, ``problem`` and ``try``."""
+        return {"name": self.name, "problem": self.problem, "try": self.remedy}
+
+
+def forecast(spec: Spec) -> list[Finding]:
+    """What can be said before the first step: a warm-up that cannot finish."""
+    warmup, epochs = _warmup(spec), spec.training.epochs
+    if warmup <= epochs:
+        return []
+    problem = f"a warm-up of {warmup} epochs cannot finish within {epochs}"
+    return [Finding("unfinished warm-up", problem, _finishing(spec))]
+
+
+def examine(
+    spec: Spec, history: Sequence[Mapping[str, Any]], sizes: Mapping[str, int], metrics: Mapping[str, Any] | None = None
+) -> list[Finding]:
+    """The ailments of a training as it stands.
+
+    Args:
+        spec: The run's spec.
+        history: The epochs so far, as in ``metrics.jsonl``.
+        sizes: Examples by split.
+        metrics: An evaluation of the finished model; None during training, where the last epochs' validation is
+            judged, and only what has lasted.
+    """
+    rows = [row for row in history if _is_sound(row)]
+    if metrics is None:
+        recent = rows[-LASTING_EPOCHS:]
+        if len(recent) < LASTING_EPOCHS or recent[0]["epoch"] < _warmup(spec) or recent[-1]["step"] < SHORT_STEPS:
+            return []
+        signs: list[Mapping[str, Any]] = [row["validation"] for row in recent]
+        found = [*_of_the_code(spec, signs, rows), *_saturated(signs), *_overfitting(spec, recent, sizes)]
+    else:
+        code = list(_of_the_code(spec, [metrics], rows))
+        found = [*code, *_saturated([metrics]), *_unfinished(spec, rows), *_overfitting(spec, rows[-1:], sizes)]
+        if not code:
+            found += _unused(spec, metrics)
+    return found
+
+
+def _of_the_code(
+    spec: Spec, signs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
+) -> Iterator[Finding]:
+    options, now = spec.objective.options, signs[-1]
+    # a capacity or a target this low asks for a code that says nothing
+    asked = min((options[name] for name in ("capacity", "target") if name in options), default=math.inf)
+    collapsed = asked > COLLAPSED_KL and all(s["kl"] < COLLAPSED_KL or s["active_units"] == 0 for s in signs)
+    beta = options.get("beta", 1.0)
+    if collapsed:
+        dead = "no latent dimension is active" if now["active_units"] == 0 else "less than one bit"
+        problem = f"the KL is {now['kl']:.2g} nats ({dead}), so the code says next to nothing of the image"
+        yield Finding("posterior collapse", problem, _against_collapse(spec, rows))
+    if beta > 1 and (collapsed or all(2 * s["active_units"] < spec.latent_dim for s in signs)):
+        problem = f"at beta = {beta:g} only {now['active_units']} of {spec.latent_dim} latent dimensions are active"
+        yield Finding("over-strong beta", problem, f"--beta {max(1.0, beta / 4):g}")
+
+
+def _against_collapse(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> str:
+    options = spec.objective.options
+    steps = rows[-1]["step"] if rows else 0
+    if steps < SHORT_STEPS:
+        return f"more --epochs (these were only {steps} optimizer steps)"
+    if options.get("beta", 1.0) > 1:
+        return "a lower --beta"
+    if options.get("warmup_epochs") == 0:
+        return f"--warmup-epochs {max(1, spec.training.epochs // 3)}"
+    return "--free-bits 0.5" if options.get("free_bits") == 0 else "a lower --lr"
+
+
+def _saturated(signs: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    posterior, likelihood = (
+        min(s.get(f"{which}_saturation") or 0.0 for s in signs) for which in ("posterior", "likelihood")
+    )
+    if posterior > SATURATED_PART:
+        problem = f"{posterior:.0%} of the posterior's standard deviations are below 0.001 or above 1000"
+        yield Finding("saturated posterior scale", problem, "a higher --beta or a lower --lr")
+    if likelihood > SATURATED_PART:
+        problem = (
+            f"{likelihood:.0%} of the likelihood's scales stand at their floor, where the density of such pixels grows "
+            "without bound"
+        )
+        remedy = "--likelihood discretized-logistic or --set likelihood.scale=shared"
+        yield Finding("saturated likelihood scale", problem, remedy)
+
+
+def _unfinished(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    if not rows:
+        return
+    epoch, beta, target = rows[-1]["epoch"], rows[-1]["beta"], spec.objective.options.get("beta")
+    if target is not None and beta < REACHED * target:
+        problem = f"beta stood at {beta:.3g} and not at {target:g} when training ended, after epoch {epoch}"
+        yield Finding("unfinished warm-up", problem, _finishing(spec))
+    elif epoch < _warmup(spec):
+        problem = f"training ended after epoch {epoch} of a warm-up of {_warmup(spec)}"
+        yield Finding("unfinished warm-up", problem, _finishing(spec))
+
+
+def _finishing(spec: Spec) -> str:
+    return f"--epochs {2 * max(1, _warmup(spec))} or --warmup-epochs {max(1, spec.training.epochs // 3)}"
+
+
+def _overfitting(spec: Spec, rows: Sequence[Mapping[str, Any]], sizes: Mapping[str, int]) -> Iterator[Finding]:
+    gaps = [
+        (row["elbo"] - row["validation"]["elbo"], row["validation"]["elbo_se"] * math.sqrt(sizes["validation"]))
+        for row in rows
+        if isinstance(row["validation"].get("elbo_se"), float)
+    ]
+    if gaps and all(gap > OVERFITTING_GAP * spread for gap, spread in gaps):
+        problem = f"the training ELBO is {gaps[-1][0]:.2f} nats above the validation ELBO in the last epoch"
+        remedy = "smaller --hidden-dims or a --weight-decay of 0.01"
+        yield Finding("overfitting", problem, remedy if spec.training.patience else f"--patience 5, or {remedy}")
+
+
+def _unused(spec: Spec, metrics: Mapping[str, Any]) -> Iterator[Finding]:
+    active = metrics["active_units"]
+    if 0 < active < spec.latent_dim:
+        problem = f"{spec.latent_dim - active} of {spec.latent_dim} carry nothing, which does no harm"
+        remedy = f"--latent-dim {active} for a smaller code as good"
+        yield Finding("unused latent dimensions", problem, remedy, harmless=True)
+
+
+def _warmup(spec: Spec) -> int:
+    epochs: int = spec.objective.options.get("warmup_epochs", 0)
+    return epochs
+
+
+def _is_sound(row: Mapping[str, Any]) -> bool:
+    validation = row.get("validation")
+    if not isinstance(validation, Mapping):
+        return False
+    numbers = [*(row.get(key) for key in ("epoch", "step", "elbo", "beta"))]
+    numbers += [validation.get(key) for key in ("elbo", "kl", "active_units")]
+    return all(isinstance(number, int | float) for number in numbers)
