@@ -36,6 +36,7 @@ LEVELS = {
     "vae": 2,
     "settings": 3,
     "objectives": 3,
+    "oracles": 3,
     "data": 3,
     "builder": 4,
     "metrics": 4,
