@@ -41,6 +41,7 @@ LEVELS = {
     "builder": 4,
     "metrics": 4,
     "importance": 4,
+    "information": 4,
     "arrays": 2,
     "trainer": 5,
     "latents": 5,
