@@ -45,6 +45,7 @@ LEVELS = {
     "arrays": 2,
     "trainer": 5,
     "latents": 5,
+    "selftest": 5,
     "runs": 5,
     "comparison": 6,
     "tracking": 6,

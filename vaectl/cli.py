@@ -24,6 +24,7 @@ from vaectl.commands.eval import eval_cli
 from vaectl.commands.plot_latent import plot_latent_cli
 from vaectl.commands.runs import runs_cli
 from vaectl.commands.sample import sample_cli
+from vaectl.commands.selftest import selftest_cli
 from vaectl.commands.train import train_cli
 from vaectl.errors import InterruptedRunError, UsageError, VaectlError
 
@@ -121,3 +122,4 @@ app.command("embed")(embed_cli)
 app.command("plot-latent")(plot_latent_cli)
 app.command("compare")(compare_cli)
 app.command("runs")(runs_cli)
+app.command("selftest")(selftest_cli)
