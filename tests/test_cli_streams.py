@@ -81,7 +81,7 @@ def test_stdout_is_the_result_and_nothing_else(cli: Cli, runs: Path, command: st
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_quiet_prints_only_the_id_path_or_number(cli: Cli, runs: Path, isolated: Path, command: str) -> None:
-    """-q leaves the one thing that a script wants on stdout, and on stderr only warnings: these runs are badly trained."""
+    """-q leaves the one thing that a script wants on stdout, and on stderr warnings alone: these runs are ill."""
     result = cli(*COMMANDS[command], "-q")
     assert result.exit_code == 0, result.output
     assert all(line.startswith("warning:") for line in result.stderr.splitlines())
