@@ -20,6 +20,7 @@ LEVELS = {
     "schedules": 0,
     "stats": 0,
     "spec": 1,
+    "distributions": 1,
     "files": 1,
     "runtime": 1,
     "records": 1,

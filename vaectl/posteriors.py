@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from vaectl.distributions import at_least_fp32
+
 # keeps log sigma finite where softplus underflows to 0 (below about -104 in fp32)
 SCALE_FLOOR = 1e-6
 
@@ -38,7 +40,7 @@ class GaussianPosterior(nn.Module):
 
     def forward(self, features: Tensor) -> Independent[Normal]:
         """Features (*N, F) -> q with batch shape (*N) and event shape (D,)."""
-        mean, s = self.linear(features).chunk(2, dim=-1)  # (*N, D) each
+        mean, s = at_least_fp32(self.linear(features)).chunk(2, dim=-1)  # (*N, D) each
         sigma = F.softplus(s) + SCALE_FLOOR if self.scale == "softplus" else (0.5 * s).exp()
         return Independent(Normal(mean, sigma, validate_args=False), 1, validate_args=False)
 
