@@ -241,6 +241,7 @@ def test_unknown_names_are_usage_errors(cli: Cli, runs: Path, case: Case) -> Non
     Case("train --resume run1", 2, "--resume"),
     Case(f"{DRY} --precision bf16", 2, "--precision"),
     Case(f"{DRY} --network conv", 2, "--network"),
+    Case(f"{DRY} --likelihood vmf", 2, "--likelihood"),
     Case(f"{DRY} --model vq-vae", 2, "--model"),
     Case("train --dataset ./pictures --dry-run", 2, "--dataset"),
     Case("embed run1 --dataset ./pictures -o a.npz", 2, "--dataset"),

@@ -83,10 +83,13 @@ def build(spec: Spec, info: DataInfo) -> tuple[VAE, Objective]:
     """
     spec = complete(spec)
     likelihood_class: Any = LIKELIHOODS[spec.likelihood.name]
-    if info.support not in likelihood_class.supports:
+    if info.support not in likelihood_class.measures:
+        candidates: dict[str, Any] = dict(LIKELIHOODS)
+        suited = [name for name, candidate in candidates.items() if info.support in candidate.measures]
         raise UsageError(
-            f"likelihood '{spec.likelihood.name}' takes {' or '.join(sorted(likelihood_class.supports))} data; "
-            f"{info.name} is {info.support}"
+            f"likelihood '{spec.likelihood.name}' takes {' or '.join(sorted(likelihood_class.measures))} data; "
+            f"{info.name} is {info.support}",
+            hint=f"likelihoods of {info.support} data: {', '.join(suited)}" if suited else None,
         )
     steps_per_epoch = -(-info.sizes["train"] // spec.training.batch_size)
     objective = OBJECTIVES[spec.objective.name](steps_per_epoch, **spec.objective.options)

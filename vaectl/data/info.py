@@ -19,7 +19,7 @@ class DataInfo:
     Attributes:
         name: Name of the source.
         shape: Shape X of one example.
-        support: ``bytes`` (k / 255 of a uint8), ``binary`` (0 and 1), or another kind that a likelihood can declare.
+        support: ``binary`` ({0, 1}), ``bytes`` (k / 255), ``unit`` (any real number in [0, 1]) or ``real``.
         fingerprint: SHA-256 of the training and test arrays, images and labels; the same however much is held out.
         sizes: Examples by split.
         preprocessing: What is done to a stored example before it is evaluated.
@@ -30,7 +30,7 @@ class DataInfo:
     support: str
     fingerprint: str
     sizes: Mapping[str, int]
-    preprocessing: str
+    preprocessing: str = "uint8 / 255"
 
     def to_json(self) -> dict[str, Any]:
         """The form that ``run.json`` holds."""
@@ -51,9 +51,7 @@ class DataInfo:
                 and len(shape) == 3
                 and math.prod(shape) <= 2**26
                 and all(isinstance(info.sizes[split], int) and info.sizes[split] >= 0 for split in SPLITS)
-                and all(
-                    isinstance(getattr(info, name), str) for name in ("name", "support", "fingerprint", "preprocessing")
-                )
+                and all(isinstance(value, str) for value in (info.name, info.support, info.fingerprint))
             )
         except (KeyError, TypeError):
             sound = False
