@@ -510,6 +510,7 @@ def test_more_samples_of_a_seed_keep_the_array_shape(cli: Cli, runs: Path, isola
     [
         ("--temperature", 0.3),
         ("--columns", 4),
+        ("--mode", "mode"),
         ("--mode", "draw"),
         ("--reconstruct",),
         ("--interpolate",),

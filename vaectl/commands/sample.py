@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from torch.distributions import Distribution
 
 FORMATS = (".png", ".npz", ".npy")
-MODES = ("mean", "draw")
+MODES = ("mean", "mode", "draw")
 CHUNK = 1000
 MOST_TILES = 10_000
 
@@ -73,7 +73,13 @@ def sample_cli(
             help="Tiles in a row; with --interpolate the steps of a line.",
         ),
     ] = None,
-    mode: Annotated[str, typer.Option(metavar="mean|draw", help="Show the mean of p(x|z), or draw from it.")] = "mean",
+    mode: Annotated[
+        str,
+        typer.Option(
+            metavar="mean|mode|draw",
+            help="Show the mean or mode of p(x|z), or draw from it; pictures clamp values to 0..1, arrays keep them.",
+        ),
+    ] = "mean",
     reconstruct: Annotated[
         bool, typer.Option("--reconstruct", help="Test images, each above its reconstruction.")
     ] = False,
@@ -140,7 +146,8 @@ def make(
     """The images of a kind, and the columns to show them in.
 
     Returns:
-        ``images`` float32 (n, C, H, W) in [0, 1]; reconstructions also have ``originals`` and ``labels``.
+        ``images`` float32 (n, C, H, W), which a likelihood of real numbers may put outside [0, 1]; reconstructions
+        also have ``originals`` and ``labels``.
 
     Raises:
         UsageError: More reconstructions are asked for than there are test examples.
@@ -202,10 +209,17 @@ def _sizes(n: int) -> Iterator[int]:
 def _decode(chunks: Iterator[Distribution], mode: str, progress: Callable[[int], None]) -> torch.Tensor:
     import torch
 
+    from vaectl.distributions import mode_of
+
+    shown: dict[str, Callable[[Distribution], Tensor]] = {
+        "mean": lambda px: px.mean,
+        "mode": mode_of,
+        "draw": lambda px: px.sample(),
+    }
     made: list[torch.Tensor] = []
     done = 0
     for px in chunks:
-        made.append((px.mean if mode == "mean" else px.sample()).float().cpu())
+        made.append(shown[mode](px).float().cpu())
         done += len(made[-1])
         progress(done)
     return torch.cat(made)
