@@ -136,7 +136,7 @@ def test_evaluations_replace_their_like_and_keep_the_others(saved: Run, tmp_path
     run = saved
     for seed, elbo in ((0, -1.0), (1, -2.0), (0, -3.0)):
         key = {"split": "test", "checkpoint": "best", "seed": seed}
-        entry = {**key, "n": 1, "metrics": {"elbo": elbo, "active_units": 1}, "kl_per_dim": []}
+        entry = {**key, "n": 1, "measure": "density", "metrics": {"elbo": elbo, "active_units": 1}, "kl_per_dim": []}
         run.add_evaluation(entry, {"elbo": [elbo]})
     kept = Run.open("run1", tmp_path)
     assert [(e["seed"], e["metrics"]["elbo"]) for e in kept.evaluations()] == [(1, -2.0), (0, -3.0)]
@@ -145,7 +145,8 @@ def test_evaluations_replace_their_like_and_keep_the_others(saved: Run, tmp_path
 
 def test_an_evaluation_belongs_to_the_weights_it_was_made_with(saved: Run) -> None:
     """When better weights replace model.safetensors, earlier figures are not the best weights'."""
-    entry = {"split": "test", "checkpoint": "best", "seed": 0, "n": 1, "metrics": {"active_units": 1}, "kl_per_dim": []}
+    place = {"split": "test", "checkpoint": "best", "seed": 0, "n": 1}
+    entry = {**place, "measure": "density", "metrics": {"active_units": 1}, "kl_per_dim": []}
     saved.add_evaluation({**entry, "weights": saved.weights_digest("best")}, {"elbo": [-1.0]})
     assert saved.evaluation("test", "best") is not None
     model = saved.load_model("best", torch.device("cpu"))

@@ -72,6 +72,13 @@ def _complete_part(family: str, part: Part) -> Part:
     return Part(part.name, options)
 
 
+def measure(spec: Spec, info: DataInfo) -> str:
+    """What the log-probabilities of a spec's likelihood are of, on such data: numbers of two kinds are not compared."""
+    likelihood: Any = LIKELIHOODS[spec.likelihood.name]
+    found: str = likelihood.measures[info.support]
+    return found
+
+
 def build(spec: Spec, info: DataInfo) -> tuple[VAE, Objective]:
     """The model and the objective of a spec, sized for the data, with the initial weights of the spec's seed.
 

@@ -51,13 +51,16 @@ class Information:
         """The most that ``mutual_information`` can come to: log N."""
         return math.log(self.examples)
 
-    def to_json(self) -> dict[str, Any]:
-        """The estimates by name, each with its standard error (``mutual_information_se``), and how they were made."""
-        out: dict[str, Any] = {}
+    def metrics(self) -> dict[str, float]:
+        """The estimates by name, each with its standard error over the draws (``mutual_information_se``)."""
+        out: dict[str, float] = {}
         for name in ("mutual_information", "mutual_information_upper", "aggregate_kl"):
             out[name], out[f"{name}_se"] = getattr(self, name)
-        sizes = {"ceiling": self.ceiling, "draws": self.draws, "examples": self.examples}
-        return out | sizes | {"estimator": ESTIMATOR}
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        """How the estimates were made: the estimator, its ``draws`` and ``examples``, and the ``ceiling``."""
+        return {"estimator": ESTIMATOR, "draws": self.draws, "examples": self.examples, "ceiling": self.ceiling}
 
 
 @torch.no_grad()

@@ -5,21 +5,27 @@ Shapes: ``N`` examples, ``B`` batch, ``D`` latent (flattened). Log quantities ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vaectl.data import Split
+from vaectl.distributions import scale_of
 from vaectl.errors import DataError
 from vaectl.objectives import Loss
-from vaectl.stats import mean_and_se
+from vaectl.stats import Estimate, mean_and_se
 from vaectl.vae import VAE, Draw, evaluating
 
 # of its own, so that the numbers do not depend on the batch size a model was trained with
 EVALUATION_BATCH = 1000
 ACTIVE_VARIANCE = 0.01
+# a posterior's standard deviation outside this range, or a likelihood's scale within 5 % of its floor, is saturated
+POSTERIOR_RANGE = (1e-3, 1e3)
+NEAR_FLOOR = 1.05
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,15 @@ class Evaluation:
         per_example: ``elbo``, ``recon``, ``kl`` and ``recon_at_mean`` in nats, float64 (N,) each.
         mean_variance: Variance over examples of the posterior mean, by latent dimension, float64 (D,).
         kl_per_dim: Mean KL by latent dimension in nats, float64 (D,); empty where the KL does not factorise.
+        saturation: Part of the ``posterior``'s and of the ``likelihood``'s scales that are saturated, from 0 to 1; 0
+            for distributions without a scale.
         loss: The objective's mean, or None where none was asked for.
     """
 
     per_example: dict[str, Tensor]
     mean_variance: Tensor
     kl_per_dim: Tensor
+    saturation: dict[str, float]
     loss: float | None
 
     @property
@@ -48,11 +57,22 @@ class Evaluation:
         return int((self.mean_variance > ACTIVE_VARIANCE).sum())
 
     def metrics(self) -> dict[str, float]:
-        """Means over examples by name, each with its standard error over examples (``elbo_se``), and active units."""
+        """Means over examples by name, each with its standard error over examples (``elbo_se``), and the counts."""
         out: dict[str, float] = {}
         for name, values in self.per_example.items():
             out[name], out[f"{name}_se"] = mean_and_se(values.tolist())
-        return out | {"active_units": self.active_units}
+        saturation = {f"{name}_saturation": part for name, part in self.saturation.items()}
+        return out | {"active_units": self.active_units} | saturation
+
+
+def bits_per_dim(elbo: Tensor, shape: Sequence[int]) -> Estimate:
+    """``-elbo / (dimensions ln 2)``, in bits for each dimension of the data, with its standard error over examples.
+
+    Args:
+        elbo: Log-probabilities of discrete data, or bounds of them, in nats (N,).
+        shape: Data shape X.
+    """
+    return mean_and_se((-elbo / (math.prod(shape) * math.log(2))).tolist())
 
 
 @torch.no_grad()
@@ -87,7 +107,8 @@ def evaluate(
     names = ["elbo", "recon", "kl", *(["recon_at_mean"] if at_mean else [])]
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
     first, second, kl_dims = (torch.zeros((), dtype=torch.float64) for _ in range(3))
-    objective, done = 0.0, 0
+    saturated, objective, done = {"posterior": 0.0, "likelihood": 0.0}, 0.0, 0
+    head: Any = model.decoder.head
     with evaluating(model, seed):
         for x in split.batches(EVALUATION_BATCH):
             draw = model.draw(x)
@@ -103,6 +124,9 @@ def evaluate(
             codes = mean.flatten(1).cpu().double()  # (B, D)
             first, second = first + codes.sum(0), second + codes.square().sum(0)
             kl_dims = kl_dims + draw.kl_per_dim.cpu().double().sum(0)
+            saturated["posterior"] += len(x) * _part(scale_of(draw.q), *POSTERIOR_RANGE)
+            if head.floor is not None:
+                saturated["likelihood"] += len(x) * _part(scale_of(draw.px), NEAR_FLOOR * head.floor, math.inf)
             done += len(x)
             progress(done)
     n = len(split)
@@ -110,5 +134,11 @@ def evaluate(
         per_example={name: torch.cat(parts).cpu().double() for name, parts in rows.items()},
         mean_variance=second / n - (first / n) ** 2,
         kl_per_dim=kl_dims / n,
+        saturation={name: part / n for name, part in saturated.items()},
         loss=None if loss is None else objective / n,
     )
+
+
+def _part(scale: Tensor | None, low: float, high: float) -> float:
+    """The part of the scales that lie outside of ``low`` to ``high``."""
+    return 0.0 if scale is None else float(((scale < low) | (scale > high)).float().mean())

@@ -20,6 +20,8 @@ from vaectl.vae import VAE, Conditional
 class NormalPixels(nn.Module):
     """A likelihood head of one known scale: ``p(x|z) = N(features, scale^2 I)``."""
 
+    floor: float | None = None
+
     def __init__(self, scale: float) -> None:
         super().__init__()
         self.scale = scale

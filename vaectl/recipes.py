@@ -70,6 +70,17 @@ def iwae() -> Spec:
     return dataclasses.replace(vae(), model="iwae", objective=Part("iwae", options))
 
 
+def sigma_vae() -> Spec:
+    """The VAE with a Gaussian likelihood whose one scale fits the data, so that no weight of the KL is to be chosen.
+
+    References:
+        Simple and Effective VAE Training with Calibrated Decoders (Rybkin et al., 2021), section 3,
+        https://arxiv.org/abs/2006.13202
+    """
+    likelihood = Part("gaussian", {"scale": "optimal", "sigma": 1.0, "floor": 1e-3})
+    return dataclasses.replace(vae(), model="sigma-vae", likelihood=likelihood)
+
+
 def _elbo(beta: float = 1.0) -> Part:
     schedule = {"schedule": "linear", "warmup_epochs": 0, "cycles": 4}
     return Part("elbo", {"beta": beta, **schedule, "free_bits": 0.0})
@@ -81,4 +92,5 @@ RECIPES: dict[str, Callable[[], Spec]] = {
     "capacity-vae": capacity_vae,
     "control-vae": control_vae,
     "iwae": iwae,
+    "sigma-vae": sigma_vae,
 }

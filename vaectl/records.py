@@ -61,7 +61,15 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def is_evaluation(item: Any) -> bool:
     """Whether an entry of ``evaluations`` has all that its readers use, of the right types."""
-    kinds = {"split": str, "checkpoint": str, "n": int, "seed": int, "metrics": dict, "kl_per_dim": list}
+    kinds = {
+        "split": str,
+        "checkpoint": str,
+        "n": int,
+        "seed": int,
+        "measure": str,
+        "metrics": dict,
+        "kl_per_dim": list,
+    }
     if not isinstance(item, dict) or not all(isinstance(item.get(key), kind) for key, kind in kinds.items()):
         return False
     metrics = item["metrics"].items()

@@ -42,8 +42,8 @@ class Epoch:
         beta: Weight of the KL after the last step.
         grad_norm: Mean global L2 norm of the gradient before clipping.
         lr: Learning rate.
-        validation: ``elbo`` and its standard error ``elbo_se``, ``recon``, ``kl``, ``loss``, ``active_units``; empty
-            without a validation split.
+        validation: ``elbo`` and its standard error ``elbo_se``, ``recon``, ``kl``, ``loss``, ``active_units`` and the
+            parts of the scales that are saturated; empty without a validation split.
         improved: Whether these are the best weights so far.
         best_epoch: The epoch of the best weights.
         seconds: Time of the epoch, validation included.
@@ -80,7 +80,7 @@ class Stopped:
 Event = Step | Epoch | Stopped
 
 # what of the validation split's metrics an epoch reports
-VALIDATED = ("elbo", "elbo_se", "recon", "kl", "active_units")
+VALIDATED = ("elbo", "elbo_se", "recon", "kl", "active_units", "posterior_saturation", "likelihood_saturation")
 
 
 def fit(model: VAE, objective: Objective, data: Data, training: Training) -> Generator[Event, None, None]:

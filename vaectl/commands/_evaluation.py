@@ -31,14 +31,18 @@ def evaluate_into(
     """Evaluate a model on a split and keep the result in its run.
 
     Returns:
-        The result: ``run``, ``split``, ``checkpoint``, ``n``, ``seed``, ``metrics``, ``kl_per_dim``, ``weights`` (their
-        digest), ``importance`` (or None); and per-example values by name, float64 (N,).
+        The result: ``run``, ``split``, ``checkpoint``, ``n``, ``seed``, ``measure``, ``metrics``, ``kl_per_dim``,
+        ``weights`` (their digest), ``information``, ``importance`` (or None); and per-example values by name, float64
+        (N,).
 
     Raises:
         DataError: The split is empty.
     """
+    from vaectl.builder import measure
     from vaectl.importance import importance_bound
-    from vaectl.metrics import evaluate
+    from vaectl.information import information
+    from vaectl.likelihoods import DISCRETE
+    from vaectl.metrics import bits_per_dim, evaluate
 
     examples = data.split(split)
     if len(examples) == 0:
@@ -46,6 +50,8 @@ def evaluate_into(
     device = next(model.parameters()).device
     with screen.counting(f"evaluating {split}", len(examples)) as progress:
         result = evaluate(model, examples.to(device), seed=seed, progress=progress)
+    with screen.counting("aggregate posterior", len(examples)) as progress:
+        codes = information(model, examples.to(device), seed=seed, progress=progress)
     values = {name: value.numpy() for name, value in result.per_example.items()}
     importance = None
     if importance_samples is not None:
@@ -53,14 +59,20 @@ def evaluate_into(
             weighted = importance_bound(model, examples.to(device), importance_samples, seed=seed, progress=progress)
         importance = weighted.to_json()
         values |= {"importance_bound": weighted.bound.numpy(), "ess": weighted.ess.numpy()}
+    spec, info = run.complete_spec(), run.data_info
+    metrics = result.metrics() | codes.metrics()
+    if measure(spec, info) in DISCRETE:
+        metrics["bits_per_dim"], metrics["bits_per_dim_se"] = bits_per_dim(result.per_example["elbo"], info.shape)
     kept = {
         "split": split,
         "checkpoint": checkpoint,
         "n": len(examples),
         "seed": seed,
-        "metrics": result.metrics(),
+        "measure": measure(spec, info),
+        "metrics": metrics,
         "kl_per_dim": result.kl_per_dim.tolist(),
         "weights": run.weights_digest(checkpoint),
+        "information": codes.to_json(),
         "importance": importance,
     }
     per_example = {name: [round(v, 5) for v in value.tolist()] for name, value in values.items()}

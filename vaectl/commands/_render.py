@@ -257,9 +257,9 @@ def setting_text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def plus_minus(se: float) -> str:
+def plus_minus(se: float, places: int = 2) -> str:
     """`` ± 0.21``, or nothing where a single example has no standard error."""
-    return f" ± {se:.2f}" if math.isfinite(se) else ""
+    return f" ± {se:.{places}f}" if math.isfinite(se) else ""
 
 
 def duration(seconds: float) -> str:

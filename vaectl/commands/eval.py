@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -97,18 +98,36 @@ def eval_cli(
         arrays.save({"row": examples.rows.numpy(), "label": examples.labels.numpy(), **values}, per_example)
         screen.note(f"values of each example: {per_example}")
     metrics = document["metrics"]
-    rows = [
-        [name, f"{metrics[name]:.2f}", plus_minus(metrics[f"{name}_se"]).strip(), unit]
-        for name, unit in (("elbo", "nats"), ("recon", "nats"), ("kl", "nats"), ("recon_at_mean", "nats, no bound"))
-    ]
-    rows.append(["active units", str(metrics["active_units"]), "", f"of {session.run.spec.latent_dim}"])
-    if importance := document["importance"]:
-        name = f"importance-weighted bound, K = {importance_samples}"
-        spread = f"nats, effective sample size {importance['ess']:.1f}"
-        rows.append([name, f"{importance['bound']:.2f}", plus_minus(importance["bound_se"]).strip(), spread])
     title = f"{session.run.id}  {split}, {document['n']} examples  {checkpoint} weights  seed {seed}"
     columns = [("metric", "left"), ("value", "right"), ("standard error", "left"), ("unit", "left")]
-    screen.result(document, short=f"{metrics['elbo']:.4f}", text=[title, screen.table(columns, rows)])
+    shown = screen.table(columns, list(_rows(document, session.run.spec.latent_dim)))
+    screen.result(document, short=f"{metrics['elbo']:.4f}", text=[title, shown])
     for finding in findings:
         say(finding, screen)
     screen.detail(f"kl by dimension: {', '.join(f'{value:.3f}' for value in document['kl_per_dim'])}")
+
+
+def _rows(document: Mapping[str, Any], latent_dim: int) -> Iterator[list[str]]:
+    """The table of an evaluation: name, value, standard error, unit."""
+    metrics, measure = document["metrics"], document["measure"]
+
+    def row(name: str, key: str, unit: str, places: int = 2) -> list[str]:
+        return [name, f"{metrics[key]:.{places}f}", plus_minus(metrics[f"{key}_se"], places).strip(), unit]
+
+    yield row("elbo", "elbo", f"nats, {measure}")
+    yield row("recon", "recon", f"nats, {measure}")
+    yield row("kl", "kl", "nats")
+    yield row("recon_at_mean", "recon_at_mean", f"nats, {measure}, no bound")
+    if "bits_per_dim" in metrics:
+        yield row("bits per dimension", "bits_per_dim", "bits, of the elbo", 4)
+    if importance := document["importance"]:
+        spread = f"nats, effective sample size {importance['ess']:.1f}"
+        name = f"importance-weighted bound, K = {importance['samples']}"
+        yield [name, f"{importance['bound']:.2f}", plus_minus(importance["bound_se"]).strip(), spread]
+    yield ["active units", str(metrics["active_units"]), "", f"of {latent_dim}"]
+    made = document["information"]
+    limit = f", never above {made['ceiling']:.2f}"
+    yield row("mutual information, at least", "mutual_information", f"nats{limit}")
+    if made["examples"] > 1:
+        yield row("mutual information, at most", "mutual_information_upper", "nats")
+    yield row("aggregate KL", "aggregate_kl", f"nats, {made['draws']} draws")

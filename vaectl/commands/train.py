@@ -83,7 +83,15 @@ def train_cli(
         str | None,
         setting("--activation", "Activation after each layer.", MODEL, "silu|relu|gelu|tanh|softplus"),
     ] = None,
-    likelihood: Annotated[str | None, setting("--likelihood", "Likelihood p(x|z).", MODEL, "bernoulli")] = None,
+    likelihood: Annotated[
+        str | None,
+        setting(
+            "--likelihood",
+            "Likelihood p(x|z) of the pixels.",
+            MODEL,
+            "bernoulli|continuous-bernoulli|gaussian|laplace|mse|categorical|discretized-logistic",
+        ),
+    ] = None,
     posterior_scale: Annotated[
         str | None,
         setting("--posterior-scale", "How sigma of q(z|x) is made.", MODEL, "softplus|log-variance"),

@@ -11,6 +11,8 @@ from typing import Any
 from vaectl.errors import DataError
 from vaectl.spec import SPLITS
 
+STRINGS = ("name", "support", "fingerprint", "preprocessing")
+
 
 @dataclass(frozen=True)
 class DataInfo:
@@ -30,7 +32,7 @@ class DataInfo:
     support: str
     fingerprint: str
     sizes: Mapping[str, int]
-    preprocessing: str = "uint8 / 255"
+    preprocessing: str
 
     def to_json(self) -> dict[str, Any]:
         """The form that ``run.json`` holds."""
@@ -51,7 +53,7 @@ class DataInfo:
                 and len(shape) == 3
                 and math.prod(shape) <= 2**26
                 and all(isinstance(info.sizes[split], int) and info.sizes[split] >= 0 for split in SPLITS)
-                and all(isinstance(value, str) for value in (info.name, info.support, info.fingerprint))
+                and all(isinstance(document[name], str) for name in STRINGS)
             )
         except (KeyError, TypeError):
             sound = False
