@@ -131,6 +131,7 @@ def _save_epoch(run: Run, model: VAE, event: Epoch) -> None:
 def _finish(run: Run, model: VAE, data: Data, end: Stopped, screen: Screen, doctor: Doctor, seconds: float) -> None:
     document, _ = evaluate_into(run, model, data, "test", "best", 0, screen)
     metrics = document["metrics"]
+    findings = doctor.conclude(metrics)
     run.finish("completed", metrics=finite(metrics))
     validation = run.record["validation"]
     history = run.history()
@@ -145,7 +146,6 @@ def _finish(run: Run, model: VAE, data: Data, end: Stopped, screen: Screen, doct
         f"  test elbo {metrics['elbo']:.2f}{plus_minus(metrics['elbo_se'])} nats   recon {metrics['recon']:.2f}   "
         f"kl {metrics['kl']:.2f}   active {metrics['active_units']}/{run.spec.latent_dim}",
     )
-    findings = doctor.conclude(metrics)
     result = {
         "run": run.id, "status": run.status, "path": str(run.path), "best_epoch": end.best_epoch, "metrics": metrics,
         "validation": validation, "findings": [finding.to_json() for finding in findings], "seconds": seconds,

@@ -1,0 +1,184 @@
+"""The doctor: each ailment fires on a training made to have it, at its threshold, and a healthy one gets no word."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Cli
+from vaectl.doctor import COLLAPSED_KL, OVERFITTING_GAP, SHORT_STEPS, examine, forecast
+from vaectl.recipes import RECIPES, vae
+from vaectl.spec import Part, Spec
+
+SIZES = {"train": 900, "validation": 100, "test": 100}
+HEALTHY: dict[str, Any] = {
+    "elbo": -25.0, "elbo_se": 0.25, "recon": 22.0, "kl": 3.0, "active_units": 2, "posterior_saturation": 0.0,
+    "likelihood_saturation": 0.0,
+}  # fmt: skip
+
+
+def spec_of(**objective: Any) -> Spec:
+    spec = dataclasses.replace(vae(), latent_dim=2)
+    return dataclasses.replace(spec, objective=Part("elbo", {**spec.objective.options, **objective}))
+
+
+def history(epochs: int = 30, step: int = 100, beta: float = 1.0, elbo: float = -24.5, **validation: Any) -> list[Any]:
+    """So many epochs alike, each of ``step`` optimizer steps."""
+    return [
+        {"epoch": n, "step": n * step, "elbo": elbo, "beta": beta, "validation": HEALTHY | validation}
+        for n in range(1, epochs + 1)
+    ]
+
+
+def names(spec: Spec, rows: list[Any], metrics: dict[str, Any] | None = None) -> list[str]:
+    return [finding.name for finding in examine(spec, rows, SIZES, metrics)]
+
+
+def test_a_healthy_training_gets_no_word() -> None:
+    assert names(spec_of(), history()) == []
+    assert names(spec_of(), history(), HEALTHY) == []
+    assert forecast(spec_of()) == []
+
+
+@pytest.mark.parametrize(
+    ("signs", "ill"),
+    [
+        ({"kl": 0.05}, True),
+        ({"kl": 0.99 * COLLAPSED_KL}, True),
+        ({"kl": 1.01 * COLLAPSED_KL}, False),
+        ({"kl": 3.0, "active_units": 0}, True),
+    ],
+)
+def test_collapse_is_less_than_one_bit_or_no_active_dimension(signs: dict[str, Any], ill: bool) -> None:
+    """A z = 2 model with a KL of 0.05 nats is caught although its posterior means still move."""
+    for metrics in (None, HEALTHY | signs):
+        assert ("posterior collapse" in names(spec_of(), history(**signs), metrics)) == ill
+
+
+def test_an_ailment_during_training_has_lasted() -> None:
+    """Nothing is said in the first 500 steps, during a warm-up, or of one bad epoch among good ones."""
+    assert names(spec_of(), history(epochs=30, step=SHORT_STEPS // 30, kl=0.01)) == []
+    assert names(spec_of(warmup_epochs=28), history(epochs=29, kl=0.01)) == []
+    assert names(spec_of(warmup_epochs=27), history(epochs=29, kl=0.01)) == ["posterior collapse"]
+    good, bad = history()[:-1], history(kl=0.01)[-1:]
+    assert names(spec_of(), good + bad) == []
+    assert names(spec_of(), []) == []
+
+
+def test_a_code_that_was_asked_to_say_nothing_is_no_collapse() -> None:
+    signs = {"kl": 0.3}
+    for name, option in (("capacity", "capacity"), ("kl-target", "target")):
+        for value, expected in ((0.3, []), (10.0, ["posterior collapse"])):
+            spec = dataclasses.replace(spec_of(), objective=Part(name, {option: value}))
+            assert names(spec, history(**signs), HEALTHY | signs) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "step", "remedy"),
+    [
+        ({}, 1, "--epochs"),
+        ({"beta": 4.0}, 100, "--beta"),
+        ({"warmup_epochs": 0}, 100, "--warmup-epochs 10"),
+        ({"warmup_epochs": 5}, 100, "--free-bits"),
+        ({"warmup_epochs": 5, "free_bits": 0.1}, 100, "--lr"),
+    ],
+)
+def test_the_remedy_of_a_collapse_depends_on_what_was_tried(options: dict[str, Any], step: int, remedy: str) -> None:
+    rows = history(step=step, beta=options.get("beta", 1.0), kl=0.01)
+    found = examine(spec_of(**options), rows, SIZES, HEALTHY | {"kl": 0.01})
+    assert remedy in found[0].remedy
+    assert found[0].sentence == f"{found[0].name}: {found[0].problem}; try {found[0].remedy}"
+
+
+def test_over_strong_beta_switches_most_dimensions_off() -> None:
+    spec = dataclasses.replace(spec_of(beta=8.0), latent_dim=10)
+    for active, expected in ((4, ["over-strong beta"]), (5, ["unused latent dimensions"]), (10, [])):
+        assert names(spec, history(beta=8.0, active_units=10), HEALTHY | {"active_units": active}) == expected
+    mild = dataclasses.replace(spec_of(), latent_dim=10)
+    assert names(mild, history(active_units=10), HEALTHY | {"active_units": 4}) == ["unused latent dimensions"]
+
+
+def test_unused_dimensions_are_a_note_with_the_number_that_is_enough() -> None:
+    (finding,) = examine(
+        dataclasses.replace(spec_of(), latent_dim=32), history(), SIZES, HEALTHY | {"active_units": 19}
+    )
+    assert finding.harmless
+    assert "13 of 32" in finding.problem
+    assert "--latent-dim 19" in finding.remedy
+
+
+def test_an_unfinished_warmup_is_forecast_and_found() -> None:
+    spec = dataclasses.replace(spec_of(warmup_epochs=60))
+    (finding,) = forecast(spec)
+    assert finding.name == "unfinished warm-up"
+    assert "--epochs" in finding.remedy
+    assert names(spec, history(beta=0.5), HEALTHY) == ["unfinished warm-up"]
+    assert names(spec_of(), history(beta=0.98), HEALTHY) == ["unfinished warm-up"]
+    assert names(spec_of(), history(beta=0.995), HEALTHY) == []
+    capacity = RECIPES["capacity-vae"]()
+    assert names(dataclasses.replace(capacity, latent_dim=2), history(epochs=9), HEALTHY) == ["unfinished warm-up"]
+    assert names(dataclasses.replace(capacity, latent_dim=2), history(epochs=10), HEALTHY) == []
+
+
+@pytest.mark.parametrize("which", ["posterior", "likelihood"])
+def test_more_than_one_in_a_hundred_scales_at_an_end_is_said(which: str) -> None:
+    for part, expected in ((0.009, []), (0.02, [f"saturated {which} scale"])):
+        signs = {f"{which}_saturation": part}
+        assert names(spec_of(), history(**signs)) == expected
+        assert names(spec_of(), history(), HEALTHY | signs) == expected
+
+
+def test_overfitting_is_a_gap_of_a_quarter_of_a_standard_deviation() -> None:
+    """The standard deviation over examples is 0.25 * sqrt(100) = 2.5 nats here."""
+    threshold = OVERFITTING_GAP * HEALTHY["elbo_se"] * math.sqrt(SIZES["validation"])
+    for factor, expected in ((0.9, []), (1.1, ["overfitting"])):
+        rows = history(elbo=HEALTHY["elbo"] + factor * threshold)
+        assert names(spec_of(), rows) == expected
+        assert names(spec_of(), rows, HEALTHY) == expected
+
+
+def test_damaged_epochs_are_passed_over() -> None:
+    rows = [{}, {"validation": 3}, *history(), {"validation": {"kl": "x"}}, {"epoch": 1, "validation": None}]
+    assert names(spec_of(), rows, HEALTHY) == []
+
+
+MADE: dict[str, tuple[str, set[str]]] = {
+    "healthy": ("--latent-dim 2 --epochs 50 --warmup-epochs 5", set()),
+    "collapsed": ("--latent-dim 2 --epochs 8 --likelihood mse --batch-size 16", {"posterior collapse"}),
+    "over-strong": ("--latent-dim 2 --epochs 50 --beta 60", {"posterior collapse", "over-strong beta"}),
+    "unused": ("--latent-dim 12 --epochs 80", {"unused latent dimensions"}),
+    "warm-up": ("--latent-dim 2 --epochs 3 --warmup-epochs 10", {"unfinished warm-up"}),
+    "overfitted": (
+        "--latent-dim 8 --epochs 250 --hidden-dims 256,128 --validation-fraction 0.9",
+        {"overfitting", "unused latent dimensions"},
+    ),
+    "deterministic": ("--latent-dim 2 --epochs 120 --beta 0", {"saturated posterior scale"}),
+    "per-pixel": (
+        "--latent-dim 4 --epochs 60 --likelihood gaussian --set likelihood.scale=per-pixel --set likelihood.floor=0.1",
+        {"saturated likelihood scale"},
+    ),
+}
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_runs_made_to_be_ill_are_named_and_a_healthy_one_is_not(cli: Cli, isolated: Path, made: str) -> None:
+    """Through train and eval, on scikit-learn's digits: what is said, on stderr and in JSON, is what ails the run."""
+    arguments, expected = MADE[made]
+    base = ["train", "--dataset", "digits", "--hidden-dims", "64,32", "--progress", "none", "--json"]
+    if "--hidden-dims" in arguments:
+        base = [word for word in base if word not in ("--hidden-dims", "64,32")]
+    trained = cli(*base, *arguments.split())
+    assert trained.exit_code == 0, trained.output
+    sentences = [line for line in trained.stderr.splitlines() if "; try " in line]
+    said = {sentence.removeprefix("warning: ").partition(":")[0] for sentence in sentences}
+    assert said == expected
+    log = (isolated / "runs" / "run1" / "train.log").read_text()
+    assert all(name in log for name in expected)
+    evaluated = json.loads(cli("eval", "run1", "--checkpoint", "last", "--json").stdout)["findings"]
+    assert {finding["name"] for finding in evaluated} == expected
+    assert all(set(finding) == {"name", "problem", "try"} for finding in evaluated)
