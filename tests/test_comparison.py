@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,73 @@ def test_unlike_data_are_not_ranked(runs: Path, field: str, value: str) -> None:
     assert found.rows[0].values == [run.evaluation("test", "best")["metrics"]["elbo"] for run in (base, other)]  # type: ignore[index]
 
 
-def test_unlike_likelihoods_are_not_ranked(runs: Path) -> None:
+def measured(run: Run, measure: str) -> Run:
+    for evaluation in run.record["evaluations"]:
+        evaluation["measure"] = measure
+    return run
+
+
+def test_unlike_measures_are_not_ranked(runs: Path) -> None:
+    """Protocol: a grey-level cross-entropy is never set beside a density or a binarised image's probability."""
     base, other = Run.open("run1", runs), Run.open("run2", runs)
-    other.record["config"]["likelihood"]["name"] = "gaussian"
-    assert "base measure" in compare([base, other]).reasons[0]
+    assert compare([base, other]).comparable
+    found = compare([base, measured(other, "density")])
+    assert "a grey-level cross-entropy and run2 a density" in found.reasons[0]
+    assert all(entry is None for row in found.rows for entry in (*row.verdict, *row.delta_se))
+
+
+def test_two_likelihoods_of_one_measure_are_ranked(runs: Path) -> None:
+    """A Gaussian of fixed and one of learned scale are both densities, and so is a Laplace."""
+    base, other = (measured(Run.open(name, runs), "density") for name in ("run1", "run2"))
+    other.record["config"]["likelihood"] = {"name": "laplace", "scale": "shared"}
+    base.record["config"]["likelihood"] = {"name": "gaussian", "scale": "fixed"}
+    found = compare([base, other])
+    assert found.comparable
+    assert found.rows[0].verdict[1] in ("better", "worse", "≈")
+
+
+def test_seeds_of_one_setting_are_never_called_better_or_worse(runs: Path) -> None:
+    """Half a nat between two seeds is shown with its error over images, and not judged; another setting beside is."""
+    base, seed, other = Run.open("run1", runs), shift(runs, "seed", 0.5), Run.open("run2", runs)
+    seed.record["config"]["training"]["seed"] = 1
+    found = compare([base, seed, other])
+    assert found.comparable
+    assert found.rows[0].delta[1] == pytest.approx(0.5)
+    assert found.rows[0].delta_se[1] is not None
+    assert [row.verdict[1] for row in found.rows] == [None] * len(found.rows)
+    assert found.rows[0].verdict[2] in ("better", "worse", "≈")
+    assert found.withheld[2] is None
+    assert "--group" in (found.withheld[1] or "")
+    assert found.to_json()["reasons"] == [found.withheld[1]]
+
+
+def test_the_importance_bound_is_a_row_where_all_runs_have_it_of_one_k(cli: Cli, runs: Path) -> None:
+    for name, samples in (("run1", 7), ("run2", 7)):
+        assert cli("eval", name, "--importance-samples", samples).exit_code == 0
+    opened = [Run.open(name, runs) for name in ("run1", "run2")]
+    (row,) = [row for row in compare(opened).rows if row.metric.name == "importance_bound"]
+    assert row.metric.samples == 7
+    assert row.values == [run.evaluation("test", "best")["importance"]["bound"] for run in opened]  # type: ignore[index]
+    assert row.delta_se[1] is not None
+    assert row.verdict[1] in ("better", "worse", "≈")
+    assert "bound K=7" in cli("compare", "run1", "run2").stdout
+    assert cli("eval", "run2", "--importance-samples", 3).exit_code == 0
+    assert "bound K" not in cli("compare", "run1", "run2").stdout
+
+
+def test_bits_per_dimension_is_a_row_of_discrete_data(cli: Cli, isolated: Path) -> None:
+    """Its paired standard error is the ELBO's over D ln 2, and fewer bits are better where the ELBO is higher."""
+    for epochs in (1, 4):
+        arguments = ["--dataset", "digits", "--hidden-dims", 16, "--latent-dim", 2, "--binarize", "static", "-q"]
+        assert cli("train", *arguments, "--epochs", epochs).exit_code == 0
+    found = compare([Run.open(name, isolated / "runs") for name in ("run1", "run2")])
+    rows = {row.metric.name: row for row in found.rows}
+    bits, elbo = rows["bits_per_dim"], rows["elbo"]
+    unit = 64 * math.log(2)
+    assert bits.values[0] == pytest.approx(-(elbo.values[0] or 0) / unit)
+    assert bits.delta[1] == pytest.approx(-(elbo.delta[1] or 0) / unit, rel=1e-4)
+    assert bits.delta_se[1] == pytest.approx((elbo.delta_se[1] or 0) / unit, rel=1e-4)
+    assert bits.verdict[1] == elbo.verdict[1] == "better"
 
 
 def test_active_units_of_different_latent_dimensions_have_no_verdict(runs: Path) -> None:

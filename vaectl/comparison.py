@@ -1,148 +1,299 @@
 """A comparison of runs as data: differing settings, metrics with paired differences, and whether they may be ranked.
 
-It reads only run records, so that the text ``compare`` needs no torch.
+It reads only run records, so that the text ``compare`` needs no torch. A column is a run or a group of runs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from vaectl.runs import Run
 from vaectl.stats import paired_difference
 
 SPLIT, CHECKPOINT = "test", "best"
+SEED = "training.seed"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What is compared: its name in an evaluation, unit, and direction (1 higher is better, -1 lower, 0 neither)."""
+    """What is compared.
+
+    Attributes:
+        name: Its name in an evaluation.
+        unit: nats, bits/dim or count.
+        direction: 1 higher is better, -1 lower, 0 neither.
+        digits: Decimals to show.
+        samples: K of an importance-weighted bound.
+        source: Name of the per-example values that it is the mean of, but for a constant; None where there are none.
+        scale: What those are multiplied by.
+    """
 
     name: str
     unit: str
     direction: int
+    digits: int = 2
+    samples: int | None = None
+    source: str | None = None
+    scale: float = 1.0
+
+    def of(self, evaluation: Mapping[str, Any]) -> float | None:
+        """Its value in an evaluation."""
+        value: float | None
+        value = evaluation["metrics"].get(self.name) if self.samples is None else evaluation["importance"]["bound"]
+        return value
+
+    def examples(self, values: Mapping[str, list[float]]) -> list[float]:
+        """Its value of each example, but for a constant; empty where there are none."""
+        found = values.get(self.source, []) if self.source else []
+        return found if self.scale == 1 else [self.scale * value for value in found]
 
 
 METRICS = (
-    Metric("elbo", "nats", 1),
-    Metric("recon", "nats", -1),
-    Metric("kl", "nats", 0),
-    Metric("active_units", "count", 1),
+    Metric("elbo", "nats", 1, source="elbo"),
+    Metric("recon", "nats", -1, source="recon"),
+    Metric("kl", "nats", 0, source="kl"),
+    Metric("active_units", "count", 1, digits=0),
 )
 
 
 @dataclass(frozen=True)
+class Column:
+    """What stands in one column: one run, or the runs of one setting."""
+
+    label: str
+    runs: tuple[Run, ...]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The training seed of each run."""
+        return [run.spec.training.seed for run in self.runs]
+
+
+@dataclass
 class Row:
-    """One metric over all runs; each list has one entry a run, and the first run is the baseline.
+    """One metric over all columns; each list has one entry a column, and the first column is the baseline.
 
     Attributes:
         metric: What it is.
-        values: Means over examples; None where the run has none.
+        values: Means over examples, of a group the mean of its runs; None where a run has none.
+        sd: Standard deviations over the runs of a group; None for a single run.
         delta: Differences from the baseline; None for the baseline itself and where runs measure different things.
-        delta_se: Standard errors of the paired per-example differences; None where there are no per-example values.
-        verdict: better, worse, ≈ (within two standard errors), or None where no verdict is due.
+        delta_se: Standard errors of the differences; None where the errors cannot be told.
+        interval: Ends of the 95 % intervals of differences of groups; None elsewhere.
+        verdict: better, worse, ≈ (a difference within its error), or None where no verdict is due.
     """
 
     metric: Metric
     values: list[float | None]
-    delta: list[float | None]
-    delta_se: list[float | None]
-    verdict: list[str | None]
+    sd: list[float | None] = field(default_factory=list)
+    delta: list[float | None] = field(default_factory=lambda: [None])
+    delta_se: list[float | None] = field(default_factory=lambda: [None])
+    interval: list[tuple[float, float] | None] = field(default_factory=lambda: [None])
+    verdict: list[str | None] = field(default_factory=lambda: [None])
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs side by side.
+    """Runs, or groups of runs, side by side.
 
     Attributes:
-        runs: The runs, the baseline first.
-        settings: Every setting by path, with its value in each run.
+        columns: What is compared, the baseline first.
+        grouped: Whether a column is the runs of one setting.
+        settings: Every setting by path, with its value in each column.
         n: Test examples that the metrics are means over, in each run.
-        reasons: Why the metrics may not be ranked; empty where they may.
+        reasons: Why the metrics do not measure the same thing; empty where they do.
+        withheld: For each column why it alone has no verdict, or None.
         rows: The metrics.
     """
 
-    runs: Sequence[Run]
+    columns: Sequence[Column]
+    grouped: bool
     settings: dict[str, list[Any]]
     n: list[int]
     reasons: list[str]
+    withheld: list[str | None]
     rows: list[Row]
 
     @property
+    def runs(self) -> list[Run]:
+        """All runs, column by column."""
+        return [run for column in self.columns for run in column.runs]
+
+    @property
+    def labels(self) -> list[str]:
+        """The name of each column."""
+        return [column.label for column in self.columns]
+
+    @property
     def differing(self) -> dict[str, list[Any]]:
-        """The settings that are not the same in all runs."""
+        """The settings that are not the same in all columns."""
         return {path: values for path, values in self.settings.items() if any(v != values[0] for v in values)}
 
+    @property
+    def comparable(self) -> bool:
+        """Whether any column may be called better or worse than the baseline."""
+        return not self.reasons and None in self.withheld[1:]
+
     def to_json(self) -> dict[str, Any]:
-        """The document that ``compare --json`` prints; lists have one entry a run, in the order of ``runs``."""
-        return {
-            "baseline": self.runs[0].id,
+        """The document that ``compare --json`` prints; a metric's lists have one entry a column."""
+        document: dict[str, Any] = {
+            "baseline": self.labels[0],
             "runs": [run.id for run in self.runs],
             "split": SPLIT,
             "n": self.n,
-            "comparable": not self.reasons,
-            "reasons": self.reasons,
+            "comparable": self.comparable,
+            "reasons": [*self.reasons, *dict.fromkeys(reason for reason in self.withheld if reason)],
+            "withheld": self.withheld,
             "config_diff": self.differing,
-            "metrics": [
-                {
-                    "name": row.metric.name,
-                    "unit": row.metric.unit,
-                    "direction": {1: "higher", -1: "lower", 0: None}[row.metric.direction],
-                    "values": row.values,
-                    "delta": row.delta,
-                    "delta_se": row.delta_se,
-                    "verdict": row.verdict,
-                }
-                for row in self.rows
-            ],
+            "metrics": [self._metric_json(row) for row in self.rows],
         }
+        return document | {"groups": self._groups_json()} if self.grouped else document
+
+    def _metric_json(self, row: Row) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "name": row.metric.name,
+            "unit": row.metric.unit,
+            "direction": {1: "higher", -1: "lower", 0: None}[row.metric.direction],
+            "values": row.values,
+            "delta": row.delta,
+            "delta_se": row.delta_se,
+            "verdict": row.verdict,
+        }
+        if row.metric.samples is not None:
+            document["samples"] = row.metric.samples
+        if self.grouped:
+            document["interval"] = [None if ends is None else list(ends) for ends in row.interval]
+        return document
+
+    def _groups_json(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "label": column.label,
+                "runs": [run.id for run in column.runs],
+                "seeds": column.seeds,
+                "n": len(column.runs),
+                "metrics": {
+                    row.metric.name: {"mean": row.values[place], "sd": row.sd[place], "n": len(column.runs)}
+                    for row in self.rows
+                },
+            }
+            for place, column in enumerate(self.columns)
+        ]
 
 
 def compare(runs: Sequence[Run]) -> Comparison:
-    """Compare evaluated runs with the first; each must keep an evaluation of its best weights on the test split."""
-    flats = [run.spec.flat() for run in runs]
-    paths = list(dict.fromkeys(path for flat in flats for path in flat))
-    settings = {path: [flat.get(path) for flat in flats] for path in paths}
-    evaluations = [run.evaluation(SPLIT, CHECKPOINT) or {"n": 0, "metrics": {}} for run in runs]
-    counts = [evaluation["n"] for evaluation in evaluations]
-    reasons = _reasons(runs, counts)
-    per_example = [run.per_example(SPLIT, CHECKPOINT) for run in runs]
-    same_latents = len({flat["latent_dim"] for flat in flats}) == 1
-    rows = [
-        _row(
-            metric,
-            evaluations,
-            per_example,
-            comparable=not reasons,
-            ranked=not reasons and (metric.name != "active_units" or same_latents),
+    """Compare evaluated runs with the first; each must keep an evaluation of its best weights on the test split.
+
+    A difference is the mean of the paired per-example differences. Its standard error covers the choice of test images
+    and not the luck of the training seed, so runs that differ in nothing but the seed get no verdict.
+    """
+    evaluations = [evaluation(run) for run in runs]
+    examples = [run.per_example(SPLIT, CHECKPOINT) for run in runs]
+    reasons, withheld = unlike(runs, evaluations), _seeds_alone(runs)
+    rows = []
+    for metric in metrics_of(runs, evaluations):
+        row = Row(metric, [metric.of(found) for found in evaluations])
+        row.sd = [None for _ in runs]
+        paired = [metric.examples(values) for values in examples]
+        for place in range(1, len(runs)):
+            ranked = not reasons and may_rank(metric, runs[place], runs[0])
+            value, base = row.values[place], row.values[0]
+            delta = None if reasons or value is None or base is None else value - base
+            se = None
+            if ranked and paired[place] and len(paired[place]) == len(paired[0]):
+                delta, se = paired_difference(paired[place], paired[0])
+            row.delta.append(delta)
+            row.delta_se.append(se)
+            row.interval.append(None)
+            row.verdict.append(_verdict(metric, delta, se) if ranked and withheld[place] is None else None)
+        rows.append(row)
+    columns = [Column(run.id, (run,)) for run in runs]
+    return Comparison(
+        columns, False, settings_of(columns), [found["n"] for found in evaluations], reasons, withheld, rows
+    )
+
+
+def evaluation(run: Run) -> dict[str, Any]:
+    """The evaluation that a run is compared by; an empty one where it has none."""
+    return run.evaluation(SPLIT, CHECKPOINT) or {"n": 0, "seed": 0, "metrics": {}}
+
+
+def settings_of(columns: Sequence[Column], *, without: Sequence[str] = ()) -> dict[str, list[Any]]:
+    """Every setting by path, with its value in the first run of each column."""
+    flats = [column.runs[0].spec.flat() for column in columns]
+    paths = dict.fromkeys(path for flat in flats for path in flat if path not in without)
+    return {path: [flat.get(path) for flat in flats] for path in paths}
+
+
+def metrics_of(runs: Sequence[Run], evaluations: Sequence[Mapping[str, Any]]) -> list[Metric]:
+    """The metrics that a comparison of these runs shows, in order: the usual ones, and those that every run has."""
+    elbo, recon, kl, active = METRICS
+    found = [elbo]
+    bounds = [_bound(kept) for kept in evaluations]
+    if bounds[0] is not None and all(bound == bounds[0] for bound in bounds):
+        found.append(Metric("importance_bound", "nats", 1, samples=bounds[0][0], source="importance_bound"))
+    if _all_have("bits_per_dim", evaluations):
+        # an affine function of the ELBO with the same constant in all runs of one measure
+        size = _dimensions(runs[0])
+        scale = -1 / (size * math.log(2)) if size else 1.0
+        found.append(Metric("bits_per_dim", "bits/dim", -1, 4, source="elbo" if size else None, scale=scale))
+    found += [recon, kl]
+    if _all_have("mutual_information", evaluations):
+        found.append(Metric("mutual_information", "nats", 0))
+    return [*found, active]
+
+
+def may_rank(metric: Metric, run: Run, base: Run) -> bool:
+    """Whether a metric means the same in two runs that measure the same thing: 2 of 2 active units is not 2 of 20."""
+    return metric.unit != "count" or run.spec.latent_dim == base.spec.latent_dim
+
+
+def same_but_seed(run: Run) -> dict[str, Any]:
+    """What two runs of one setting have in common: every setting but the seed, and the data."""
+    data = {key: run.record["dataset"].get(key) for key in DATA}
+    return {path: value for path, value in run.spec.flat().items() if path != SEED} | data
+
+
+# what must be equal in the records of the data, and what is the matter where it is not
+DATA = {
+    "fingerprint": "were trained on different data",
+    "preprocessing": "prepare their data differently",
+    "support": "take their data for different kinds of numbers",
+}
+
+
+def unlike(runs: Sequence[Run], evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why figures of the runs do not measure the same thing as those of the first."""
+    base, first, reasons = runs[0], evaluations[0], []
+    for run, found in zip(runs[1:], evaluations[1:], strict=True):
+        for name, problem in DATA.items():
+            if run.record["dataset"].get(name) != base.record["dataset"].get(name):
+                reasons.append(f"{base.id} and {run.id} {problem}")
+                break
+        ours, theirs = first.get("measure"), found.get("measure")
+        if ours != theirs:
+            reasons.append(
+                f"{base.id} measures a {ours} and {run.id} a {theirs}: nats of different base measures cannot be ranked"
+            )
+        if found["n"] != first["n"]:
+            reasons.append(f"{base.id} was evaluated on {first['n']} test examples and {run.id} on {found['n']}")
+    return reasons
+
+
+def _seeds_alone(runs: Sequence[Run]) -> list[str | None]:
+    base, reasons = runs[0], []
+    for run in runs:
+        alone = run.spec.training.seed != base.spec.training.seed and same_but_seed(run) == same_but_seed(base)
+        reasons.append(
+            f"{base.id} and {run.id} differ in nothing but the seed, whose luck the standard error does not cover; "
+            "--group compares settings over several seeds"
+            if alone
+            else None
         )
-        for metric in METRICS
-    ]
-    return Comparison(runs, settings, counts, reasons, rows)
-
-
-def _row(
-    metric: Metric,
-    evaluations: Sequence[dict[str, Any]],
-    per_example: Sequence[dict[str, list[float]]],
-    *,
-    comparable: bool,
-    ranked: bool,
-) -> Row:
-    values = [evaluation["metrics"].get(metric.name) for evaluation in evaluations]
-    row = Row(metric, values, [None], [None], [None])
-    for value, examples in zip(values[1:], per_example[1:], strict=True):
-        delta = None if not comparable or value is None or values[0] is None else value - values[0]
-        ours, theirs = examples.get(metric.name), per_example[0].get(metric.name)
-        se = None
-        if ranked and ours and theirs and len(ours) == len(theirs):
-            delta, se = paired_difference(ours, theirs)
-        row.delta.append(delta)
-        row.delta_se.append(se)
-        row.verdict.append(_verdict(metric, delta, se) if ranked else None)
-    return row
+    return reasons
 
 
 def _verdict(metric: Metric, delta: float | None, se: float | None) -> str | None:
@@ -156,24 +307,19 @@ def _verdict(metric: Metric, delta: float | None, se: float | None) -> str | Non
     return "better" if delta * metric.direction > 0 else "worse"
 
 
-def _reasons(runs: Sequence[Run], counts: Sequence[int]) -> list[str]:
-    """Why figures of the runs do not measure the same thing."""
-    base, reasons = runs[0], []
-    what = {
-        "fingerprint": "were trained on different data",
-        "preprocessing": "prepare their data differently",
-        "support": "take their data for different kinds of numbers",
-    }
-    for run, count in zip(runs[1:], counts[1:], strict=True):
-        for field, problem in what.items():
-            if run.record["dataset"].get(field) != base.record["dataset"].get(field):
-                reasons.append(f"{base.id} and {run.id} {problem}")
-                break
-        if run.spec.likelihood != base.spec.likelihood:
-            reasons.append(
-                f"{base.id} has likelihood {base.spec.likelihood.name} and {run.id} {run.spec.likelihood.name}: "
-                "their nats have different base measures"
-            )
-        if count != counts[0]:
-            reasons.append(f"{base.id} was evaluated on {counts[0]} test examples and {run.id} on {count}")
-    return reasons
+def _bound(kept: Mapping[str, Any]) -> tuple[int, int] | None:
+    """K and seed of the importance-weighted bound in an evaluation."""
+    found = kept.get("importance")
+    if not isinstance(found, Mapping) or not isinstance(found.get("samples"), int):
+        return None
+    return (found["samples"], kept["seed"]) if isinstance(found.get("bound"), int | float) else None
+
+
+def _all_have(name: str, evaluations: Sequence[Mapping[str, Any]]) -> bool:
+    return all(kept["metrics"].get(name) is not None for kept in evaluations)
+
+
+def _dimensions(run: Run) -> int:
+    """Numbers in an example; 0 where the record does not say."""
+    shape = run.record["dataset"].get("shape")
+    return math.prod(shape) if isinstance(shape, list) and all(isinstance(size, int) for size in shape) else 0

@@ -6,7 +6,9 @@ Shapes: ``N`` points; a picture is uint8 (height, width, 3).
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 from vaectl.files import replacing
 
 # ten colours that people with a colour-vision deficiency tell apart (Petroff, 2021, https://arxiv.org/abs/2107.02270)
 PALETTE: list[Any] = mpl.color_sequences["petroff10"]
 MARKERS = "osD^v<>P*X"
+STYLES = ("-", "--", ":", "-.")
+# pixels from the middle of a marker to a label beside it
+NEAR = 10
 # matplotlib salts the ids in an SVG at random otherwise
 RC: Any = {"svg.hashsalt": "vaectl"}
 
@@ -109,37 +115,65 @@ def sheet(
     return figure
 
 
+@dataclass(frozen=True)
+class Course:
+    """One run of a comparison: how its training went, and where it ended.
+
+    Attributes:
+        name: Its label; empty where another run of its setting stands for it.
+        setting: Place of its setting among all settings, shown as colour.
+        replica: Place of the run among those of its setting, shown as marker and line style.
+        history: ``epoch``, ``elbo`` (validation, nats) and ``kl`` (nats) by epoch.
+        rate: KL on the test split in nats.
+        distortion: ``recon`` on the test split in nats.
+    """
+
+    name: str
+    setting: int
+    replica: int
+    history: Mapping[str, Sequence[float]]
+    rate: float
+    distortion: float
+
+    @property
+    def look(self) -> dict[str, Any]:
+        """Its colour and marker."""
+        return {"color": PALETTE[self.setting % len(PALETTE)], "marker": MARKERS[self.replica % len(MARKERS)]}
+
+
 def comparison(
+    courses: Sequence[Course],
     names: Sequence[str],
-    histories: Sequence[Mapping[str, Sequence[float]]],
     originals: np.ndarray,
     reconstructions: Sequence[np.ndarray],
     samples: Sequence[np.ndarray],
     latents: Sequence[tuple[np.ndarray, np.ndarray, Sequence[str]]],
+    *,
+    plane: bool,
 ) -> Figure:
-    """Runs side by side: curves, the same test images through each, same-seed samples, latents on shared axes.
+    """Runs side by side: curves, rate and distortion, the same test images, same-seed samples, latents on shared axes.
 
     Args:
-        names: One name for each run.
-        histories: For each run ``epoch``, ``elbo`` (validation, nats) and ``kl`` (nats) by epoch.
+        courses: Every run.
+        names: One name for each column of pictures.
         originals: Picture of the test images.
-        reconstructions: For each run the picture of their reconstructions.
-        samples: For each run the picture of its samples.
-        latents: For each run points (N, 2), labels (N,) and axis names.
+        reconstructions: For each column the picture of their reconstructions.
+        samples: For each column the picture of its samples.
+        latents: For each column points (N, 2), labels (N,) and axis names.
+        plane: Whether to draw rate and distortion: only where the runs measure the same thing.
     """
     n = len(names)
-    width = max(9.0, 3.6 * n)
-    figure = _figure(width, 13.0 + 0.7 * n)
-    parts: Any = figure.subfigures(4, 1, height_ratios=(3.0, 0.7 * (n + 1), 3.6, 3.6))
+    figure = _figure(max(13.0, 3.6 * n), 14.0 + 0.7 * n)
+    parts: Any = figure.subfigures(4, 1, height_ratios=(4.0, 0.7 * (n + 1), 3.6, 3.6))
     top, images, lower, bottom = parts
-    curves = top.subplots(1, 2)
-    for place, (name, history) in enumerate(zip(names, histories, strict=True)):
-        style = {"color": PALETTE[place % len(PALETTE)], "marker": MARKERS[place % len(MARKERS)], "markersize": 3}
-        curves[0].plot(history["epoch"], history["elbo"], label=name, **style)
-        curves[1].plot(history["epoch"], history["kl"], label=name, **style)
+    curves = top.subplots(1, 3 if plane else 2)
+    for course in courses:
+        style = course.look | {"markersize": 3, "linestyle": STYLES[course.replica % len(STYLES)]}
+        curves[0].plot(course.history["epoch"], course.history["elbo"], label=course.name, **style)
+        curves[1].plot(course.history["epoch"], course.history["kl"], label=course.name, **style)
     curves[0].set(xlabel="epoch", ylabel="nats", title="validation ELBO (higher is better)")
     curves[1].set(xlabel="epoch", ylabel="nats", title="validation KL")
-    for ax in curves:
+    for ax in curves[:2]:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.legend(frameon=False)
     rows = np.atleast_1d(images.subplots(n + 1, 1))
@@ -153,13 +187,120 @@ def comparison(
     for ax, name, (points, labels, axes) in zip(shared, names, latents, strict=True):
         draw_scatter(ax, points, labels, size=4)
         ax.set(xlabel=axes[0], ylabel=axes[1], title=f"{name}: latent space")
+    if plane:
+        draw_rate_distortion(curves[2], courses)
     return figure
+
+
+def draw_rate_distortion(ax: Axes, courses: Sequence[Course]) -> None:
+    """Draw each run at its rate (KL) and distortion (recon), with lines of equal ELBO, ``-(rate + distortion)``.
+
+    Runs on one line reach the same ELBO and spend it differently: to the right more nats go into the code, further
+    down the reconstruction is better. Call it last, because labels are fitted into the layout of the whole figure.
+
+    References:
+        Fixing a Broken ELBO (Alemi et al., 2018), figure 1 and equation 6, https://arxiv.org/abs/1711.00464
+    """
+    for course in courses:
+        ax.plot(course.rate, course.distortion, linestyle="", markersize=7, zorder=3, **course.look)
+    ax.set(xlabel="rate: KL, nats", ylabel="distortion: recon, nats", title="rate and distortion (test)")
+    ax.set_xlim(_with_margin([course.rate for course in courses]))
+    ax.set_ylim(_with_margin([course.distortion for course in courses]))
+    # runs the layout, after which places on the page are known
+    _figure_of(ax).draw_without_rendering()
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in (_on_page(ax, c.rate, c.distortion) for c in courses)]
+    taken += _equal_elbo(ax)
+    for course in courses:
+        if course.name:
+            taken.append(_label_beside(ax, course, taken))
+
+
+def _with_margin(values: Sequence[float]) -> tuple[float, float]:
+    """Limits with a quarter of the range on either side, at least a nat wide."""
+    low, high = min(values), max(values)
+    margin = max(0.25 * (high - low), 0.5)
+    return low - margin, high + margin
+
+
+def _on_page(ax: Axes, x: float, y: float) -> tuple[float, float]:
+    px, py = ax.transData.transform((x, y))
+    return float(px), float(py)
+
+
+def _equal_elbo(ax: Axes) -> list[Bbox]:
+    """Lines of rate + distortion = c, each with its ELBO -c written on its upper end; where the texts are."""
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    boxes = []
+    for total in MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(left + low, right + high):
+        start, end = max(left, total - high), min(right, total - low)
+        (x0, y0), (x1, y1) = _on_page(ax, start, total - start), _on_page(ax, end, total - end)
+        if start >= end:
+            continue
+        ax.plot([start, end], [total - start, total - end], color="0.8", linewidth=0.8, zorder=1)
+        length = math.hypot(x1 - x0, y1 - y0)
+        if length < 90:
+            continue
+        x, y = ax.transData.inverted().transform((x0 + 8 * (x1 - x0) / length, y0 + 8 * (y1 - y0) / length))
+        text = ax.text(
+            x,
+            y,
+            f"ELBO {-total:g}".replace("-", "\N{MINUS SIGN}"),
+            fontsize=7,
+            color="0.45",
+            rotation=math.degrees(math.atan2(y1 - y0, x1 - x0)),
+            rotation_mode="anchor",
+            va="center",
+            zorder=2,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+        )
+        text.set_in_layout(False)
+        boxes.append(text.get_window_extent())
+    return boxes
+
+
+def _label_beside(ax: Axes, course: Course, taken: Sequence[Bbox]) -> Bbox:
+    """Write a run's name at the nearest free place around its marker, with a thin line to it from further away."""
+    point = (course.rate, course.distortion)
+    note = ax.annotate(course.name, point, (0, 0), textcoords="offset points", fontsize=9, va="bottom", zorder=4)
+    note.set_in_layout(False)
+    x, y = _on_page(ax, *point)
+    size, frame = note.get_window_extent(), ax.get_window_extent()
+    places = list(_around(x, y, size))
+    free = (
+        (distance, box)
+        for distance, box in places
+        if Bbox.union([frame, box]).bounds == frame.bounds and not any(box.overlaps(other) for other in taken)
+    )
+    distance, box = next(free, places[0])
+    points = 72 / _figure_of(ax).dpi
+    note.set_position(((box.x0 - x) * points, (box.y0 - y) * points))
+    if distance > NEAR:
+        nearest = (min(max(x, box.x0), box.x1), min(max(y, box.y0), box.y1))
+        end = ax.transData.inverted().transform(nearest)
+        ax.plot([course.rate, end[0]], [course.distortion, end[1]], color="0.5", linewidth=0.6, zorder=2)
+    return box
+
+
+def _around(x: float, y: float, size: Bbox) -> Iterator[tuple[float, Bbox]]:
+    """Places for a text around a point, nearest first, with the distance from the point to the text."""
+    for distance in (NEAR, 2 * NEAR, 4 * NEAR, 6 * NEAR, 8 * NEAR):
+        for degrees in range(0, 360, 30):
+            across, up = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+            left = x + across * distance + (across - 1) / 2 * size.width
+            below = y + up * distance + (up - 1) / 2 * size.height
+            yield distance, Bbox.from_bounds(left, below, size.width, size.height)
 
 
 def _tiles(ax: Axes, picture: np.ndarray) -> None:
     ax.imshow(picture, interpolation="nearest", aspect="equal")
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
+
+
+def _figure_of(ax: Axes) -> Figure:
+    figure = ax.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    return figure
 
 
 def _figure(width: float, height: float) -> Figure:

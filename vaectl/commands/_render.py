@@ -23,9 +23,19 @@ Tables = list[tuple[list[tuple[str, str]], list[list[str]]]]
 PROGRESS = ("auto", "bar", "plain", "none")
 HEARTBEAT_SECONDS = 60
 SPARKS = "▁▂▃▄▅▆▇█"
-ASCII = {"↑": "^", "↓": "v", "±": "+/-", "≈": "~", "·": "|", "−": "-", "…": "...", "━": "-", "█": "#"} | dict(
-    zip(SPARKS[:-1], "_.-=+*#", strict=True)
-)
+ASCII = {
+    "↑": "^",
+    "↓": "v",
+    "±": "+/-",
+    "×": "x",
+    "≈": "~",
+    "≥": ">=",
+    "·": "|",
+    "−": "-",
+    "…": "...",
+    "━": "-",
+    "█": "#",
+} | dict(zip(SPARKS[:-1], "_.-=+*#", strict=True))
 
 
 def showable(text: str, encoding: str) -> str:

@@ -7,20 +7,26 @@ import html
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaectl.commands._render import Screen, Tables, finite
+from vaectl.commands._render import Screen, finite
 from vaectl.commands._session import Session
-from vaectl.comparison import CHECKPOINT, Comparison
+from vaectl.comparison import CHECKPOINT, Comparison, evaluation
 from vaectl.errors import UsageError
 from vaectl.files import replacing, write_json
+from vaectl.grouping import by_setting
+from vaectl.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from vaectl.commands.compare import Sheet
+    from vaectl.plots import Course
 
 TILES, POINTS = 8, 2000
 
 
 def pictures(found: Comparison, screen: Screen, device: str, data_dir: Path | None, seed: int) -> Figure:
-    """Curves, the same test images through every run, samples of one seed, latents on shared axes.
+    """Curves, rates and distortions of all runs; the same test images through the first run of each column, samples of
+    one seed, and latents on shared axes.
 
     Raises:
         UsageError: The runs have data of different shapes.
@@ -34,7 +40,7 @@ def pictures(found: Comparison, screen: Screen, device: str, data_dir: Path | No
     shapes = {run.data_info.shape for run in found.runs}
     if len(shapes) > 1:
         raise UsageError(f"a picture needs runs with examples of one shape; these have {sorted(shapes)}")
-    sessions = [Session(run, screen, device, data_dir) for run in found.runs]
+    sessions = [Session(column.runs[0], screen, device, data_dir) for column in found.columns]
     test = sessions[0].data().test
     rows = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))[: 2 * TILES]
     x = test.batch(rows)
@@ -46,9 +52,25 @@ def pictures(found: Comparison, screen: Screen, device: str, data_dir: Path | No
             reconstructions.append(grid(model.decoder(model.encoder(x.to(session.device)).mean).mean, 2 * TILES))
         view = latents.view_of(model, own.test.first(POINTS), own.train)
         views.append((view.points, own.test.labels[:POINTS].numpy(), view.axes))
-    histories = [_history(session) for session in sessions]
-    ids = [run.id for run in found.runs]
-    return plots.comparison(ids, histories, grid(x, 2 * TILES), reconstructions, samples, views)
+    if found.reasons:
+        screen.note(f"no picture of rate and distortion: {found.reasons[0]}")
+    originals = grid(x, 2 * TILES)
+    return plots.comparison(
+        _courses(found), found.labels, originals, reconstructions, samples, views, plane=not found.reasons
+    )
+
+
+def _courses(found: Comparison) -> list[Course]:
+    """Every run with a colour for its setting; of a group only the first run is named."""
+    from vaectl.plots import Course
+
+    courses = []
+    for setting, group in enumerate(by_setting(found.runs)):
+        for replica, run in enumerate(group.runs):
+            name = run.id if not found.grouped else group.label if replica == 0 else ""
+            kept = evaluation(run)["metrics"]
+            courses.append(Course(name, setting, replica, _history(run), kept["kl"], kept["recon"]))
+    return courses
 
 
 def _is_drawable(row: dict[str, Any]) -> bool:
@@ -59,8 +81,8 @@ def _is_drawable(row: dict[str, Any]) -> bool:
     return all(isinstance(number, int | float) for number in numbers)
 
 
-def _history(session: Session) -> dict[str, list[float]]:
-    rows = [row for row in session.run.history() if _is_drawable(row)]
+def _history(run: Run) -> dict[str, list[float]]:
+    rows = [row for row in run.history() if _is_drawable(row)]
     return {
         "epoch": [row["epoch"] for row in rows],
         "elbo": [row["validation"]["elbo"] for row in rows],
@@ -68,13 +90,13 @@ def _history(session: Session) -> dict[str, list[float]]:
     }
 
 
-def write(path: Path, found: Comparison, shown: Tables, figure: Figure | None) -> None:
+def write(path: Path, found: Comparison, sheet: Sheet, figure: Figure | None) -> None:
     """Write a report in the format of the path's suffix.
 
     Args:
         path: The file: .json, .png, .md or .html.
         found: The comparison.
-        shown: Its tables.
+        sheet: Its text.
         figure: Its pictures, for .png and .html.
     """
     suffix = path.suffix.lower()
@@ -86,18 +108,23 @@ def write(path: Path, found: Comparison, shown: Tables, figure: Figure | None) -
         assert figure is not None
         plots.save(figure, path)
     else:
-        text = _markdown(found, shown) if suffix == ".md" else _html(found, shown, figure)
+        text = _markdown(sheet) if suffix == ".md" else _html(sheet, figure)
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 
-def _markdown(found: Comparison, shown: Tables) -> str:
-    lines = [f"# {' and '.join(run.id for run in found.runs)}", ""]
-    for columns, rows in shown:
+def _sentence(line: str) -> str:
+    return f"{line[0].upper()}{line[1:]}."
+
+
+def _markdown(sheet: Sheet) -> str:
+    lines = [f"# {sheet.title}", "", *(f"- {line}" for line in sheet.above)]
+    lines += [""] if sheet.above else []
+    for columns, rows in sheet.tables:
         lines += ["| " + " | ".join(name or " " for name, _ in columns) + " |"]
         lines += ["|" + "|".join("---:" if justify == "right" else "---" for _, justify in columns) + "|"]
         lines += ["| " + " | ".join(cell.strip() for cell in row) + " |" for row in rows] + [""]
-    lines += [f"No verdicts: {reason}." for reason in found.reasons]
+    lines += [f"- {_sentence(line)}" for line in sheet.below]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -109,24 +136,23 @@ th, td { padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: left; 
 """
 
 
-def _html(found: Comparison, shown: Tables, figure: Figure | None) -> str:
-    title = html.escape("vaectl: " + " and ".join(run.id for run in found.runs))
-    body = [f"<h1>{title}</h1>"]
-    for columns, rows in shown:
+def _html(sheet: Sheet, figure: Figure | None) -> str:
+    title = html.escape(f"vaectl: {sheet.title}")
+    body = [f"<h1>{title}</h1>", *(f"<p>{html.escape(line)}</p>" for line in sheet.above)]
+    for columns, rows in sheet.tables:
         head = "".join(f"<th class='{justify}'>{html.escape(name)}</th>" for name, justify in columns)
         lines = [
             "".join(f"<td class='{columns[i][1]}'>{html.escape(cell.strip())}</td>" for i, cell in enumerate(row))
             for row in rows
         ]
         body.append(f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
-    body += [f"<p>No verdicts: {html.escape(reason)}.</p>" for reason in found.reasons]
+    body += [f"<p>{html.escape(_sentence(line))}</p>" for line in sheet.below]
     if figure is not None:
         from vaectl import plots
 
         encoded = base64.b64encode(plots.encode(figure, ".png")).decode()
-        body.append(
-            f"<img alt='curves, reconstructions, samples and latent spaces' src='data:image/png;base64,{encoded}'>"
-        )
+        shown = "curves, rate and distortion, reconstructions, samples and latent spaces"
+        body.append(f"<img alt='{shown}' src='data:image/png;base64,{encoded}'>")
     return (
         f"<!doctype html>\n<html lang='en'><meta charset='utf-8'><title>{title}</title>\n<style>{STYLE}</style>\n"
         + "\n".join(body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +33,17 @@ if TYPE_CHECKING:
     from vaectl.comparison import Comparison, Row
 
 FORMATS = (".html", ".png", ".md", ".json")
-MOST_RUNS = 20
+MOST_COLUMNS, MOST_RUNS = 20, 100
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A comparison as a person reads it: lines, two tables, lines; the first header of a table is its title."""
+
+    title: str
+    above: list[str]
+    tables: Tables
+    below: list[str]
 
 
 def compare_cli(
@@ -46,6 +57,9 @@ def compare_cli(
             help="Two or more runs; the first is the baseline.",
         ),
     ],
+    group: Annotated[
+        bool, typer.Option("--group", help="Compare settings: runs that differ in nothing but the seed are one group.")
+    ] = False,
     everything: Annotated[bool, typer.Option("--all", help="Show the settings that are the same, too.")] = False,
     output: Annotated[
         Path | None,
@@ -62,6 +76,7 @@ def compare_cli(
 ) -> None:
     """Settings, metrics and pictures of two or more runs, side by side."""
     from vaectl.comparison import compare
+    from vaectl.grouping import compare_groups, seed_groups
 
     screen = Screen(quiet, verbose, as_json, progress)
     pictured = output is not None and output.suffix.lower() in (".html", ".png")
@@ -79,11 +94,16 @@ def compare_cli(
         raise UsageError(f"compare takes 2 to {MOST_RUNS} runs; got {len(opened)}")
     if len({run.path.resolve() for run in opened}) < len(opened):
         raise UsageError("compare takes different runs; one was given twice")
+    groups = seed_groups(opened) if group else None
+    columns = len(opened if groups is None else groups)
+    if columns > MOST_COLUMNS:
+        hint = "--group takes the seeds of one setting together" if groups is None else None
+        raise UsageError(f"compare shows up to {MOST_COLUMNS} side by side; got {columns}", hint=hint)
     for run in opened:
         screen.detail(f"{run.id}: {run.path}")
     _evaluate_missing(opened, screen, device, data_dir)
-    found = compare(opened)
-    shown = tables(found, everything=everything)
+    found = compare(opened) if groups is None else compare_groups(groups)
+    shown = sheet(found, everything=everything)
     if output is not None:
         from vaectl.commands import _report
 
@@ -92,51 +112,90 @@ def compare_cli(
         screen.note(f"report: {output}")
     elbo = found.rows[0].values
     short = "\t".join("-" if value is None else f"{value:.4f}" for value in elbo)
-    pieces: list[str | Table] = [*screen.tables(shown)]
-    pieces += [f"no verdicts: {reason}" for reason in found.reasons]
+    pieces: list[str | Table] = [*shown.above, *screen.tables(shown.tables), *shown.below]
     screen.result(finite(found.to_json()), short=short, text=pieces)
 
 
-def tables(found: Comparison, *, everything: bool) -> Tables:
-    """The comparison as two tables, the settings and the metrics; the first header is the table's title."""
+def sheet(found: Comparison, *, everything: bool) -> Sheet:
+    """The comparison as a person reads it, with the settings that differ or with all."""
     from vaectl.comparison import SPLIT
 
-    ids = [run.id for run in found.runs]
+    labels = found.labels
     shown = found.settings if everything else found.differing
     names = _short_names(found.settings)
-    heads = [(run_id, "right") for run_id in ids]
+    heads = [(label, "right") for label in labels]
     settings = [[f"  {names[path]}", *map(setting_text, values)] for path, values in shown.items()]
     changes: list[tuple[str, str]] = []
-    for run_id in ids[1:]:
-        changes += [("change" if len(ids) == 2 else f"{run_id} change", "left"), ("", "left")]
+    for label in labels[1:]:
+        changes += [("change" if len(labels) == 2 else f"{label} change", "left"), ("", "left")]
+        changes += [("95 % interval", "left")] if found.grouped else []
     counts = " / ".join(map(str, found.n if len(set(found.n)) > 1 else found.n[:1]))
-    metrics = [[f"  {_label(row, found)}", *_cells(row), *_change(row)] for row in found.rows]
-    return [
-        ([(f"settings: {len(found.differing)} of {len(found.settings)} differ", "left"), *heads], settings),
-        ([(f"metrics ({SPLIT}, {counts} images)", "left"), *heads, *changes], metrics),
+    width = max(len(_name(row)) for row in found.rows)
+    metrics = [
+        [f"  {_name(row).ljust(width)}{_label(row, found)}", *_cells(row), *_changes(row, found)] for row in found.rows
     ]
+    below = [f"no verdicts: {reason}" for reason in found.reasons]
+    below += [f"no verdict for {label}: {why}" for label, why in zip(labels, found.withheld, strict=True) if why]
+    return Sheet(
+        " and ".join(labels),
+        _legend(found) if found.grouped else [],
+        [
+            ([(f"settings: {len(found.differing)} of {len(found.settings)} differ", "left"), *heads], settings),
+            ([(f"metrics ({SPLIT}, {counts} images)", "left"), *heads, *changes], metrics),
+        ],
+        below,
+    )
+
+
+def _legend(found: Comparison) -> list[str]:
+    """Which runs each group has, and what its numbers are means and deviations over."""
+    lines = [
+        f"{column.label}: {', '.join(run.id for run in column.runs)}  "
+        f"({'seed' if len(column.seeds) == 1 else 'seeds'} {', '.join(map(str, column.seeds))})"
+        for column in found.columns
+    ]
+    sizes = sorted({len(column.runs) for column in found.columns} - {1})
+    if sizes:
+        lines.append(f"mean ± standard deviation over {' or '.join(map(str, sizes))} seeds")
+    if any(se is not None for row in found.rows for se in row.delta_se):
+        lines.append("change ± standard error over seeds and test images; a verdict where the 95 % interval excludes 0")
+    return lines
+
+
+def _name(row: Row) -> str:
+    if row.metric.samples is not None:
+        return f"bound K={row.metric.samples}"
+    return {"active_units": "active", "mutual_information": "information ≥"}.get(row.metric.name, row.metric.name)
 
 
 def _label(row: Row, found: Comparison) -> str:
-    metric = row.metric
-    arrow = {1: " ↑", -1: " ↓", 0: "  "}[metric.direction]
-    if metric.unit == "count":
-        sizes = {run.spec.latent_dim for run in found.runs}
-        each = [run.spec.latent_dim for run in found.runs]
-        return f"active{arrow} of {each[0] if len(sizes) == 1 else '/'.join(map(str, each))}"
-    return f"{metric.name.ljust(6)}{arrow} {metric.unit}"
+    arrow = {1: " ↑", -1: " ↓", 0: "  "}[row.metric.direction]
+    if row.metric.unit == "count":
+        sizes = [column.runs[0].spec.latent_dim for column in found.columns]
+        return f"{arrow} of {sizes[0] if len(set(sizes)) == 1 else '/'.join(map(str, sizes))}"
+    return f"{arrow} {row.metric.unit}"
 
 
 def _cells(row: Row) -> list[str]:
-    form = "d" if row.metric.unit == "count" else ".2f"
-    return ["-" if value is None else format(value, form) for value in row.values]
+    cells = []
+    for value, sd in zip(row.values, row.sd, strict=True):
+        # the mean of a count over seeds is no whole number
+        digits = 2 if isinstance(value, float) and row.metric.unit == "count" else row.metric.digits
+        cells.append(
+            "-" if value is None else f"{value:.{digits}f}" + (f" ± {sd:.{digits}f}" if sd is not None else "")
+        )
+    return cells
 
 
-def _change(row: Row) -> list[str]:
+def _changes(row: Row, found: Comparison) -> list[str]:
     cells: list[str] = []
-    for delta, se, verdict in zip(row.delta[1:], row.delta_se[1:], row.verdict[1:], strict=True):
-        text = "-" if delta is None else format(delta, "+d" if row.metric.unit == "count" else "+.2f")
-        cells += [text + (f" ± {se:.2f}" if se is not None else ""), verdict or ""]
+    for place in range(1, len(found.columns)):
+        delta, se, ends = row.delta[place], row.delta_se[place], row.interval[place]
+        digits = 2 if isinstance(delta, float) and row.metric.unit == "count" else row.metric.digits
+        text = "-" if delta is None else f"{delta:+.{digits}f}"
+        cells += [text + (f" ± {se:.{digits}f}" if se is not None else ""), row.verdict[place] or ""]
+        if found.grouped:
+            cells.append("" if ends is None else f"{ends[0]:+.{digits}f} to {ends[1]:+.{digits}f}")
     return cells
 
 
