@@ -143,11 +143,13 @@ def _finish(run: Run, model: VAE, data: Data, end: Stopped, screen: Screen, doct
         text.append(f"  val elbo {curve['elbo']}   kl {curve['kl']}")
     text.insert(
         1,
-        f"  test elbo {metrics['elbo']:.2f}{plus_minus(metrics['elbo_se'])} nats   recon {metrics['recon']:.2f}   "
+        f"  test elbo {metrics['elbo']:.2f}{plus_minus(metrics['elbo_se'])} nats, {document['measure']}   "
+        f"recon {metrics['recon']:.2f}   "
         f"kl {metrics['kl']:.2f}   active {metrics['active_units']}/{run.spec.latent_dim}",
     )
     result = {
-        "run": run.id, "status": run.status, "path": str(run.path), "best_epoch": end.best_epoch, "metrics": metrics,
+        "run": run.id, "status": run.status, "path": str(run.path), "best_epoch": end.best_epoch,
+        "measure": document["measure"], "metrics": metrics,
         "validation": validation, "findings": [finding.to_json() for finding in findings], "seconds": seconds,
     }  # fmt: skip
     screen.result(result, short=run.id, text=text)

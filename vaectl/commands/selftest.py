@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from vaectl.commands._options import Device, Json, ProgressMode, Quiet, Seed
+from vaectl.commands._options import Device, Json, ProgressMode, Quiet, Seed, Verbose
 from vaectl.commands._render import Screen, duration, print_error
 from vaectl.errors import VaectlError
 
@@ -19,11 +19,12 @@ def selftest_cli(
     device: Device = "auto",
     seed: Seed = 0,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     as_json: Json = False,
     progress: ProgressMode = "auto",
 ) -> None:
     """Check the estimators against models whose numbers are known exactly."""
-    screen = Screen(quiet, False, as_json, progress)
+    screen = Screen(quiet, verbose, as_json, progress)
     from vaectl import selftest
     from vaectl.runtime import resolve_device
 
@@ -33,6 +34,9 @@ def selftest_cli(
     with screen.counting("checking", selftest.COUNT) as count:
         for check in selftest.checks(place, seed):
             made.append(check)
+            screen.detail(
+                f"{'ok' if check.passed else 'FAIL'}  {check.name}: {check.got:g}, expected {check.expected:g}"
+            )
             count(len(made))
     seconds = time.monotonic() - begun
     failed = [check.name for check in made if not check.passed]
