@@ -74,7 +74,9 @@ def importance_bound(
     if len(split) == 0:
         raise DataError("the split has no examples to evaluate")
     examples_at_once = max(1, DRAWS_AT_ONCE // samples)
-    bounds, sizes, done = [], [], 0
+    # made at once: small tensors that stay, between large ones that go, would keep the heap from shrinking
+    bound, ess = torch.empty(2, len(split), dtype=torch.float64)
+    done = 0
     with evaluating(model, seed):
         for x in split.batches(examples_at_once):
             q, p = model.encoder(x), model.prior(model.encoder)
@@ -87,8 +89,8 @@ def importance_bound(
                 log_w = (draw.log_px + draw.log_p - draw.log_q).cpu().double()  # (k, B)
                 first = torch.logaddexp(first, log_w.logsumexp(0))
                 second = torch.logaddexp(second, (2 * log_w).logsumexp(0))
-            bounds.append(first - math.log(samples))
-            sizes.append((2 * first - second).exp())
+            bound[done : done + len(x)] = first - math.log(samples)
+            ess[done : done + len(x)] = (2 * first - second).exp()
             done += len(x)
             progress(done)
-    return ImportanceBound(samples, torch.cat(bounds), torch.cat(sizes))
+    return ImportanceBound(samples, bound, ess)
