@@ -14,7 +14,7 @@ import vaectl
 
 PACKAGE = Path(vaectl.__file__).parent
 
-# an import must go to a lower number; commands and data may import within themselves
+# an import must go to a lower number; folders may import within themselves
 LEVELS = {
     "errors": 0,
     "schedules": 0,
@@ -108,7 +108,7 @@ def test_imports_go_one_way(file: Path) -> None:
         parts = name.split(".")
         if parts[0] != "vaectl" or len(parts) < 2 or parts[1] not in LEVELS:
             continue
-        if parts[1] == here and here in ("commands", "data"):
+        if parts[1] == here and here in ("commands", "data", "objectives"):
             continue
         assert LEVELS[parts[1]] < LEVELS[here], f"{here} imports {name}"
 

@@ -13,7 +13,7 @@ from vaectl import metrics, trainer
 from vaectl.builder import build
 from vaectl.data import Data
 from vaectl.metrics import evaluate
-from vaectl.objectives import ELBO
+from vaectl.objectives import ELBO, TrainingSet
 from vaectl.posteriors import GaussianPosterior
 from vaectl.recipes import vae
 from vaectl.spec import Part, Spec, Training
@@ -150,11 +150,11 @@ def test_active_units_on_useless_and_perfect_codes() -> None:
 
 @pytest.mark.parametrize("beta", [0.5, 1.0, 4.0])
 def test_warmup_rises_linearly_from_zero_to_beta(beta: float) -> None:
-    objective = ELBO(steps_per_epoch=10, beta=beta, warmup_epochs=2)
+    objective = ELBO(TrainingSet(100, 10), beta=beta, warmup_epochs=2)
     assert objective.beta(0) == 0
     assert objective.beta(10) == pytest.approx(beta / 2)
     assert objective.beta(20) == objective.beta(10**9) == beta
-    assert ELBO(10, beta=beta, warmup_epochs=0).beta(0) == beta
+    assert ELBO(TrainingSet(100, 10), beta=beta, warmup_epochs=0).beta(0) == beta
 
 
 def test_gradients_are_clipped_before_the_step(monkeypatch: pytest.MonkeyPatch) -> None:

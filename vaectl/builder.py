@@ -14,7 +14,7 @@ from vaectl.data import DataInfo
 from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, nearest
 from vaectl.likelihoods import LIKELIHOODS
 from vaectl.networks import NETWORKS
-from vaectl.objectives import OBJECTIVES, Objective
+from vaectl.objectives import OBJECTIVES, Objective, TrainingSet
 from vaectl.posteriors import POSTERIORS
 from vaectl.priors import PRIORS
 from vaectl.runtime import seed_streams, seeded
@@ -98,8 +98,8 @@ def build(spec: Spec, info: DataInfo) -> tuple[VAE, Objective]:
             f"{info.name} is {info.support}",
             hint=f"likelihoods of {info.support} data: {', '.join(suited)}" if suited else None,
         )
-    steps_per_epoch = -(-info.sizes["train"] // spec.training.batch_size)
-    objective = OBJECTIVES[spec.objective.name](steps_per_epoch, **spec.objective.options)
+    training_set = TrainingSet(info.sizes["train"], spec.training.batch_size)
+    objective = OBJECTIVES[spec.objective.name](training_set, **spec.objective.options)
     try:
         model = _model(spec, info)
     except (MemoryError, RuntimeError) as error:
@@ -109,9 +109,9 @@ def build(spec: Spec, info: DataInfo) -> tuple[VAE, Objective]:
         ) from None
     if objective.needs_factors and not _kl_factorises(model, info):
         raise UsageError(
-            f"free bits need the KL by latent dimension, which posterior '{spec.posterior.name}' and prior "
-            f"'{spec.prior.name}' do not give",
-            hint="use --free-bits 0",
+            f"objective '{spec.objective.name}' as it is set needs the KL by latent dimension, which posterior "
+            f"'{spec.posterior.name}' and prior '{spec.prior.name}' do not give",
+            hint="use --objective elbo with --free-bits 0",
         )
     return model, objective
 

@@ -40,6 +40,19 @@ def beta_vae() -> Spec:
     return dataclasses.replace(vae(), model="beta-vae", objective=_elbo(beta=4.0))
 
 
+def beta_tcvae() -> Spec:
+    """The VAE with the total correlation of its codes weighted by 6 and the rest of the KL by 1.
+
+    References:
+        Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018), equation 4,
+        https://arxiv.org/abs/1802.04942
+    """
+    options = {
+        "alpha": 1.0, "beta": 6.0, "gamma": 1.0, "schedule": "linear", "warmup_epochs": 0, "weights": "stratified"
+    }  # fmt: skip
+    return dataclasses.replace(vae(), model="beta-tcvae", objective=Part("tc", options))
+
+
 def capacity_vae() -> Spec:
     """The VAE whose KL follows a capacity that rises to 25 nats over 10 epochs.
 
@@ -89,6 +102,7 @@ def _elbo(beta: float = 1.0) -> Part:
 RECIPES: dict[str, Callable[[], Spec]] = {
     "vae": vae,
     "beta-vae": beta_vae,
+    "beta-tcvae": beta_tcvae,
     "capacity-vae": capacity_vae,
     "control-vae": control_vae,
     "iwae": iwae,

@@ -98,9 +98,12 @@ def train_cli(
     ] = None,
     objective: Annotated[
         str | None,
-        setting("--objective", "What training minimises.", OBJECTIVE, "elbo|iwae|capacity|kl-target"),
+        setting("--objective", "What training minimises.", OBJECTIVE, "elbo|iwae|capacity|kl-target|tc"),
     ] = None,
-    beta: Annotated[str | None, setting("--beta", "Weight of the KL after warm-up, 1 for the ELBO.", OBJECTIVE)] = None,
+    beta: Annotated[
+        str | None,
+        setting("--beta", "Weight of the KL after warm-up, 1 for the ELBO; of tc's total correlation.", OBJECTIVE),
+    ] = None,
     beta_schedule: Annotated[
         str | None,
         setting(

@@ -1,0 +1,20 @@
+"""Objectives: name -> (draw, step) -> Loss, what training minimises. The bound that is reported is ``Draw.elbo``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vaectl.objectives.base import Loss, Objective, TrainingSet
+from vaectl.objectives.elbo import ELBO, Capacity, KLTarget
+from vaectl.objectives.iwae import IWAE
+from vaectl.objectives.tc import TotalCorrelation
+
+__all__ = ["ELBO", "IWAE", "OBJECTIVES", "Capacity", "KLTarget", "Loss", "Objective", "TotalCorrelation", "TrainingSet"]
+
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
+    "elbo": ELBO,
+    "iwae": IWAE,
+    "capacity": Capacity,
+    "kl-target": KLTarget,
+    "tc": TotalCorrelation,
+}

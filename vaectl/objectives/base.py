@@ -1,0 +1,99 @@
+"""What an objective is, (draw, step) -> Loss, and the weight of its KL by step.
+
+Shapes: ``K`` draws, ``B`` batch. Log quantities are in nats per example.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from vaectl.errors import SettingError
+from vaectl.schedules import Schedule, cosine_warmup, cyclical, linear_warmup, sigmoid_warmup
+from vaectl.vae import Draw
+
+BetaSchedule = Literal["constant", "linear", "cosine", "sigmoid", "cyclical"]
+CYCLES = 4
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What an objective must know of the data it is trained on.
+
+    Attributes:
+        examples: Training examples (N).
+        batch_size: Examples in an optimizer step; the last of an epoch may have fewer.
+    """
+
+    examples: int
+    batch_size: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch."""
+        return -(-self.examples // self.batch_size)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a step minimises.
+
+    Attributes:
+        total: The scalar to differentiate.
+        terms: Its parts by name, per example (B,).
+    """
+
+    total: Tensor
+    terms: Mapping[str, Tensor]
+
+
+class Objective(ABC):
+    """What training minimises, a function of one draw and the optimizer step.
+
+    Attributes:
+        draws: Draws of z that it needs of each example (K).
+        warmup_epochs: Epochs after which the weight of the KL first stands where it should; the best weights are
+            sought from then on.
+        needs_factors: Whether it needs the KL, or log-probabilities, by latent dimension: q and p must factorise.
+    """
+
+    draws: int = 1
+    warmup_epochs: int = 0
+    needs_factors: bool = False
+
+    @abstractmethod
+    def __call__(self, draw: Draw, step: int) -> Loss:
+        """The loss of a draw at an optimizer step (0 before the first update)."""
+
+    @abstractmethod
+    def beta(self, step: int) -> float:
+        """The weight of the KL at a step."""
+
+    def observe(self, draw: Draw) -> None:  # noqa: B027 (only a controller looks)
+        """Learn from a training step that was taken; an evaluation is not to be observed."""
+
+
+def kl_weight(
+    steps_per_epoch: int, beta: float, schedule: BetaSchedule, warmup_epochs: int, cycles: int = CYCLES
+) -> Schedule:
+    """The weight of the KL by step.
+
+    Raises:
+        SettingError: The schedule and the epochs of warm-up contradict each other, or cycles are given to another one.
+    """
+    steps = warmup_epochs * steps_per_epoch
+    if schedule == "constant" and steps:
+        raise SettingError("objective.schedule", f"constant has no warm-up; --warmup-epochs is {warmup_epochs}")
+    if schedule not in ("constant", "linear") and not steps:
+        raise SettingError(
+            "objective.schedule", f"{schedule} needs --warmup-epochs above 0", hint="such as --warmup-epochs 10"
+        )
+    if schedule != "cyclical" and cycles != CYCLES:
+        raise SettingError("objective.cycles", f"is for the cyclical schedule; this one is {schedule}")
+    if schedule == "cyclical":
+        return cyclical(beta, steps, cycles)
+    return {"cosine": cosine_warmup, "sigmoid": sigmoid_warmup}.get(schedule, linear_warmup)(beta, steps)
