@@ -95,6 +95,38 @@ def test_the_remedy_of_a_collapse_depends_on_what_was_tried(options: dict[str, A
     assert found[0].sentence == f"{found[0].name}: {found[0].problem}; try {found[0].remedy}"
 
 
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ({}, "a lower --beta"),
+        ({"beta": 1.0}, "--set objective.alpha=0.25"),
+        ({"beta": 1.0, "gamma": 6.0}, "--set objective.gamma=1.5"),
+        ({"beta": 1.0, "alpha": 0.0, "gamma": 0.0, "warmup_epochs": 2}, "a lower --lr"),
+    ],
+)
+def test_a_kl_taken_apart_is_weighed_by_its_parts(options: dict[str, Any], remedy: str) -> None:
+    """A warm-up of the total correlation alone, or a flag that it has not, is no remedy: its other weights are."""
+    recipe = dataclasses.replace(RECIPES["beta-tcvae"](), latent_dim=2)
+    spec = dataclasses.replace(recipe, objective=Part("tc", {**recipe.objective.options, **options}))
+    found = examine(spec, history(kl=0.01, beta=6.0), SIZES, HEALTHY | {"kl": 0.01})
+    assert [finding.remedy for finding in found if finding.name == "posterior collapse"] == [remedy]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "remedy"),
+    [
+        ("vae", "a higher --beta or a lower --lr"),
+        ("beta-tcvae", "a higher objective.alpha or a lower --lr"),
+        ("capacity-vae", "a lower --lr"),
+    ],
+)
+def test_the_remedy_of_a_narrow_posterior_is_a_setting_that_the_objective_has(recipe: str, remedy: str) -> None:
+    spec = dataclasses.replace(RECIPES[recipe](), latent_dim=2)
+    rows = history(beta=spec.objective.options.get("beta", 1.0))
+    (finding,) = examine(spec, rows, SIZES, HEALTHY | {"posterior_saturation": 0.5})
+    assert finding.remedy == remedy
+
+
 def test_over_strong_beta_switches_most_dimensions_off() -> None:
     spec = dataclasses.replace(spec_of(beta=8.0), latent_dim=10)
     for active, expected in ((4, ["over-strong beta"]), (5, ["unused latent dimensions"]), (10, [])):

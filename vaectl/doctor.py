@@ -23,6 +23,8 @@ SHORT_STEPS = 500
 SATURATED_PART = 0.01
 # how far the training ELBO may be above the validation ELBO, in standard deviations of the latter over examples
 OVERFITTING_GAP = 0.25
+# option of an objective -> how a person names it, for the weight of what a code says of its example; the first that there is
+INFORMATION_WEIGHTS = {"alpha": "objective.alpha", "beta": "--beta"}
 # part of beta that counts as reached
 REACHED = 0.99
 
@@ -73,10 +75,10 @@ def examine(
         if len(recent) < LASTING_EPOCHS or recent[0]["epoch"] < _warmup(spec) or recent[-1]["step"] < SHORT_STEPS:
             return []
         signs: list[Mapping[str, Any]] = [row["validation"] for row in recent]
-        found = [*_of_the_code(spec, signs, rows), *_saturated(signs), *_overfitting(spec, recent, sizes)]
+        found = [*_of_the_code(spec, signs, rows), *_saturated(spec, signs), *_overfitting(spec, recent, sizes)]
     else:
         code = list(_of_the_code(spec, [metrics], rows))
-        found = [*code, *_saturated([metrics]), *_unfinished(spec, rows), *_overfitting(spec, rows[-1:], sizes)]
+        found = [*code, *_saturated(spec, [metrics]), *_unfinished(spec, rows), *_overfitting(spec, rows[-1:], sizes)]
         if not code:
             found += _unused(spec, metrics)
     return found
@@ -106,18 +108,26 @@ def _against_collapse(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> str:
         return f"more --epochs (these were only {steps} optimizer steps)"
     if options.get("beta", 1.0) > 1:
         return "a lower --beta"
+    # where the KL is taken apart the warm-up is of one part, and these are the others
+    others = {name: options[name] for name in ("alpha", "gamma") if "alpha" in options and options[name] > 0}
+    if others:
+        heaviest = max(others, key=lambda name: others[name])
+        return f"--set objective.{heaviest}={others[heaviest] / 4:g}"
     if options.get("warmup_epochs") == 0:
         return f"--warmup-epochs {max(1, spec.training.epochs // 3)}"
     return "--free-bits 0.5" if options.get("free_bits") == 0 else "a lower --lr"
 
 
-def _saturated(signs: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def _saturated(spec: Spec, signs: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     posterior, likelihood = (
         min(s.get(f"{which}_saturation") or 0.0 for s in signs) for which in ("posterior", "likelihood")
     )
     if posterior > SATURATED_PART:
         problem = f"{posterior:.0%} of the posterior's standard deviations are below 0.001 or above 1000"
-        yield Finding("saturated posterior scale", problem, "a higher --beta or a lower --lr")
+        # what holds a scale back is the weight of the information in the code, where there is one to set
+        weight = next((said for name, said in INFORMATION_WEIGHTS.items() if name in spec.objective.options), None)
+        remedy = f"a higher {weight} or a lower --lr" if weight else "a lower --lr"
+        yield Finding("saturated posterior scale", problem, remedy)
     if likelihood > SATURATED_PART:
         problem = (
             f"{likelihood:.0%} of the likelihood's scales stand at their floor, where the density of such pixels grows "
