@@ -23,7 +23,7 @@ SHORT_STEPS = 500
 SATURATED_PART = 0.01
 # how far the training ELBO may be above the validation ELBO, in standard deviations of the latter over examples
 OVERFITTING_GAP = 0.25
-# option of an objective -> how a person names it, for the weight of what a code says of its example; the first that there is
+# the weight of what a code says of its example: option of an objective -> how a person names it; the first there is
 INFORMATION_WEIGHTS = {"alpha": "objective.alpha", "beta": "--beta"}
 # part of beta that counts as reached
 REACHED = 0.99
