@@ -43,6 +43,7 @@ LEVELS = {
     "metrics": 4,
     "importance": 4,
     "information": 4,
+    "disentanglement": 4,
     "arrays": 2,
     "trainer": 5,
     "latents": 5,
@@ -65,7 +66,7 @@ OWNERS = {
     "tensorboard": {"tracking"},
     "torch.utils.tensorboard": {"tracking"},
     "safetensors": {"weights"},
-    "sklearn": {"latents", "data"},
+    "sklearn": {"latents", "data", "disentanglement"},
     "PIL": {"grids", "data"},
 }
 

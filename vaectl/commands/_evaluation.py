@@ -32,13 +32,14 @@ def evaluate_into(
 
     Returns:
         The result: ``run``, ``split``, ``checkpoint``, ``n``, ``seed``, ``measure``, ``metrics``, ``kl_per_dim``,
-        ``weights`` (their digest), ``information``, ``importance`` (or None); and per-example values by name, float64
-        (N,).
+        ``weights`` (their digest), ``information``, ``importance`` (or None), ``disentanglement`` (or None); and
+        per-example values by name, float64 (N,).
 
     Raises:
         DataError: The split is empty.
     """
     from vaectl.builder import measure
+    from vaectl.disentanglement import disentanglement
     from vaectl.importance import importance_bound
     from vaectl.information import information
     from vaectl.likelihoods import DISCRETE
@@ -52,6 +53,7 @@ def evaluate_into(
         result = evaluate(model, examples.to(device), seed=seed, progress=progress)
     with screen.counting("aggregate posterior", len(examples)) as progress:
         codes = information(model, examples.to(device), seed=seed, progress=progress)
+    gap = disentanglement(model, examples.to(device), seed=seed)
     values = {name: value.numpy() for name, value in result.per_example.items()}
     importance = None
     if importance_samples is not None:
@@ -74,6 +76,7 @@ def evaluate_into(
         "weights": run.weights_digest(checkpoint),
         "information": codes.to_json(),
         "importance": importance,
+        "disentanglement": None if gap is None else gap.to_json(),
     }
     per_example = {name: [round(v, 5) for v in value.tolist()] for name, value in values.items()}
     run.add_evaluation(finite(kept), finite(per_example))

@@ -104,6 +104,11 @@ def eval_cli(
     screen.result(document, short=f"{metrics['elbo']:.4f}", text=[title, shown])
     for finding in findings:
         say(finding, screen)
+    for name, factor in (document["disentanglement"] or {"factors": {}})["factors"].items():
+        screen.detail(
+            f"gap of {name}: {factor['gap']:.3f}, dimension {factor['dimension']} says "
+            f"{factor['mutual_information']:.3f} nats of it"
+        )
     screen.detail(f"kl by dimension: {', '.join(f'{value:.3f}' for value in document['kl_per_dim'])}")
 
 
@@ -131,3 +136,6 @@ def _rows(document: Mapping[str, Any], latent_dim: int) -> Iterator[list[str]]:
     if made["examples"] > 1:
         yield row("mutual information, at most", "mutual_information_upper", "nats")
     yield row("aggregate KL", "aggregate_kl", f"nats, {made['draws']} draws")
+    if known := document["disentanglement"]:
+        gap = f"{known['mutual_information_gap']:.3f}"
+        yield ["mutual information gap", gap, "", f"from 0 to 1, mean of {len(known['factors'])} factors"]

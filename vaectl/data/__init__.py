@@ -9,7 +9,7 @@ from torchvision import datasets
 
 from vaectl.data.base import Binarize, Data, Raw, Split, Store, split_data
 from vaectl.data.digits import load_digits
-from vaectl.data.glyphs import load_or_generate
+from vaectl.data.glyphs import known_factors, load_or_generate
 from vaectl.data.idx import UnavailableError, load_idx, present
 from vaectl.data.info import DataInfo
 from vaectl.errors import DataError, SettingError
@@ -67,7 +67,8 @@ def load_glyphs(store: Store) -> Raw:
         train, test = load_or_generate(store.directory, store.note)
     except FileNotFoundError as error:
         raise DataError(f"the glyphs cannot be drawn: {error}", hint="reinstall matplotlib from its wheel") from None
-    return Raw(train.images[:, None], train.labels, test.images[:, None], test.labels)
+    train_factors, test_factors = (known_factors(part) for part in (train, test))
+    return Raw(train.images[:, None], train.labels, test.images[:, None], test.labels, train_factors, test_factors)
 
 
 SOURCES: dict[str, Callable[[Store], Raw]] = {

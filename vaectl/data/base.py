@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -41,12 +41,18 @@ class Store:
 
 @dataclass(frozen=True)
 class Raw:
-    """A source's arrays: images uint8 (N, C, H, W) and labels int64 (N,) of the training and the test set."""
+    """A source's arrays: images uint8 (N, C, H, W) and labels int64 (N,) of the training and the test set.
+
+    Where it is known what the images were made from there are factors by name, (N,) each: integers that name a kind,
+    or real numbers.
+    """
 
     train_images: np.ndarray
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
+    train_factors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    test_factors: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,12 +64,14 @@ class Split:
         labels: int64 (N,).
         rows: Row of each example in the source's training or test array, int64 (N,).
         grey: uint8 (N, *X) that training draws fresh binary images from; None where it trains on ``images``.
+        factors: What the examples were made from, by name (N,), where that is known; never on a device.
     """
 
     images: Tensor
     labels: Tensor
     rows: Tensor
     grey: Tensor | None = None
+    factors: Mapping[str, np.ndarray] = field(default_factory=dict)
     transform: ClassVar[v2.Transform] = v2.ToDtype(torch.float32, scale=True)
 
     def __len__(self) -> int:
@@ -99,11 +107,13 @@ class Split:
     def to(self, device: torch.device) -> Split:
         """The same split on a device."""
         grey = None if self.grey is None else self.grey.to(device)
-        return Split(self.images.to(device), self.labels.to(device), self.rows.to(device), grey)
+        return Split(self.images.to(device), self.labels.to(device), self.rows.to(device), grey, self.factors)
 
     def first(self, n: int) -> Split:
         """Its first ``n`` examples, or all where there are fewer."""
-        return Split(self.images[:n], self.labels[:n], self.rows[:n], None if self.grey is None else self.grey[:n])
+        grey = None if self.grey is None else self.grey[:n]
+        factors = {name: values[:n] for name, values in self.factors.items()}
+        return Split(self.images[:n], self.labels[:n], self.rows[:n], grey, factors)
 
 
 @dataclass(frozen=True)
@@ -170,16 +180,18 @@ def split_data(
         random = np.random.RandomState(binarize_seed)
         train_images, test_images = binarized(train_images, random), binarized(test_images, random)
 
-    def split(images: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Split:
-        return Split(*(torch.from_numpy(array) for array in (images[rows], labels[rows].astype(np.int64), rows)))
+    def split(images: np.ndarray, labels: np.ndarray, factors: Mapping[str, np.ndarray], rows: np.ndarray) -> Split:
+        pictures, kinds = torch.from_numpy(images[rows]), torch.from_numpy(labels[rows].astype(np.int64))
+        known = {name: values[rows] for name, values in factors.items()}
+        return Split(pictures, kinds, torch.from_numpy(rows), factors=known)
 
-    train = split(train_images, raw.train_labels, train_rows)
+    train = split(train_images, raw.train_labels, raw.train_factors, train_rows)
     if binarize == "dynamic":
         train = dataclasses.replace(train, grey=torch.from_numpy(raw.train_images[train_rows]))
     data = {
         "train": train,
-        "validation": split(train_images, raw.train_labels, validation_rows),
-        "test": split(test_images, raw.test_labels, np.arange(len(test_images))),
+        "validation": split(train_images, raw.train_labels, raw.train_factors, validation_rows),
+        "test": split(test_images, raw.test_labels, raw.test_factors, np.arange(len(test_images))),
     }
     info = DataInfo(
         name=name,

@@ -121,6 +121,12 @@ def generate(n: int, seed: int) -> Glyphs:
     return Glyphs(images, labels, factors)
 
 
+def known_factors(glyphs: Glyphs) -> dict[str, npt.NDArray[Any]]:
+    """What each glyph was made from, by name (N,): the digit and the font as integers, the rest as real numbers."""
+    columns = dict(zip(FACTORS, glyphs.factors.T, strict=True))
+    return {"digit": glyphs.labels, **columns, "font": columns["font"].astype(np.int64)}
+
+
 def load_or_generate(directory: Path, note: Callable[[str], None]) -> tuple[Glyphs, Glyphs]:
     """Return (train, test), 60,000 and 10,000 glyphs, cached under directory.
 
