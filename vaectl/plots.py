@@ -209,7 +209,7 @@ def draw_rate_distortion(ax: Axes, courses: Sequence[Course]) -> None:
     # runs the layout, after which places on the page are known
     _figure_of(ax).draw_without_rendering()
     taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in (_on_page(ax, c.rate, c.distortion) for c in courses)]
-    taken += _equal_elbo(ax)
+    taken += _equal_elbo(ax, taken)
     for course in courses:
         if course.name:
             taken.append(_label_beside(ax, course, taken))
@@ -227,23 +227,19 @@ def _on_page(ax: Axes, x: float, y: float) -> tuple[float, float]:
     return float(px), float(py)
 
 
-def _equal_elbo(ax: Axes) -> list[Bbox]:
-    """Lines of rate + distortion = c, each with its ELBO -c written on its upper end; where the texts are."""
+def _equal_elbo(ax: Axes, taken: Sequence[Bbox]) -> list[Bbox]:
+    """Lines of rate + distortion = c, each with its ELBO -c written where there is room; where the texts are."""
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
-    boxes = []
-    for total in MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(left + low, right + high):
+    boxes: list[Bbox] = []
+    for total in MaxNLocator(9, steps=[1, 2, 5, 10]).tick_values(left + low, right + high):
         start, end = max(left, total - high), min(right, total - low)
-        (x0, y0), (x1, y1) = _on_page(ax, start, total - start), _on_page(ax, end, total - end)
         if start >= end:
             continue
         ax.plot([start, end], [total - start, total - end], color="0.8", linewidth=0.8, zorder=1)
-        length = math.hypot(x1 - x0, y1 - y0)
-        if length < 90:
-            continue
-        x, y = ax.transData.inverted().transform((x0 + 8 * (x1 - x0) / length, y0 + 8 * (y1 - y0) / length))
+        (x0, y0), (x1, y1) = _on_page(ax, start, total - start), _on_page(ax, end, total - end)
         text = ax.text(
-            x,
-            y,
+            start,
+            total - start,
             f"ELBO {-total:g}".replace("-", "\N{MINUS SIGN}"),
             fontsize=7,
             color="0.45",
@@ -254,8 +250,22 @@ def _equal_elbo(ax: Axes) -> list[Bbox]:
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
         )
         text.set_in_layout(False)
-        boxes.append(text.get_window_extent())
+        length = math.hypot(x1 - x0, y1 - y0)
+        for along in range(8, int(length), 10):
+            text.set_position((start + along / length * (end - start), total - start - along / length * (end - start)))
+            box = text.get_window_extent()
+            if _is_free(ax, box, [*taken, *boxes]):
+                boxes.append(box)
+                break
+        else:
+            text.remove()
     return boxes
+
+
+def _is_free(ax: Axes, box: Bbox, taken: Sequence[Bbox]) -> bool:
+    frame = ax.get_window_extent()
+    inside = frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)
+    return inside and not any(box.overlaps(other) for other in taken)
 
 
 def _label_beside(ax: Axes, course: Course, taken: Sequence[Bbox]) -> Bbox:
@@ -264,13 +274,8 @@ def _label_beside(ax: Axes, course: Course, taken: Sequence[Bbox]) -> Bbox:
     note = ax.annotate(course.name, point, (0, 0), textcoords="offset points", fontsize=9, va="bottom", zorder=4)
     note.set_in_layout(False)
     x, y = _on_page(ax, *point)
-    size, frame = note.get_window_extent(), ax.get_window_extent()
-    places = list(_around(x, y, size))
-    free = (
-        (distance, box)
-        for distance, box in places
-        if Bbox.union([frame, box]).bounds == frame.bounds and not any(box.overlaps(other) for other in taken)
-    )
+    places = list(_around(x, y, note.get_window_extent()))
+    free = ((distance, box) for distance, box in places if _is_free(ax, box, taken))
     distance, box = next(free, places[0])
     points = 72 / _figure_of(ax).dpi
     note.set_position(((box.x0 - x) * points, (box.y0 - y) * points))
