@@ -240,7 +240,7 @@ def _equal_elbo(ax: Axes, taken: Sequence[Bbox]) -> list[Bbox]:
         text = ax.text(
             start,
             total - start,
-            f"ELBO {-total:g}".replace("-", "\N{MINUS SIGN}"),
+            f"ELBO {0.0 - total:g}".replace("-", "\N{MINUS SIGN}"),
             fontsize=7,
             color="0.45",
             rotation=math.degrees(math.atan2(y1 - y0, x1 - x0)),
