@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaectl.commands._render import Screen, finite
 from vaectl.commands._session import Session
+from vaectl.commands._sheet import Sheet
 from vaectl.comparison import CHECKPOINT, Comparison, evaluation
 from vaectl.errors import UsageError
 from vaectl.files import replacing, write_json
@@ -18,7 +19,6 @@ from vaectl.runs import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vaectl.commands.compare import Sheet
     from vaectl.plots import Course
 
 TILES, POINTS = 8, 2000
