@@ -152,7 +152,7 @@ def test_posterior_and_kl_never_come_from_half_precision(scale: Any) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         q = posterior(torch.randn(8, 64))
         z = q.rsample((3,))
-        values = (q.mean, q.stddev, q.log_prob(z), kl(q, StandardNormal(7)(posterior), z))
+        values = (q.mean, q.stddev, q.log_prob(z), kl(q, StandardNormal(7, (1,), "real")(posterior), z))
     for value in values:
         assert value.dtype == torch.float32
         assert value.isfinite().all()

@@ -25,7 +25,7 @@ def of(scale: str, s: float) -> tuple[float, float, float]:
         head.linear.bias.zero_()
     x = torch.tensor([[s]], requires_grad=True)
     q = head(x)
-    found = kl(q, StandardNormal(1)(head), q.rsample((1,)))
+    found = kl(q, StandardNormal(1, (1,), "real")(head), q.rsample((1,)))
     found.sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None
     return q.base_dist.scale.item(), found.item(), x.grad.item()
@@ -90,7 +90,7 @@ def test_scale_and_kl_are_in_fp32_under_autocast(scale: str) -> None:
     features = torch.randn(5, 8)
     with torch.autocast("cpu", torch.bfloat16):
         q = head(features)
-        found = kl(q, StandardNormal(3)(head), q.rsample((1,)))
+        found = kl(q, StandardNormal(3, (1,), "real")(head), q.rsample((1,)))
     assert q.base_dist.scale.dtype == q.base_dist.loc.dtype == found.dtype == torch.float32
     q = head(features)
-    assert torch.allclose(found, kl(q, StandardNormal(3)(head), q.rsample((1,))), rtol=0.1, atol=0.05)
+    assert torch.allclose(found, kl(q, StandardNormal(3, (1,), "real")(head), q.rsample((1,))), rtol=0.1, atol=0.05)

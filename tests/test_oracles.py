@@ -146,7 +146,7 @@ def test_the_closed_form_kl_is_the_textbook_formula(scale: str) -> None:
     torch.manual_seed(0)
     head = GaussianPosterior(5, 7, scale=scale)  # type: ignore[arg-type]
     q = head(torch.randn(11, 5))
-    p = StandardNormal(7)(head)
+    p = StandardNormal(7, (1,), "real")(head)
     assert torch.allclose(kl(q, p, q.rsample((1,))), normal_kl(q.mean, q.stddev), atol=1e-5)
 
 

@@ -127,7 +127,7 @@ def _model(spec: Spec, info: DataInfo) -> VAE:
     with seeded(weights_seed):
         encoder_network: Any = NETWORKS[spec.encoder.name](info.shape, **spec.encoder.options)
         posterior = POSTERIORS[spec.posterior.name](encoder_network.features, spec.latent_dim, **spec.posterior.options)
-        prior = PRIORS[spec.prior.name](spec.latent_dim, **spec.prior.options)
+        prior = PRIORS[spec.prior.name](spec.latent_dim, info.shape, info.support, **spec.prior.options)
         decoder_network: Any = NETWORKS[spec.decoder.name]((spec.latent_dim,), **spec.decoder.options)
         likelihood: Any = LIKELIHOODS[spec.likelihood.name](
             decoder_network.features, info.shape, **spec.likelihood.options

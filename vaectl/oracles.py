@@ -168,7 +168,7 @@ class LinearGaussian:
         loadings = nn.Linear(self.latent_dim, len(self.b))
         _set(loadings, self.w, self.b)
         decoder = Conditional(loadings, NormalPixels(self.scale))
-        return VAE(encoder, StandardNormal(self.latent_dim), decoder).to(dtype)
+        return VAE(encoder, StandardNormal(self.latent_dim, self.b.shape, "real"), decoder).to(dtype)
 
 
 def _set(linear: nn.Linear, weight: Tensor, bias: Tensor) -> None:
