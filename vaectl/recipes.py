@@ -94,6 +94,18 @@ def sigma_vae() -> Spec:
     return dataclasses.replace(vae(), model="sigma-vae", likelihood=likelihood)
 
 
+def vamp_vae() -> Spec:
+    """The VAE whose prior is the mixture of its own posteriors at 500 learned pseudo-inputs.
+
+    The paper warms beta up over 100 epochs; here, as in every recipe of an ELBO, a warm-up is to be asked for.
+
+    References:
+        VAE with a VampPrior (Tomczak and Welling, 2018), https://arxiv.org/abs/1705.07120
+    """
+    prior = Part("vamp", {"components": 500, "weights": "uniform"})
+    return dataclasses.replace(vae(), model="vamp-vae", prior=prior)
+
+
 def _elbo(beta: float = 1.0) -> Part:
     schedule = {"schedule": "linear", "warmup_epochs": 0, "cycles": 4}
     return Part("elbo", {"beta": beta, **schedule, "free_bits": 0.0})
@@ -107,4 +119,5 @@ RECIPES: dict[str, Callable[[], Spec]] = {
     "control-vae": control_vae,
     "iwae": iwae,
     "sigma-vae": sigma_vae,
+    "vamp-vae": vamp_vae,
 }

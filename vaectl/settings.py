@@ -35,6 +35,7 @@ NAMES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "network": {"encoder.name": _same, "decoder.name": _same},
     "hidden_dims": {"encoder.hidden_dims": _same, "decoder.hidden_dims": _mirrored},
     "activation": {"encoder.activation": _same, "decoder.activation": _same},
+    "prior": {"prior.name": _same},
     "likelihood": {"likelihood.name": _same},
     "posterior_scale": {"posterior.scale": _same},
     "objective": {"objective.name": _same},

@@ -83,6 +83,10 @@ def train_cli(
         str | None,
         setting("--activation", "Activation after each layer.", MODEL, "silu|relu|gelu|tanh|softplus"),
     ] = None,
+    prior: Annotated[
+        str | None,
+        setting("--prior", "Prior p(z) of the codes.", MODEL, "standard|mixture|vamp"),
+    ] = None,
     likelihood: Annotated[
         str | None,
         setting(
@@ -186,9 +190,9 @@ def train_cli(
     flags = {
         "dataset": dataset, "validation_fraction": validation_fraction, "binarize": binarize, "model": model,
         "network": network, "latent_dim": latent_dim, "hidden_dims": hidden_dims, "activation": activation,
-        "likelihood": likelihood, "posterior_scale": posterior_scale, "objective": objective, "beta": beta,
-        "beta_schedule": beta_schedule, "warmup_epochs": warmup_epochs, "free_bits": free_bits, "epochs": epochs,
-        "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "grad_clip": grad_clip,
+        "prior": prior, "likelihood": likelihood, "posterior_scale": posterior_scale, "objective": objective,
+        "beta": beta, "beta_schedule": beta_schedule, "warmup_epochs": warmup_epochs, "free_bits": free_bits,
+        "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "grad_clip": grad_clip,
         "patience": patience, "seed": seed,
     }  # fmt: skip
     given = {key: value for key, value in flags.items() if value is not None}
