@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from pathlib import Path
@@ -11,7 +12,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import Cli
+from tests.toys import toy_data
+from vaectl.builder import build
 from vaectl.doctor import COLLAPSED_KL, OVERFITTING_GAP, SHORT_STEPS, examine, forecast
+from vaectl.posteriors import POSTERIORS
+from vaectl.priors import PRIORS
 from vaectl.recipes import RECIPES, vae
 from vaectl.spec import Part, Spec
 
@@ -125,6 +130,17 @@ def test_the_remedy_of_a_narrow_posterior_is_a_setting_that_the_objective_has(re
     rows = history(beta=spec.objective.options.get("beta", 1.0))
     (finding,) = examine(spec, rows, SIZES, HEALTHY | {"posterior_saturation": 0.5})
     assert finding.remedy == remedy
+
+
+@pytest.mark.parametrize(("posterior", "prior"), list(itertools.product(POSTERIORS, PRIORS)))
+def test_free_bits_are_offered_only_where_they_can_be_used(posterior: str, prior: str) -> None:
+    """What the builder refuses is no remedy: free bits where the KL does not factorise over dimensions."""
+    spec = dataclasses.replace(spec_of(warmup_epochs=5), posterior=Part(posterior), prior=Part(prior))
+    (finding,) = examine(spec, history(kl=0.01), SIZES)
+    if "--free-bits" in finding.remedy:
+        build(dataclasses.replace(spec, objective=Part("elbo", {"free_bits": 0.5})), toy_data().info)
+    else:
+        assert finding.remedy == "a lower --lr"
 
 
 def test_over_strong_beta_switches_most_dimensions_off() -> None:
