@@ -109,7 +109,8 @@ def eval_cli(
             f"gap of {name}: {factor['gap']:.3f}, dimension {factor['dimension']} says "
             f"{factor['mutual_information']:.3f} nats of it"
         )
-    screen.detail(f"kl by dimension: {', '.join(f'{value:.3f}' for value in document['kl_per_dim'])}")
+    by_dimension = ", ".join(f"{value:.3f}" for value in document["kl_per_dim"])
+    screen.detail(f"kl by dimension: {by_dimension or 'it does not factorise'}")
 
 
 def _rows(document: Mapping[str, Any], latent_dim: int) -> Iterator[list[str]]:
