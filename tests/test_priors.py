@@ -311,3 +311,19 @@ def test_every_command_takes_a_run_with_a_learned_prior(cli: Cli, isolated: Path
         assert refused.exit_code == 2
         assert "--kind scatter" in refused.stderr
     assert "vamp" in cli("compare", "vamp", "plain").stdout
+
+
+def test_active_units_are_counted_on_the_scale_of_the_prior() -> None:
+    """Codes and prior ten times as wide, with a dimension that hardly moves: still one of two active."""
+    data = toy_data()
+    for scale in (1.0, 10.0):
+        spec = dataclasses.replace(vae(), latent_dim=2, prior=Part("mixture", {"components": 1}))
+        model, _ = build(spec, data.info)
+        head, prior = model.encoder.head, model.prior
+        with torch.no_grad():
+            head.linear.weight.zero_()  # type: ignore[union-attr, operator]
+            head.linear.weight[0] = 5.0 * scale  # type: ignore[union-attr, operator]
+            head.linear.weight[1] = 0.02 * scale  # type: ignore[union-attr, operator]
+            prior.mean.zero_()  # type: ignore[union-attr, operator]
+            prior.scale.fill_(math.log(math.expm1(scale - SCALE_FLOOR)))  # type: ignore[union-attr, operator]
+        assert evaluate(model, data.test).active_units == 1

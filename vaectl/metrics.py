@@ -35,6 +35,7 @@ class Evaluation:
     Attributes:
         per_example: ``elbo``, ``recon``, ``kl`` and ``recon_at_mean`` in nats, float64 (N,) each.
         mean_variance: Variance over examples of the posterior mean, by latent dimension, float64 (D,).
+        prior_variance: Variance of the prior, by latent dimension, float64 (D,).
         kl_per_dim: Mean KL by latent dimension in nats, float64 (D,); empty where the KL does not factorise.
         saturation: Part of the ``posterior``'s and of the ``likelihood``'s scales that are saturated, from 0 to 1; 0
             for distributions without a scale.
@@ -43,18 +44,19 @@ class Evaluation:
 
     per_example: dict[str, Tensor]
     mean_variance: Tensor
+    prior_variance: Tensor
     kl_per_dim: Tensor
     saturation: dict[str, float]
     loss: float | None
 
     @property
     def active_units(self) -> int:
-        """Latent dimensions with ``Var_x(E_q[z]) > 0.01``.
+        """Latent dimensions with ``Var_x(E_q[z]) > 0.01 Var_p(z)``: the usual 0.01 for a prior of unit scale.
 
         References:
             Importance Weighted Autoencoders (Burda et al., 2016), section 5.1, https://arxiv.org/abs/1509.00519
         """
-        return int((self.mean_variance > ACTIVE_VARIANCE).sum())
+        return int((self.mean_variance > ACTIVE_VARIANCE * self.prior_variance).sum())
 
     def metrics(self) -> dict[str, float]:
         """Means over examples by name, each with its standard error over examples (``elbo_se``), and the counts."""
@@ -110,6 +112,7 @@ def evaluate(
     saturated, objective, done = {"posterior": 0.0, "likelihood": 0.0}, 0.0, 0
     head: Any = model.decoder.head
     with evaluating(model, seed):
+        prior = model.prior(model.encoder)
         for x in split.batches(EVALUATION_BATCH):
             draw = model.draw(x)
             rows["recon"].append(draw.recon)
@@ -133,6 +136,7 @@ def evaluate(
     return Evaluation(
         per_example={name: torch.cat(parts).cpu().double() for name, parts in rows.items()},
         mean_variance=second / n - (first / n) ** 2,
+        prior_variance=prior.variance.flatten().cpu().double(),
         kl_per_dim=kl_dims / n,
         saturation={name: part / n for name, part in saturated.items()},
         loss=None if loss is None else objective / n,
