@@ -109,3 +109,14 @@ def test_figures_of_older_weights_are_made_anew(cli: Cli, runs: Path) -> None:
     (elbo,) = [metric for metric in json.loads(result.stdout)["metrics"] if metric["name"] == "elbo"]
     assert elbo["values"][0] == pytest.approx(run.record["metrics"]["elbo"])
     assert "evaluating" in result.stderr
+
+
+def test_a_damaged_history_does_not_stop_an_evaluation(cli: Cli, runs: Path, isolated: Path) -> None:
+    """eval warns of it, judges without it, and writes its result."""
+    file = runs / "run1" / "metrics.jsonl"
+    file.write_text("{torn\n" + file.read_text())
+    result = cli("eval", "run1", "-o", "out.json")
+    assert result.exit_code == 0, result.output
+    assert "warning:" in result.stderr
+    assert "metrics.jsonl" in result.stderr
+    assert json.loads((isolated / "out.json").read_text())["metrics"]["elbo"] < 0

@@ -173,3 +173,44 @@ def test_the_final_figures_are_of_the_best_weights(cli: Cli, isolated: Path) -> 
     assert best != last
     assert document["metrics"]["elbo"] == best
     assert Run.open("run1", isolated / "runs").record["metrics"]["elbo"] == best
+
+
+def test_an_unlike_run_takes_nothing_from_like_ones(runs: Path) -> None:
+    """Of three runs two measure the same: those are ranked, and the third says why it is not."""
+    base, other = Run.open("run1", runs), Run.open("run2", runs)
+    third = measured(Run.open(str(shutil.copytree(runs / "run2", runs / "third")), runs), "density")
+    found = compare([base, other, third])
+    assert found.rows[0].verdict[1] in ("better", "worse", "≈")
+    assert (found.rows[0].delta[2], found.rows[0].verdict[2]) == (None, None)
+    assert found.comparable
+    assert found.withheld[:2] == [None, None]
+    assert "density" in (found.withheld[2] or "")
+
+
+def test_what_the_interval_leaves_out_is_said(cli: Cli, runs: Path) -> None:
+    """± is over images; other seeds of evaluation and other K are named where they differ."""
+    assert "not over training seeds" in cli("compare", "run1", "run2").stderr
+    assert cli("eval", "run2", "--seed", 1, "--importance-samples", 3).exit_code == 0
+    document = json.loads(cli("compare", "run1", "run2", "--json").stdout)
+    assert any("run1 0, run2 1" in note for note in document["notes"])
+    assert any("run1 none, run2 K=3" in note for note in document["notes"])
+
+
+def test_a_plain_evaluation_keeps_the_bound_of_the_one_before(cli: Cli, runs: Path) -> None:
+    """A bound of many samples is not lost to a bare eval of the same weights and seed; to others it does not belong."""
+    for name in ("run1", "run2"):
+        assert cli("eval", name, "--importance-samples", 7).exit_code == 0
+    assert cli("eval", "run1").exit_code == 0
+    kept = Run.open("run1", runs)
+    assert len(kept.per_example("test", "best")["importance_bound"]) == 300
+    assert "bound K=7" in cli("compare", "run1", "run2").stdout
+    assert cli("eval", "run1", "--seed", 1).exit_code == 0
+    assert "importance_bound" not in Run.open("run1", runs).per_example("test", "best")
+
+
+def test_a_missing_value_gets_no_difference(runs: Path) -> None:
+    base, other = Run.open("run1", runs), Run.open("run2", runs)
+    for evaluation in other.record["evaluations"]:
+        evaluation["metrics"]["elbo"] = None
+    elbo = compare([base, other]).rows[0]
+    assert (elbo.delta[1], elbo.delta_se[1], elbo.verdict[1]) == (None, None, None)

@@ -78,7 +78,7 @@ def test_an_ailment_during_training_has_lasted() -> None:
 def test_a_code_that_was_asked_to_say_nothing_is_no_collapse() -> None:
     signs = {"kl": 0.3}
     for name, option in (("capacity", "capacity"), ("kl-target", "target")):
-        for value, expected in ((0.3, []), (10.0, ["posterior collapse"])):
+        for value, expected in ((0.3, []), (10.0, ["posterior collapse", "KL off its target"])):
             spec = dataclasses.replace(spec_of(), objective=Part(name, {option: value}))
             assert names(spec, history(**signs), HEALTHY | signs) == expected
 
@@ -128,7 +128,7 @@ def test_a_kl_taken_apart_is_weighed_by_its_parts(options: dict[str, Any], remed
 def test_the_remedy_of_a_narrow_posterior_is_a_setting_that_the_objective_has(recipe: str, remedy: str) -> None:
     spec = dataclasses.replace(RECIPES[recipe](), latent_dim=2)
     rows = history(beta=spec.objective.options.get("beta", 1.0))
-    (finding,) = examine(spec, rows, SIZES, HEALTHY | {"posterior_saturation": 0.5})
+    (finding,) = examine(spec, rows, SIZES, HEALTHY | {"posterior_saturation": 0.5, "kl": 25.0})
     assert finding.remedy == remedy
 
 
@@ -170,7 +170,42 @@ def test_an_unfinished_warmup_is_forecast_and_found() -> None:
     assert names(spec_of(), history(beta=0.995), HEALTHY) == []
     capacity = RECIPES["capacity-vae"]()
     assert names(dataclasses.replace(capacity, latent_dim=2), history(epochs=9), HEALTHY) == ["unfinished warm-up"]
-    assert names(dataclasses.replace(capacity, latent_dim=2), history(epochs=10), HEALTHY) == []
+    assert names(dataclasses.replace(capacity, latent_dim=2), history(epochs=10), HEALTHY | {"kl": 25.0}) == []
+    cyclical = spec_of(schedule="cyclical", warmup_epochs=6)
+    assert names(cyclical, history(epochs=12, beta=0.0), HEALTHY) == [], "a new cycle has begun"
+
+
+@pytest.mark.parametrize(("kl", "expected"), [(9.1, []), (8.9, ["KL off its target"]), (11.1, ["KL off its target"])])
+def test_a_target_that_was_missed_is_said(kl: float, expected: list[str]) -> None:
+    """By more than 10 % and half a nat."""
+    spec = dataclasses.replace(RECIPES["control-vae"](), latent_dim=2)
+    assert names(spec, history(), HEALTHY | {"kl": kl}) == expected
+    near = dataclasses.replace(spec, objective=Part("kl-target", {"target": 1.0}))
+    assert names(near, history(), HEALTHY | {"kl": 1.4}) == []
+
+
+def test_codes_that_say_nothing_far_from_the_prior_are_a_collapse() -> None:
+    """A KL of 9.6 nats of which the code's information is at most 0.2 is the distance of all codes from the prior."""
+    metrics = HEALTHY | {"kl": 9.6, "mutual_information_upper": 0.12, "mutual_information_upper_se": 0.04}
+    (finding,) = examine(spec_of(), history(), SIZES, metrics)
+    assert finding.name == "posterior collapse"
+    assert "0.2 nats" in finding.problem
+    assert "9.6 nats" in finding.problem
+    assert names(spec_of(), history(), metrics | {"mutual_information_upper": 0.7}) == []
+    assert names(spec_of(), history(), metrics | {"mutual_information_upper": None}) == []
+
+
+def test_a_likelihood_of_unit_scale_is_the_first_thing_to_change() -> None:
+    for part, remedy in ((Part("mse"), "--likelihood gaussian"), (Part("laplace", {"scale": "fixed"}), "scale=shared")):
+        spec = dataclasses.replace(spec_of(), likelihood=part)
+        assert remedy in examine(spec, history(), SIZES, HEALTHY | {"kl": 0.01})[0].remedy
+
+
+def test_without_validation_or_history_no_steps_are_made_up() -> None:
+    rows = [{**row, "validation": None} for row in history()]
+    assert "--warmup-epochs" in examine(spec_of(), rows, SIZES, HEALTHY | {"kl": 0.01})[0].remedy
+    assert "steps" not in examine(spec_of(), [], SIZES, HEALTHY | {"kl": 0.01})[0].remedy
+    assert names(spec_of(), [{**row, "beta": 0.5} for row in rows], HEALTHY) == ["unfinished warm-up"]
 
 
 @pytest.mark.parametrize("which", ["posterior", "likelihood"])
@@ -200,12 +235,12 @@ MADE: dict[str, tuple[str, set[str]]] = {
     "collapsed": ("--latent-dim 2 --epochs 8 --likelihood mse --batch-size 16", {"posterior collapse"}),
     "over-strong": ("--latent-dim 2 --epochs 50 --beta 60", {"posterior collapse", "over-strong beta"}),
     "unused": ("--latent-dim 12 --epochs 80", {"unused latent dimensions"}),
-    "warm-up": ("--latent-dim 2 --epochs 3 --warmup-epochs 10", {"unfinished warm-up"}),
+    "warm-up": ("--latent-dim 2 --epochs 40 --warmup-epochs 100", {"unfinished warm-up"}),
     "overfitted": (
         "--latent-dim 8 --epochs 250 --hidden-dims 256,128 --validation-fraction 0.9",
         {"overfitting", "unused latent dimensions"},
     ),
-    "deterministic": ("--latent-dim 2 --epochs 120 --beta 0", {"saturated posterior scale"}),
+    "deterministic": ("--latent-dim 2 --epochs 120 --beta 0 --validation-fraction 0", {"saturated posterior scale"}),
     "per-pixel": (
         "--latent-dim 4 --epochs 60 --likelihood gaussian --set likelihood.scale=per-pixel --set likelihood.floor=0.1",
         {"saturated likelihood scale"},

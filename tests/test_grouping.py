@@ -184,3 +184,12 @@ def test_one_group_alone_shows_its_spread(cli: Cli, replicas: list[Run]) -> None
     assert result.exit_code == 0, result.output
     assert "± 0.10" in result.stdout
     assert "no second setting" in result.stdout
+
+
+def test_a_count_has_no_interval_and_no_verdict(replicas: list[Run]) -> None:
+    """Two equal counts do not show that the seed makes no difference."""
+    found = compare_groups(seed_groups(replicas))
+    rows = {row.metric.name: row for row in found.rows}
+    for name in ("active_units", "mutual_information"):
+        assert rows[name].sd[0] is not None
+        assert (rows[name].delta_se[1], rows[name].interval[1], rows[name].verdict[1]) == (None, None, None)

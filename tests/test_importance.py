@@ -160,7 +160,7 @@ def test_eval_prints_keeps_and_writes_it(cli: Cli, runs: Path, isolated: Path) -
     assert values["elbo"].mean() == pytest.approx(document["metrics"]["elbo"])
     assert cli("eval", "run1").exit_code == 0
     kept = json.loads((runs / "run1" / "run.json").read_text())["evaluations"]
-    assert [entry["importance"] and entry["importance"]["samples"] for entry in kept] == [20, None]
+    assert [entry["importance"] and entry["importance"]["samples"] for entry in kept] == [None, 20]
     assert "K = 20" in cli("eval", "run1", "--importance-samples", 20).stdout
 
 

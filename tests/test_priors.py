@@ -26,7 +26,7 @@ from vaectl.errors import UsageError
 from vaectl.latents import manifold, traversal
 from vaectl.metrics import evaluate
 from vaectl.networks import MLP
-from vaectl.objectives import ELBO, IWAE
+from vaectl.objectives import ELBO, IWAE, TrainingSet
 from vaectl.oracles import NormalPixels
 from vaectl.posteriors import GaussianPosterior
 from vaectl.priors import SCALE_FLOOR, MixturePrior, StandardNormal, VampPrior
@@ -231,7 +231,7 @@ def test_doubly_reparameterised_gradients_leave_the_prior_its_own() -> None:
         prior = prior_of("mixture", 2)
         encoder = Conditional(nn.Identity(), GaussianPosterior(9, 2))
         model = VAE(encoder, prior, Conditional(nn.Linear(2, 9), NormalPixels(1.0)))
-        objective = IWAE(10, k=4, gradient=gradient)  # type: ignore[arg-type]
+        objective = IWAE(TrainingSet(10, 1), k=4, gradient=gradient)  # type: ignore[arg-type]
         objective(model.draw(torch.rand(8, 9), 4), 0).total.backward()  # type: ignore[no-untyped-call]
         found.append([parameter.grad for parameter in prior.parameters()])
     for plain, doubly in zip(*found, strict=True):
@@ -251,7 +251,7 @@ def fitted(prior: nn.Module) -> Tensor:
     model = VAE(
         Conditional(nn.Identity(), GaussianPosterior(4, 1)), prior, Conditional(nn.Linear(1, 4), NormalPixels(0.3))
     )
-    objective, train = ELBO(10), clusters(2000, seed=1)
+    objective, train = ELBO(TrainingSet(10, 1)), clusters(2000, seed=1)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for step in range(600):
         loss = objective(model.draw(train.images[torch.randint(2000, (200,))]), step).total

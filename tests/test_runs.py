@@ -57,6 +57,9 @@ def saved(run: Run) -> Run:
     return run
 
 
+METRICS = {"elbo": -1.0, "recon": 1.0, "kl": 0.0, "active_units": 1}
+
+
 def test_ids_count_up_from_the_highest(tmp_path: Path) -> None:
     assert create(str(tmp_path)) == "run1"
     (tmp_path / "run41").mkdir()
@@ -136,7 +139,7 @@ def test_evaluations_replace_their_like_and_keep_the_others(saved: Run, tmp_path
     run = saved
     for seed, elbo in ((0, -1.0), (1, -2.0), (0, -3.0)):
         key = {"split": "test", "checkpoint": "best", "seed": seed}
-        entry = {**key, "n": 1, "measure": "density", "metrics": {"elbo": elbo, "active_units": 1}, "kl_per_dim": []}
+        entry = {**key, "n": 1, "measure": "density", "metrics": {**METRICS, "elbo": elbo}, "kl_per_dim": []}
         run.add_evaluation(entry, {"elbo": [elbo]})
     kept = Run.open("run1", tmp_path)
     assert [(e["seed"], e["metrics"]["elbo"]) for e in kept.evaluations()] == [(1, -2.0), (0, -3.0)]
@@ -146,7 +149,7 @@ def test_evaluations_replace_their_like_and_keep_the_others(saved: Run, tmp_path
 def test_an_evaluation_belongs_to_the_weights_it_was_made_with(saved: Run) -> None:
     """When better weights replace model.safetensors, earlier figures are not the best weights'."""
     place = {"split": "test", "checkpoint": "best", "seed": 0, "n": 1}
-    entry = {**place, "measure": "density", "metrics": {"active_units": 1}, "kl_per_dim": []}
+    entry = {**place, "measure": "density", "metrics": METRICS, "kl_per_dim": []}
     saved.add_evaluation({**entry, "weights": saved.weights_digest("best")}, {"elbo": [-1.0]})
     assert saved.evaluation("test", "best") is not None
     model = saved.load_model("best", torch.device("cpu"))
@@ -255,3 +258,13 @@ def test_listing_is_by_number(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert [path.name for path in catalog.listing(tmp_path)] == ["run9", "run10", "alpha", "zeta"]
     assert catalog.listing(tmp_path / "nothing") == []
+
+
+def test_weights_that_are_not_finite_are_refused(saved: Run) -> None:
+    """NaN in the weights is an error that names the file, and not one deep in torch."""
+    model, _ = build(saved.spec, saved.data_info)
+    with torch.no_grad():
+        next(model.parameters())[0] = float("nan")
+    saved.save_weights("best", model)
+    with pytest.raises(RunError, match="not finite"):
+        saved.load_model("best", torch.device("cpu"))

@@ -104,8 +104,9 @@ class Comparison:
         grouped: Whether a column is the runs of one setting.
         settings: Every setting by path, with its value in each column.
         n: Test examples that the metrics are means over, in each run.
-        reasons: Why the metrics do not measure the same thing; empty where they do.
-        withheld: For each column why it alone has no verdict, or None.
+        unlike: For each column why its metrics do not measure the same thing as the baseline's, or None.
+        withheld: For each column why it has no verdict, or None.
+        notes: What else is to be known of the numbers.
         rows: The metrics.
     """
 
@@ -113,8 +114,9 @@ class Comparison:
     grouped: bool
     settings: dict[str, list[Any]]
     n: list[int]
-    reasons: list[str]
+    unlike: list[str | None]
     withheld: list[str | None]
+    notes: list[str]
     rows: list[Row]
 
     @property
@@ -133,9 +135,14 @@ class Comparison:
         return {path: values for path, values in self.settings.items() if any(v != values[0] for v in values)}
 
     @property
+    def reasons(self) -> list[str]:
+        """Why columns have no verdict."""
+        return list(dict.fromkeys(reason for reason in self.withheld if reason))
+
+    @property
     def comparable(self) -> bool:
         """Whether any column may be called better or worse than the baseline."""
-        return not self.reasons and None in self.withheld[1:]
+        return None in self.withheld[1:]
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``compare --json`` prints; a metric's lists have one entry a column."""
@@ -145,8 +152,9 @@ class Comparison:
             "split": SPLIT,
             "n": self.n,
             "comparable": self.comparable,
-            "reasons": [*self.reasons, *dict.fromkeys(reason for reason in self.withheld if reason)],
+            "reasons": self.reasons,
             "withheld": self.withheld,
+            "notes": self.notes,
             "config_diff": self.differing,
             "metrics": [self._metric_json(row) for row in self.rows],
         }
@@ -192,18 +200,19 @@ def compare(runs: Sequence[Run]) -> Comparison:
     """
     evaluations = [evaluation(run) for run in runs]
     examples = [run.per_example(SPLIT, CHECKPOINT) for run in runs]
-    reasons, withheld = unlike(runs, evaluations), _seeds_alone(runs)
+    different = unlike(runs, evaluations)
+    withheld = [why or alone for why, alone in zip(different, _seeds_alone(runs), strict=True)]
     rows = []
     for metric in metrics_of(runs, evaluations):
         row = Row(metric, [metric.of(found) for found in evaluations])
         row.sd = [None for _ in runs]
         paired = [metric.examples(values) for values in examples]
         for place in range(1, len(runs)):
-            ranked = not reasons and may_rank(metric, runs[place], runs[0])
+            ranked = different[place] is None and may_rank(metric, runs[place], runs[0])
             value, base = row.values[place], row.values[0]
-            delta = None if reasons or value is None or base is None else value - base
+            delta = None if different[place] or value is None or base is None else value - base
             se = None
-            if ranked and paired[place] and len(paired[place]) == len(paired[0]):
+            if delta is not None and ranked and paired[place] and len(paired[place]) == len(paired[0]):
                 delta, se = paired_difference(paired[place], paired[0])
             row.delta.append(delta)
             row.delta_se.append(se)
@@ -211,9 +220,9 @@ def compare(runs: Sequence[Run]) -> Comparison:
             row.verdict.append(_verdict(metric, delta, se) if ranked and withheld[place] is None else None)
         rows.append(row)
     columns = [Column(run.id, (run,)) for run in runs]
-    return Comparison(
-        columns, False, settings_of(columns), [found["n"] for found in evaluations], reasons, withheld, rows
-    )
+    notes = [SEEDS_NOTE, *notes_on(runs, evaluations)]
+    counts = [found["n"] for found in evaluations]
+    return Comparison(columns, False, settings_of(columns), counts, different, withheld, notes, rows)
 
 
 def evaluation(run: Run) -> dict[str, Any]:
@@ -257,6 +266,8 @@ def same_but_seed(run: Run) -> dict[str, Any]:
     return {path: value for path, value in run.spec.flat().items() if path != SEED} | data
 
 
+SEEDS_NOTE = "± is over test images and not over training seeds: --group compares settings over several"
+
 # what must be equal in the records of the data, and what is the matter where it is not
 DATA = {
     "fingerprint": "were trained on different data",
@@ -265,22 +276,36 @@ DATA = {
 }
 
 
-def unlike(runs: Sequence[Run], evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Why figures of the runs do not measure the same thing as those of the first."""
-    base, first, reasons = runs[0], evaluations[0], []
-    for run, found in zip(runs[1:], evaluations[1:], strict=True):
-        for name, problem in DATA.items():
-            if run.record["dataset"].get(name) != base.record["dataset"].get(name):
-                reasons.append(f"{base.id} and {run.id} {problem}")
-                break
-        ours, theirs = first.get("measure"), found.get("measure")
-        if ours != theirs:
-            reasons.append(
-                f"{base.id} measures a {ours} and {run.id} a {theirs}: nats of different base measures cannot be ranked"
-            )
-        if found["n"] != first["n"]:
-            reasons.append(f"{base.id} was evaluated on {first['n']} test examples and {run.id} on {found['n']}")
-    return reasons
+def unlike(runs: Sequence[Run], evaluations: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    """For each run why its figures do not measure the same thing as those of the first, or None where they do."""
+    return [_unlike(runs[0], evaluations[0], run, found) for run, found in zip(runs, evaluations, strict=True)]
+
+
+def _unlike(base: Run, first: Mapping[str, Any], run: Run, found: Mapping[str, Any]) -> str | None:
+    for name, problem in DATA.items():
+        if run.record["dataset"].get(name) != base.record["dataset"].get(name):
+            return f"{base.id} and {run.id} {problem}"
+    ours, theirs = first.get("measure"), found.get("measure")
+    if ours != theirs:
+        return f"{base.id} measures a {ours} and {run.id} a {theirs}: nats of different base measures cannot be ranked"
+    if found["n"] != first["n"]:
+        return f"{base.id} was evaluated on {first['n']} test examples and {run.id} on {found['n']}"
+    return None
+
+
+def notes_on(runs: Sequence[Run], evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What evaluations do not have in common, although they may be ranked."""
+    notes = []
+    if len({found["seed"] for found in evaluations}) > 1:
+        seeds = ", ".join(f"{run.id} {found['seed']}" for run, found in zip(runs, evaluations, strict=True))
+        notes.append(f"evaluated with different seeds, so without common noise: {seeds}")
+    bounds = [_bound(found) for found in evaluations]
+    if any(bounds) and len(set(bounds)) > 1:
+        kept = ", ".join(
+            f"{run.id} {f'K={bound[0]}' if bound else 'none'}" for run, bound in zip(runs, bounds, strict=True)
+        )
+        notes.append(f"no row for the importance-weighted bound, whose K and seed must be the same: {kept}")
+    return notes
 
 
 def _seeds_alone(runs: Sequence[Run]) -> list[str | None]:

@@ -27,6 +27,8 @@ OVERFITTING_GAP = 0.25
 INFORMATION_WEIGHTS = {"alpha": "objective.alpha", "beta": "--beta"}
 # the posterior and the prior whose KL is known by dimension, as free bits need it
 FACTORISED = ("gaussian", "standard")
+# how far the KL may end from a target that was set: part of the target, and in nats
+OFF_TARGET, LEAST_OFF_TARGET = 0.1, 0.5
 # part of beta that counts as reached
 REACHED = 0.99
 
@@ -71,16 +73,18 @@ def examine(
         metrics: An evaluation of the finished model; None during training, where the last epochs' validation is
             judged, and only what has lasted.
     """
-    rows = [row for row in history if _is_sound(row)]
+    rows = [row for row in history if _has_numbers(row, "epoch", "step", "elbo", "beta")]
+    validated = [row for row in rows if _has_numbers(row.get("validation"), "elbo", "kl", "active_units")]
     if metrics is None:
-        recent = rows[-LASTING_EPOCHS:]
+        recent = validated[-LASTING_EPOCHS:]
         if len(recent) < LASTING_EPOCHS or recent[0]["epoch"] < _warmup(spec) or recent[-1]["step"] < SHORT_STEPS:
             return []
         signs: list[Mapping[str, Any]] = [row["validation"] for row in recent]
         found = [*_of_the_code(spec, signs, rows), *_saturated(spec, signs), *_overfitting(spec, recent, sizes)]
     else:
         code = list(_of_the_code(spec, [metrics], rows))
-        found = [*code, *_saturated(spec, [metrics]), *_unfinished(spec, rows), *_overfitting(spec, rows[-1:], sizes)]
+        found = [*code, *_saturated(spec, [metrics]), *_unfinished(spec, rows)]
+        found += [*_overfitting(spec, validated[-1:], sizes), *_off_target(spec, metrics, rows)]
         if not code:
             found += _unused(spec, metrics)
     return found
@@ -92,22 +96,42 @@ def _of_the_code(
     options, now = spec.objective.options, signs[-1]
     # a capacity or a target this low asks for a code that says nothing
     asked = min((options[name] for name in ("capacity", "target") if name in options), default=math.inf)
-    collapsed = asked > COLLAPSED_KL and all(s["kl"] < COLLAPSED_KL or s["active_units"] == 0 for s in signs)
+    emptiness = [_emptiness(sign) for sign in signs]
+    collapsed = asked > COLLAPSED_KL and all(emptiness)
     beta = options.get("beta", 1.0)
     if collapsed:
-        dead = "no latent dimension is active" if now["active_units"] == 0 else "less than one bit"
-        problem = f"the KL is {now['kl']:.2g} nats ({dead}), so the code says next to nothing of the image"
+        problem = f"the code says next to nothing of the image: {emptiness[-1]}"
         yield Finding("posterior collapse", problem, _against_collapse(spec, rows))
     if beta > 1 and (collapsed or all(2 * s["active_units"] < spec.latent_dim for s in signs)):
         problem = f"at beta = {beta:g} only {now['active_units']} of {spec.latent_dim} latent dimensions are active"
         yield Finding("over-strong beta", problem, f"--beta {max(1.0, beta / 4):g}")
 
 
+def _emptiness(sign: Mapping[str, Any]) -> str:
+    """Why a code can say next to nothing of the image; empty where it may say something."""
+    kl = sign["kl"]
+    if kl < COLLAPSED_KL:
+        return f"the KL is {kl:.2g} nats, less than one bit"
+    if sign["active_units"] == 0:
+        return f"no latent dimension is active (the KL of {kl:.2g} nats is that of all codes alike)"
+    if _has_numbers(sign, "mutual_information_upper", "mutual_information_upper_se"):
+        most = sign["mutual_information_upper"] + 2 * sign["mutual_information_upper_se"]
+        if most < COLLAPSED_KL:
+            return (
+                f"at most {most:.2g} nats; the KL of {kl:.2g} nats is mostly the distance of all codes from the prior"
+            )
+    return ""
+
+
 def _against_collapse(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> str:
     options = spec.objective.options
-    steps = rows[-1]["step"] if rows else 0
-    if steps < SHORT_STEPS:
-        return f"more --epochs (these were only {steps} optimizer steps)"
+    if rows and rows[-1]["step"] < SHORT_STEPS:
+        return f"more --epochs (these were only {rows[-1]['step']} optimizer steps)"
+    # of unit scale the likelihood of pixels in [0, 1] is so flat that hardly a code is worth its KL
+    if spec.likelihood.name == "mse":
+        return "--likelihood gaussian, which learns its scale, or a --beta of 0.05"
+    if spec.likelihood.options.get("scale") == "fixed":
+        return "--set likelihood.scale=shared, which learns it, or a smaller likelihood.sigma"
     if options.get("beta", 1.0) > 1:
         return "a lower --beta"
     # where the KL is taken apart the warm-up is of one part, and these are the others
@@ -144,12 +168,24 @@ def _unfinished(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> Iterator[Findi
     if not rows:
         return
     epoch, beta, target = rows[-1]["epoch"], rows[-1]["beta"], spec.objective.options.get("beta")
-    if target is not None and beta < REACHED * target:
+    # a cyclical beta is low again where a cycle begins, and that is no warm-up cut short
+    if target is not None and beta < REACHED * target and spec.objective.options.get("schedule") != "cyclical":
         problem = f"beta stood at {beta:.3g} and not at {target:g} when training ended, after epoch {epoch}"
         yield Finding("unfinished warm-up", problem, _finishing(spec))
     elif epoch < _warmup(spec):
         problem = f"training ended after epoch {epoch} of a warm-up of {_warmup(spec)}"
         yield Finding("unfinished warm-up", problem, _finishing(spec))
+
+
+def _off_target(spec: Spec, metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    options = spec.objective.options
+    for name, gain in (("target", "k_i"), ("capacity", "gamma")):
+        # while the capacity still rises that is what is to be said
+        if name in options and not list(_unfinished(spec, rows)):
+            wanted, gap = options[name], abs(metrics["kl"] - options[name])
+            if gap > max(OFF_TARGET * wanted, LEAST_OFF_TARGET):
+                problem = f"the KL is {metrics['kl']:.2f} nats and not {wanted:g}"
+                yield Finding("KL off its target", problem, f"more --epochs or a larger objective.{gain}")
 
 
 def _finishing(spec: Spec) -> str:
@@ -181,10 +217,7 @@ def _warmup(spec: Spec) -> int:
     return epochs
 
 
-def _is_sound(row: Mapping[str, Any]) -> bool:
-    validation = row.get("validation")
-    if not isinstance(validation, Mapping):
-        return False
-    numbers = [*(row.get(key) for key in ("epoch", "step", "elbo", "beta"))]
-    numbers += [validation.get(key) for key in ("elbo", "kl", "active_units")]
-    return all(isinstance(number, int | float) for number in numbers)
+def _has_numbers(table: Any, *keys: str) -> bool:
+    """Whether something is a table with a number under each key."""
+    values = [table.get(key) for key in keys] if isinstance(table, Mapping) else [None]
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)

@@ -19,6 +19,7 @@ from vaectl.comparison import (
     evaluation,
     may_rank,
     metrics_of,
+    notes_on,
     same_but_seed,
     settings_of,
     unlike,
@@ -71,7 +72,10 @@ def compare_groups(groups: Sequence[Column]) -> Comparison:
     evaluations = [[evaluation(run) for run in group.runs] for group in groups]
     flat = [found for group in evaluations for found in group]
     examples = [[run.per_example(SPLIT, CHECKPOINT) for run in group.runs] for group in groups]
-    reasons, withheld = unlike(runs, flat), _too_few(groups)
+    per_run = dict(zip((run.id for run in runs), unlike(runs, flat), strict=True))
+    each = [next((per_run[run.id] for run in group.runs if per_run[run.id]), None) for group in groups]
+    different = [each[0] or why for why in each]
+    withheld = [why or few for why, few in zip(different, _too_few(groups), strict=True)]
     rows = []
     for metric in metrics_of(runs, flat):
         values = [[metric.of(found) for found in group] for group in evaluations]
@@ -82,9 +86,9 @@ def compare_groups(groups: Sequence[Column]) -> Comparison:
             row.values.append(mean)
             row.sd.append(sd)
         for place in range(1, len(groups)):
-            ranked = not reasons and may_rank(metric, groups[place].runs[0], groups[0].runs[0])
+            ranked = different[place] is None and may_rank(metric, groups[place].runs[0], groups[0].runs[0])
             value, base = row.values[place], row.values[0]
-            row.delta.append(None if reasons or value is None or base is None else value - base)
+            row.delta.append(None if different[place] or value is None or base is None else value - base)
             found = None
             if ranked and withheld[place] is None:
                 found = _difference(metric, values[place], values[0], images[place], images[0])
@@ -93,7 +97,8 @@ def compare_groups(groups: Sequence[Column]) -> Comparison:
             row.verdict.append(None if found is None else _verdict(metric, found))
         rows.append(row)
     settings = settings_of(groups, without=(SEED,))
-    return Comparison(groups, True, settings, [found["n"] for found in flat], reasons, withheld, rows)
+    counts = [found["n"] for found in flat]
+    return Comparison(groups, True, settings, counts, different, withheld, notes_on(runs, flat), rows)
 
 
 def _too_few(groups: Sequence[Column]) -> list[str | None]:
@@ -139,8 +144,9 @@ def _difference(
     ours, theirs = ([value for value in group if value is not None] for group in (values, baseline))
     if len(ours) < len(values) or len(theirs) < len(baseline):
         return None
+    # without values of an image the other half of the error is not known, and two equal counts do not mean no spread
     if metric.source is None:
-        return difference_over_seeds(ours, theirs)
+        return None
     if len(images) != len(base_images) or len(images) < 2:
         return None
     return difference_over_seeds(ours, theirs, [a - b for a, b in zip(images, base_images, strict=True)])

@@ -48,7 +48,8 @@ def beta_tcvae() -> Spec:
         https://arxiv.org/abs/1802.04942
     """
     options = {
-        "alpha": 1.0, "beta": 6.0, "gamma": 1.0, "schedule": "linear", "warmup_epochs": 0, "weights": "stratified"
+        "alpha": 1.0, "beta": 6.0, "gamma": 1.0, "schedule": "linear", "warmup_epochs": 0, "cycles": 4,
+        "weights": "stratified",
     }  # fmt: skip
     return dataclasses.replace(vae(), model="beta-tcvae", objective=Part("tc", options))
 
@@ -79,7 +80,8 @@ def iwae() -> Spec:
     References:
         Importance Weighted Autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
     """
-    options = {"k": 5, "gradient": "reparameterized", "beta": 1.0, "schedule": "linear", "warmup_epochs": 0}
+    schedule = {"schedule": "linear", "warmup_epochs": 0, "cycles": 4}
+    options = {"k": 5, "gradient": "reparameterized", "beta": 1.0, **schedule}
     return dataclasses.replace(vae(), model="iwae", objective=Part("iwae", options))
 
 

@@ -74,7 +74,8 @@ def is_evaluation(item: Any) -> bool:
         return False
     metrics = item["metrics"].items()
     return (
-        all(number is None or isinstance(number, int | float) for _, number in metrics)
+        {"elbo", "recon", "kl"} <= item["metrics"].keys()
+        and all(number is None or isinstance(number, int | float) for _, number in metrics)
         and isinstance(item["metrics"].get("active_units"), int)
         and all(isinstance(number, int | float) for number in item["kl_per_dim"])
     )

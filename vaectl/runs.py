@@ -147,12 +147,18 @@ class Run:
     def add_evaluation(self, evaluation: Mapping[str, Any], per_example: Mapping[str, list[float]]) -> None:
         """Keep an evaluation in ``run.json``, in place of an older one of the same split, checkpoint, seed and K.
 
-        The per-example values go to ``evaluations/SPLIT-CHECKPOINT.json``, for paired comparisons.
+        The per-example values go to ``evaluations/SPLIT-CHECKPOINT.json``, for paired comparisons. Where there is no
+        importance-weighted bound, that of the evaluation before with the same weights and seed is kept.
         """
         file = self.evaluation_file(evaluation["split"], evaluation["checkpoint"])
         file.parent.mkdir(exist_ok=True)
         with self._locked():
             self.record = read_record(self.path)
+            before = self.evaluation(evaluation["split"], evaluation["checkpoint"])
+            if before and not evaluation.get("importance") and _same_draws(before, evaluation):
+                values = self.per_example(evaluation["split"], evaluation["checkpoint"])
+                evaluation = {**evaluation, "importance": before.get("importance")}
+                per_example = {**{name: values[name] for name in values if name not in per_example}, **per_example}
             others = [old for old in self.evaluations() if _kind(old) != _kind(evaluation)]
             write_json(file, {"seed": evaluation["seed"], **per_example})
             self.record["evaluations"] = [*others, dict(evaluation)]
@@ -259,6 +265,8 @@ class Run:
             hint = None if self.history() else "it was stopped before its first epoch ended"
             raise RunError(f"{self.id} has no {file.name}", hint=hint)
         state = weights.read(file, self.record["config"])
+        if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+            raise RunError(f"{file} holds numbers that are not finite")
         spec, info = self.complete_spec(), self.data_info
         try:
             model, _ = build(spec, info)
@@ -313,6 +321,10 @@ class Run:
         except OSError:
             return False
         return False
+
+
+def _same_draws(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one.get(key) == other.get(key) for key in ("weights", "seed", "n"))
 
 
 def _kind(evaluation: Mapping[str, Any]) -> tuple[Any, ...]:

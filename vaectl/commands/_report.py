@@ -52,12 +52,13 @@ def pictures(found: Comparison, screen: Screen, device: str, data_dir: Path | No
             reconstructions.append(grid(model.decoder(model.encoder(x.to(session.device)).mean).mean, 2 * TILES))
         view = latents.view_of(model, own.test.first(POINTS), own.train)
         views.append((view.points, own.test.labels[:POINTS].numpy(), view.axes))
-    if found.reasons:
-        screen.note(f"no picture of rate and distortion: {found.reasons[0]}")
+    courses = _courses(found)
+    plane = not any(found.unlike) and all(None not in (course.rate, course.distortion) for course in courses)
+    if not plane:
+        why = next((reason for reason in found.unlike if reason), "a run has no KL or reconstruction")
+        screen.note(f"no picture of rate and distortion: {why}")
     originals = grid(x, 2 * TILES)
-    return plots.comparison(
-        _courses(found), found.labels, originals, reconstructions, samples, views, plane=not found.reasons
-    )
+    return plots.comparison(courses, found.labels, originals, reconstructions, samples, views, plane=plane)
 
 
 def _courses(found: Comparison) -> list[Course]:
@@ -124,7 +125,7 @@ def _markdown(sheet: Sheet) -> str:
         lines += ["| " + " | ".join(name or " " for name, _ in columns) + " |"]
         lines += ["|" + "|".join("---:" if justify == "right" else "---" for _, justify in columns) + "|"]
         lines += ["| " + " | ".join(cell.strip() for cell in row) + " |" for row in rows] + [""]
-    lines += [f"- {_sentence(line)}" for line in sheet.below]
+    lines += [f"- {_sentence(line)}" for line in (*sheet.below, *sheet.notes)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -146,7 +147,7 @@ def _html(sheet: Sheet, figure: Figure | None) -> str:
             for row in rows
         ]
         body.append(f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
-    body += [f"<p>{html.escape(_sentence(line))}</p>" for line in sheet.below]
+    body += [f"<p>{html.escape(_sentence(line))}</p>" for line in (*sheet.below, *sheet.notes)]
     if figure is not None:
         from vaectl import plots
 

@@ -11,12 +11,13 @@ from vaectl.comparison import SPLIT, Comparison, Row
 
 @dataclass(frozen=True)
 class Sheet:
-    """A comparison as a person reads it: lines, two tables, lines; the first header of a table is its title."""
+    """A comparison as a person reads it: lines, two tables, lines, notes; the first header of a table is its title."""
 
     title: str
     above: list[str]
     tables: Tables
     below: list[str]
+    notes: list[str]
 
 
 def sheet(found: Comparison, *, everything: bool) -> Sheet:
@@ -29,14 +30,13 @@ def sheet(found: Comparison, *, everything: bool) -> Sheet:
     changes: list[tuple[str, str]] = []
     for label in labels[1:]:
         changes += [("change" if len(labels) == 2 else f"{label} change", "left"), ("", "left")]
-        changes += [("95 % interval", "left")] if found.grouped else []
+        changes += [("95 % interval", "left")] if _has_intervals(found) else []
     counts = " / ".join(map(str, found.n if len(set(found.n)) > 1 else found.n[:1]))
     width = max(len(_name(row)) for row in found.rows)
     metrics = [
         [f"  {_name(row).ljust(width)}{_label(row, found)}", *_cells(row), *_changes(row, found)] for row in found.rows
     ]
-    below = [f"no verdicts: {reason}" for reason in found.reasons]
-    below += [f"no verdict for {label}: {why}" for label, why in zip(labels, found.withheld, strict=True) if why]
+    below = [f"no verdict for {label}: {why}" for label, why in zip(labels, found.withheld, strict=True) if why]
     return Sheet(
         " and ".join(labels),
         _legend(found) if found.grouped else [],
@@ -45,6 +45,7 @@ def sheet(found: Comparison, *, everything: bool) -> Sheet:
             ([(f"metrics ({SPLIT}, {counts} images)", "left"), *heads, *changes], metrics),
         ],
         below,
+        found.notes,
     )
 
 
@@ -61,6 +62,10 @@ def _legend(found: Comparison) -> list[str]:
     if any(se is not None for row in found.rows for se in row.delta_se):
         lines.append("change ± standard error over seeds and test images; a verdict where the 95 % interval excludes 0")
     return lines
+
+
+def _has_intervals(found: Comparison) -> bool:
+    return any(ends is not None for row in found.rows for ends in row.interval)
 
 
 def _name(row: Row) -> str:
@@ -95,7 +100,7 @@ def _changes(row: Row, found: Comparison) -> list[str]:
         digits = 2 if isinstance(delta, float) and row.metric.unit == "count" else row.metric.digits
         text = "-" if delta is None else f"{delta:+.{digits}f}"
         cells += [text + (f" ± {se:.{digits}f}" if se is not None else ""), row.verdict[place] or ""]
-        if found.grouped:
+        if _has_intervals(found):
             cells.append("" if ends is None else f"{ends[0]:+.{digits}f} to {ends[1]:+.{digits}f}")
     return cells
 

@@ -101,6 +101,8 @@ def compare_cli(
     short = "\t".join("-" if value is None else f"{value:.4f}" for value in elbo)
     pieces: list[str | Table] = [*shown.above, *screen.tables(shown.tables), *shown.below]
     screen.result(finite(found.to_json()), short=short, text=pieces)
+    for note in shown.notes:
+        screen.note(note)
 
 
 def _evaluate_missing(runs: Sequence[Run], screen: Screen, device: str, data_dir: Path | None) -> None:

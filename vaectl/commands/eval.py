@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vaectl.commands._evaluation import evaluate_into, say
+from vaectl.commands._evaluation import ailments, evaluate_into, say
 from vaectl.commands._options import (
     Checkpoint,
     DataDir,
@@ -27,7 +27,6 @@ from vaectl.commands._options import (
 )
 from vaectl.commands._render import Screen, finite, plus_minus
 from vaectl.commands._session import Session, check_choice
-from vaectl.doctor import examine
 from vaectl.errors import UsageError
 from vaectl.files import check_output, write_json
 from vaectl.runs import Run
@@ -89,7 +88,7 @@ def eval_cli(
     document, values = evaluate_into(
         session.run, model, data, split, checkpoint, seed, screen, importance_samples=importance_samples
     )
-    findings = examine(session.run.spec, session.run.history(), session.run.data_info.sizes, document["metrics"])
+    findings = ailments(session.run, document["metrics"], screen)
     document["findings"] = [finding.to_json() for finding in findings]
     if output is not None:
         write_json(output, finite(document))

@@ -77,9 +77,7 @@ class Objective(ABC):
         """Learn from a training step that was taken; an evaluation is not to be observed."""
 
 
-def kl_weight(
-    steps_per_epoch: int, beta: float, schedule: BetaSchedule, warmup_epochs: int, cycles: int = CYCLES
-) -> Schedule:
+def kl_weight(steps_per_epoch: int, beta: float, schedule: BetaSchedule, warmup_epochs: int, cycles: int) -> Schedule:
     """The weight of the KL by step.
 
     Raises:

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
-from vaectl.objectives.base import BetaSchedule, Loss, Objective, TrainingSet, kl_weight
-from vaectl.spec import Bounds, Count, NonNegative
+from vaectl.objectives.base import CYCLES, BetaSchedule, Loss, Objective, TrainingSet, kl_weight
+from vaectl.spec import Bounds, Count, NonNegative, Size
 from vaectl.vae import Draw
 
 
@@ -28,6 +28,7 @@ class IWAE(Objective):
         beta: Weight of ``log q - log p``.
         schedule: How the weight rises over the warm-up, as for the ELBO.
         warmup_epochs: Epochs over which the weight rises from 0 to beta; 0 starts at beta.
+        cycles: Rises of the cyclical schedule.
 
     Raises:
         SettingError: The schedule and the warm-up contradict each other.
@@ -48,8 +49,9 @@ class IWAE(Objective):
         beta: NonNegative = 1.0,
         schedule: BetaSchedule = "linear",
         warmup_epochs: Count = 0,
+        cycles: Size = CYCLES,
     ) -> None:
-        self._beta = kl_weight(data.steps_per_epoch, beta, schedule, warmup_epochs)
+        self._beta = kl_weight(data.steps_per_epoch, beta, schedule, warmup_epochs, cycles)
         self.draws = k
         self.warmup_epochs = warmup_epochs
         self.doubly = gradient == "doubly-reparameterized"

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from vaectl.distributions import base_of
-from vaectl.objectives.base import BetaSchedule, Loss, Objective, TrainingSet, kl_weight
-from vaectl.spec import Count, NonNegative
+from vaectl.objectives.base import CYCLES, BetaSchedule, Loss, Objective, TrainingSet, kl_weight
+from vaectl.spec import Count, NonNegative, Size
 from vaectl.vae import Draw
 
 Weights = Literal["minibatch-weighted", "stratified"]
@@ -37,6 +37,7 @@ class TotalCorrelation(Objective):
         gamma: Weight of the KL by dimension.
         schedule: How beta rises over the warm-up, as for the ELBO.
         warmup_epochs: Epochs over which beta rises from 0; 0 starts at beta.
+        cycles: Rises of the cyclical schedule.
         weights: How a batch stands for all N examples in q(z) and in each q(z_d), see ``log_weights``.
 
     Raises:
@@ -58,9 +59,10 @@ class TotalCorrelation(Objective):
         gamma: NonNegative = 1.0,
         schedule: BetaSchedule = "linear",
         warmup_epochs: Count = 0,
+        cycles: Size = CYCLES,
         weights: Weights = "stratified",
     ) -> None:
-        self._beta = kl_weight(data.steps_per_epoch, beta, schedule, warmup_epochs)
+        self._beta = kl_weight(data.steps_per_epoch, beta, schedule, warmup_epochs, cycles)
         self.examples = data.examples
         self.alpha, self.gamma = alpha, gamma
         self.weights = weights
