@@ -71,7 +71,7 @@ def train_cli(
         ),
     ] = None,
     model: Annotated[
-        str | None, setting("--model", "Recipe that the defaults come from.", MODEL, "|".join(RECIPES))
+        str | None, setting("--model", f"Recipe that the defaults come from: {', '.join(RECIPES)}.", MODEL, "NAME")
     ] = None,
     network: Annotated[str | None, setting("--network", "Kind of encoder and decoder network.", MODEL, "mlp")] = None,
     latent_dim: Annotated[str | None, setting("--latent-dim", "Number of latent dimensions.", MODEL)] = None,
@@ -91,9 +91,10 @@ def train_cli(
         str | None,
         setting(
             "--likelihood",
-            "Likelihood p(x|z) of the pixels.",
+            "Likelihood p(x|z) of the pixels: bernoulli, continuous-bernoulli, gaussian, laplace, mse, categorical, "
+            "discretized-logistic.",
             MODEL,
-            "bernoulli|continuous-bernoulli|gaussian|laplace|mse|categorical|discretized-logistic",
+            "NAME",
         ),
     ] = None,
     posterior_scale: Annotated[
