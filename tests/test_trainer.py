@@ -258,3 +258,18 @@ def test_training_learns_the_two_classes() -> None:
     result = evaluate(model, data.test)
     assert result.metrics()["elbo"] > before + 3
     assert result.active_units >= 1
+
+
+def test_with_a_target_for_the_kl_the_best_epoch_is_one_that_is_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ELBO is highest in epoch 1, where the controller has not yet brought the KL down to 5 nats."""
+    course = iter([(-1.0, 9.0), (-4.0, 5.2), (-3.0, 4.9), (-2.0, 6.0)])
+
+    def validate(*_: object) -> dict[str, float]:
+        elbo, kl = next(course)
+        return {"elbo": elbo, "recon": 1.0, "kl": kl, "loss": 1.0, "active_units": 1}
+
+    monkeypatch.setattr(trainer, "_validate", validate)
+    spec = dataclasses.replace(small_spec(epochs=4), objective=Part("kl-target", {"target": 5.0}))
+    _, events = train(spec, toy_data())
+    assert [epoch.epoch for epoch in epochs_of(events) if epoch.improved] == [1, 2, 3]
+    assert epochs_of(events)[-1].best_epoch == 3

@@ -266,7 +266,7 @@ def same_but_seed(run: Run) -> dict[str, Any]:
     return {path: value for path, value in run.spec.flat().items() if path != SEED} | data
 
 
-SEEDS_NOTE = "± is over test images and not over training seeds: --group compares settings over several"
+SEEDS_NOTE = "± is over test images, not over training seeds; --group compares settings over several seeds"
 
 # what must be equal in the records of the data, and what is the matter where it is not
 DATA = {

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vaectl.spec import Spec
+from vaectl.stats import on_target
 
 # a code of less than this KL cannot even tell two equal halves of the data apart: I(x; z) <= KL
 COLLAPSED_KL = math.log(2)
@@ -27,8 +28,6 @@ OVERFITTING_GAP = 0.25
 INFORMATION_WEIGHTS = {"alpha": "objective.alpha", "beta": "--beta"}
 # the posterior and the prior whose KL is known by dimension, as free bits need it
 FACTORISED = ("gaussian", "standard")
-# how far the KL may end from a target that was set: part of the target, and in nats
-OFF_TARGET, LEAST_OFF_TARGET = 0.1, 0.5
 # part of beta that counts as reached
 REACHED = 0.99
 
@@ -181,11 +180,9 @@ def _off_target(spec: Spec, metrics: Mapping[str, Any], rows: Sequence[Mapping[s
     options = spec.objective.options
     for name, gain in (("target", "k_i"), ("capacity", "gamma")):
         # while the capacity still rises that is what is to be said
-        if name in options and not list(_unfinished(spec, rows)):
-            wanted, gap = options[name], abs(metrics["kl"] - options[name])
-            if gap > max(OFF_TARGET * wanted, LEAST_OFF_TARGET):
-                problem = f"the KL is {metrics['kl']:.2f} nats and not {wanted:g}"
-                yield Finding("KL off its target", problem, f"more --epochs or a larger objective.{gain}")
+        if name in options and not on_target(metrics["kl"], options[name]) and not list(_unfinished(spec, rows)):
+            problem = f"the KL is {metrics['kl']:.2f} nats and not {options[name]:g}"
+            yield Finding("KL off its target", problem, f"more --epochs or a larger objective.{gain}")
 
 
 def _finishing(spec: Spec) -> str:

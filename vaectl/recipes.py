@@ -70,7 +70,7 @@ def control_vae() -> Spec:
     References:
         ControlVAE: Controllable Variational Autoencoder (Shao et al., 2020), https://arxiv.org/abs/2004.05988
     """
-    objective = Part("kl-target", {"target": 10.0, "max_beta": 100.0, "k_p": 0.01, "k_i": 1e-4})
+    objective = Part("kl-target", {"target": 10.0, "max_beta": 100.0, "k_p": 0.01, "k_i": 1e-3})
     return dataclasses.replace(vae(), model="control-vae", objective=objective)
 
 

@@ -44,6 +44,11 @@ def mean_and_se(values: Sequence[float]) -> Estimate:
     return Estimate(mean, math.sqrt(variance / n))
 
 
+def on_target(kl: float, target: float) -> bool:
+    """Whether a KL has come to the target that was set for it: within 10 %, or half a nat where that is more."""
+    return abs(kl - target) <= max(0.1 * target, 0.5)
+
+
 def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Estimate:
     """The mean of ``values - baseline`` over the same examples, with its standard error.
 

@@ -87,8 +87,8 @@ def fit(model: VAE, objective: Objective, data: Data, training: Training) -> Gen
     """Train a model in place, yielding a ``Step`` or ``Epoch`` as each ends and ``Stopped`` last.
 
     The best epoch is the one of the highest validation ELBO at beta = 1. An epoch at whose end the warm-up is
-    complete is always better than one before, and only those count for patience. Without a validation split
-    the last epoch is the best. torch's global random stream is reseeded.
+    complete, or the KL on the target that was set, is always better than another, and only those count for patience.
+    Without a validation split the last epoch is the best. torch's global random stream is reseeded.
 
     Args:
         model: The model, on the device to train on.
@@ -141,7 +141,7 @@ def fit(model: VAE, objective: Objective, data: Data, training: Training) -> Gen
         if validation and not math.isfinite(validation["elbo"]):
             yield Stopped("diverged", epoch, step, best_epoch, f"the validation ELBO is not finite after epoch {epoch}")
             return
-        warm = epoch >= objective.warmup_epochs
+        warm = objective.settled(epoch, validation)
         score = (warm, validation["elbo"] if validation else float(epoch))
         improved = best is None or score > best
         if improved:

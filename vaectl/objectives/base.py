@@ -73,6 +73,10 @@ class Objective(ABC):
     def beta(self, step: int) -> float:
         """The weight of the KL at a step."""
 
+    def settled(self, epoch: int, validation: Mapping[str, float]) -> bool:
+        """Whether the weights at an epoch's end are of the model that was asked for: the best are sought there."""
+        return epoch >= self.warmup_epochs
+
     def observe(self, draw: Draw) -> None:  # noqa: B027 (only a controller looks)
         """Learn from a training step that was taken; an evaluation is not to be observed."""
 
