@@ -265,3 +265,10 @@ def test_runs_made_to_be_ill_are_named_and_a_healthy_one_is_not(cli: Cli, isolat
     evaluated = json.loads(cli("eval", "run1", "--checkpoint", "last", "--json").stdout)["findings"]
     assert {finding["name"] for finding in evaluated} == expected
     assert all(set(finding) == {"name", "problem", "try"} for finding in evaluated)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 10**400, "3", None, [1]])
+def test_what_is_no_number_does_not_upset_it(value: Any) -> None:
+    """An integer that JSON can hold and a float cannot, among others."""
+    rows = [*history(), {**history()[-1], "step": value}, {**history()[-1], "validation": HEALTHY | {"kl": value}}]
+    assert names(spec_of(), rows, HEALTHY) == []

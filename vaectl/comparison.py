@@ -39,6 +39,12 @@ class Metric:
     source: str | None = None
     scale: float = 1.0
 
+    def word(self, delta: float, *, beyond: bool) -> str:
+        """What a difference is called, that is or is not beyond its error."""
+        if not beyond:
+            return "≈"
+        return "better" if delta * self.direction > 0 else "worse"
+
     def of(self, evaluation: Mapping[str, Any]) -> float | None:
         """Its value in an evaluation."""
         value: float | None
@@ -327,9 +333,7 @@ def _verdict(metric: Metric, delta: float | None, se: float | None) -> str | Non
         return None
     if se is not None and not math.isfinite(se):
         return None
-    if abs(delta) <= (0 if counted else 2 * (se or 0.0)):
-        return "≈"
-    return "better" if delta * metric.direction > 0 else "worse"
+    return metric.word(delta, beyond=abs(delta) > (0 if counted else 2 * (se or 0.0)))
 
 
 def _bound(kept: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vaectl.records import has_numbers
 from vaectl.spec import Spec
 from vaectl.stats import on_target
 
@@ -72,8 +73,8 @@ def examine(
         metrics: An evaluation of the finished model; None during training, where the last epochs' validation is
             judged, and only what has lasted.
     """
-    rows = [row for row in history if _has_numbers(row, "epoch", "step", "elbo", "beta")]
-    validated = [row for row in rows if _has_numbers(row.get("validation"), "elbo", "kl", "active_units")]
+    rows = [row for row in history if has_numbers(row, "epoch", "step", "elbo", "beta")]
+    validated = [row for row in rows if has_numbers(row.get("validation"), "elbo", "kl", "active_units")]
     if metrics is None:
         recent = validated[-LASTING_EPOCHS:]
         if len(recent) < LASTING_EPOCHS or recent[0]["epoch"] < _warmup(spec) or recent[-1]["step"] < SHORT_STEPS:
@@ -113,7 +114,7 @@ def _emptiness(sign: Mapping[str, Any]) -> str:
         return f"the KL is {kl:.2g} nats, less than one bit"
     if sign["active_units"] == 0:
         return f"no latent dimension is active (the KL of {kl:.2g} nats is that of all codes alike)"
-    if _has_numbers(sign, "mutual_information_upper", "mutual_information_upper_se"):
+    if has_numbers(sign, "mutual_information_upper", "mutual_information_upper_se"):
         most = sign["mutual_information_upper"] + 2 * sign["mutual_information_upper_se"]
         if most < COLLAPSED_KL:
             return (
@@ -212,9 +213,3 @@ def _unused(spec: Spec, metrics: Mapping[str, Any]) -> Iterator[Finding]:
 def _warmup(spec: Spec) -> int:
     epochs: int = spec.objective.options.get("warmup_epochs", 0)
     return epochs
-
-
-def _has_numbers(table: Any, *keys: str) -> bool:
-    """Whether something is a table with a number under each key."""
-    values = [table.get(key) for key in keys] if isinstance(table, Mapping) else [None]
-    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)

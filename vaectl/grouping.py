@@ -155,6 +155,4 @@ def _difference(
 def _verdict(metric: Metric, found: Difference) -> str | None:
     if metric.direction == 0 or not math.isfinite(found.se):
         return None
-    if found.low <= 0 <= found.high:
-        return "≈"
-    return "better" if found.delta * metric.direction > 0 else "worse"
+    return metric.word(found.delta, beyond=not found.low <= 0 <= found.high)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,13 @@ def read_record(path: Path) -> dict[str, Any]:
         if not isinstance(value, kinds) or isinstance(value, bool):
             raise RunError(f"{file} is damaged: field '{name}' is {'missing' if value is ... else 'of a wrong type'}")
     return record
+
+
+def has_numbers(table: Any, *keys: str) -> bool:
+    """Whether something is a table with a finite number under each key."""
+    values = [table.get(key) for key in keys] if isinstance(table, Mapping) else [None]
+    # a comparison, which an integer too large for a float survives
+    return all(isinstance(value, int | float) and abs(value) < 1e300 for value in values)
 
 
 def is_evaluation(item: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vaectl.commands._render import Screen, finite
 from vaectl.commands._session import Session
@@ -14,6 +14,7 @@ from vaectl.comparison import CHECKPOINT, Comparison, evaluation
 from vaectl.errors import UsageError
 from vaectl.files import replacing, write_json
 from vaectl.grouping import by_setting
+from vaectl.records import has_numbers
 from vaectl.runs import Run
 
 if TYPE_CHECKING:
@@ -74,16 +75,10 @@ def _courses(found: Comparison) -> list[Course]:
     return courses
 
 
-def _is_drawable(row: dict[str, Any]) -> bool:
-    validation = row.get("validation")
-    numbers = (
-        [row.get("epoch"), *(validation.get(key) for key in ("elbo", "kl"))] if isinstance(validation, dict) else [None]
-    )
-    return all(isinstance(number, int | float) for number in numbers)
-
-
 def _history(run: Run) -> dict[str, list[float]]:
-    rows = [row for row in run.history() if _is_drawable(row)]
+    rows = [
+        row for row in run.history() if has_numbers(row, "epoch") and has_numbers(row.get("validation"), "elbo", "kl")
+    ]
     return {
         "epoch": [row["epoch"] for row in rows],
         "elbo": [row["validation"]["elbo"] for row in rows],
