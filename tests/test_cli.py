@@ -203,6 +203,12 @@ FLAGS: dict[str, tuple[object, tuple[str, str], object]] = {
     "--patience": (2, ("training", "patience"), 2),
     "--seed": (3, ("training", "seed"), 3),
     "--model": ("beta-vae", ("", "model"), "beta-vae"),
+    "--binarize": ("dynamic", ("data", "binarize"), "dynamic"),
+    "--activation": ("tanh", ("decoder", "activation"), "tanh"),
+    "--prior": ("mixture", ("prior", "name"), "mixture"),
+    "--likelihood": ("laplace", ("likelihood", "name"), "laplace"),
+    "--objective": ("iwae", ("objective", "name"), "iwae"),
+    "--free-bits": (2, ("objective", "free_bits"), 2),
 }
 
 
@@ -220,6 +226,20 @@ def test_every_training_flag_changes_the_resolved_config(cli: Cli, flag: str) ->
     assert at(plain) != value
     assert at(config) == value
     assert (sources_before[path], sources[path]) == ("default", "flag")
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["--binarize static", "--binarize dynamic", "--activation tanh", "--prior mixture", "--prior vamp",
+     "--likelihood laplace", "--objective iwae", "--objective tc", "--objective capacity", "--objective kl-target",
+     "--free-bits 2", "--beta-schedule cosine", "--beta-schedule sigmoid", "--beta-schedule cyclical"],
+)  # fmt: skip
+def test_a_flag_that_changes_the_model_or_its_loss_changes_what_is_learned(cli: Cli, change: str) -> None:
+    """Two runs that differ in the flag alone, trained with one seed, reach different bounds on the test set."""
+    # a target's objectives have another warm-up or none
+    warmup = [] if change.startswith("--objective") else ["--warmup-epochs", 1]
+    plain, changed = (ok_json(cli, *TRAIN, "--epochs", 3, *warmup, *extra) for extra in ([], change.split()))
+    assert plain["metrics"]["recon"] != changed["metrics"]["recon"]
 
 
 @pytest.mark.parametrize(("flag", "value"), [("--network", "mlp"), ("--likelihood", "bernoulli"), ("--model", "vae")])

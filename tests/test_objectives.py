@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.distributions import Independent, MultivariateNormal, Normal
+from torch import Tensor
+from torch.distributions import Independent, Normal
 
-from tests.toys import toy_data
+from tests.toys import FullPosterior, toy_data
 from vaectl.builder import build
 from vaectl.errors import SettingError, UsageError
 from vaectl.objectives import ELBO, IWAE, Capacity, KLTarget, Objective, TrainingSet
@@ -116,17 +116,7 @@ def test_free_bits_are_per_dimension_and_over_the_batch(model: VAE, x: Tensor) -
 
 def test_free_bits_need_a_kl_that_factorises(monkeypatch: pytest.MonkeyPatch) -> None:
     """A posterior without a closed form KL against the prior is refused before the first step."""
-
-    class Full(nn.Module):
-        def __init__(self, features: int, latent_dim: int) -> None:
-            super().__init__()
-            self.linear = nn.Linear(features, latent_dim)
-
-        def forward(self, features: Tensor) -> MultivariateNormal:
-            mean = self.linear(features)
-            return MultivariateNormal(mean, torch.eye(mean.shape[-1]))
-
-    monkeypatch.setitem(POSTERIORS, "full", Full)
+    monkeypatch.setitem(POSTERIORS, "full", FullPosterior)
     data = toy_data()
     spec = dataclasses.replace(vae(), posterior=Part("full"))
     build(spec, data.info)

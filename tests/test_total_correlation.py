@@ -11,10 +11,10 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.distributions import Independent, MultivariateNormal, Normal
+from torch import Tensor
+from torch.distributions import Independent, Normal
 
-from tests.toys import toy_data
+from tests.toys import FullPosterior, toy_data
 from vaectl import objectives
 from vaectl.builder import build
 from vaectl.errors import SettingError, UsageError
@@ -220,16 +220,7 @@ def test_narrow_posteriors_far_apart_stay_finite() -> None:
 
 
 def test_a_posterior_that_does_not_factorise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full(nn.Module):
-        def __init__(self, features: int, latent_dim: int) -> None:
-            super().__init__()
-            self.linear = nn.Linear(features, latent_dim)
-
-        def forward(self, features: Tensor) -> MultivariateNormal:
-            mean = self.linear(features)
-            return MultivariateNormal(mean, torch.eye(mean.shape[-1]))
-
-    monkeypatch.setitem(POSTERIORS, "full", Full)
+    monkeypatch.setitem(POSTERIORS, "full", FullPosterior)
     spec = dataclasses.replace(RECIPES["beta-tcvae"](), posterior=Part("full"))
     with pytest.raises(UsageError, match=r"objective 'tc'.*posterior 'full'") as caught:
         build(spec, toy_data().info)

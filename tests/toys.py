@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import MultivariateNormal
 
 from vaectl.data import Data, Raw, Split, split_data
 from vaectl.oracles import LinearGaussian
@@ -44,3 +45,15 @@ def normal_kl(mean: Tensor, sigma: Tensor) -> Tensor:
         Auto-Encoding Variational Bayes (Kingma and Welling, 2014), appendix B
     """
     return 0.5 * (mean**2 + sigma**2 - 1 - 2 * sigma.log()).sum(-1)
+
+
+class FullPosterior(nn.Module):
+    """A posterior head that does not factorise: its KL against the standard normal has no closed form in torch."""
+
+    def __init__(self, features: int, latent_dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, latent_dim)
+
+    def forward(self, features: Tensor) -> MultivariateNormal:
+        mean = self.linear(features)
+        return MultivariateNormal(mean, torch.eye(mean.shape[-1]))

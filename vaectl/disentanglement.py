@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.metrics import mutual_info_score
 
 from vaectl.data import Split
 from vaectl.errors import DataError
@@ -91,6 +90,9 @@ def mutual_information_gap(
         Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018), section 4.1, equation 6,
         https://arxiv.org/abs/1802.04942
     """
+    # here, because every evaluation comes by and only those with known factors need it
+    from sklearn.metrics import mutual_info_score
+
     z, v = np.asarray(codes, np.float64), np.asarray(factors)
     if z.ndim != 2 or v.ndim != 2 or len(z) != len(v) or 0 in (*z.shape, *v.shape):
         raise ValueError(f"codes must be (N, D) and factors (N, F); got {z.shape} and {v.shape}")

@@ -83,8 +83,10 @@ def examine(
         found = [*_of_the_code(spec, signs, rows), *_saturated(spec, signs), *_overfitting(spec, recent, sizes)]
     else:
         code = list(_of_the_code(spec, [metrics], rows))
-        found = [*code, *_saturated(spec, [metrics]), *_unfinished(spec, rows)]
-        found += [*_overfitting(spec, validated[-1:], sizes), *_off_target(spec, metrics, rows)]
+        unfinished = list(_unfinished(spec, rows))
+        found = [*code, *_saturated(spec, [metrics]), *unfinished, *_overfitting(spec, validated[-1:], sizes)]
+        # while a capacity still rises that is what is to be said
+        found += [] if unfinished else _off_target(spec, metrics)
         if not code:
             found += _unused(spec, metrics)
     return found
@@ -177,11 +179,10 @@ def _unfinished(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> Iterator[Findi
         yield Finding("unfinished warm-up", problem, _finishing(spec))
 
 
-def _off_target(spec: Spec, metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def _off_target(spec: Spec, metrics: Mapping[str, Any]) -> Iterator[Finding]:
     options = spec.objective.options
     for name, gain in (("target", "k_i"), ("capacity", "gamma")):
-        # while the capacity still rises that is what is to be said
-        if name in options and not on_target(metrics["kl"], options[name]) and not list(_unfinished(spec, rows)):
+        if name in options and not on_target(metrics["kl"], options[name]):
             problem = f"the KL is {metrics['kl']:.2f} nats and not {options[name]:g}"
             yield Finding("KL off its target", problem, f"more --epochs or a larger objective.{gain}")
 

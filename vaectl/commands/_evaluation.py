@@ -46,32 +46,33 @@ def evaluate_into(
     from vaectl.likelihoods import DISCRETE
     from vaectl.metrics import bits_per_dim, evaluate
 
-    examples = data.split(split)
+    # moved once: on an accelerator each move copies the whole split
+    examples = data.split(split).to(next(model.parameters()).device)
     if len(examples) == 0:
         raise DataError(f"--split {split}: {run.id} held out no such examples")
-    device = next(model.parameters()).device
     with screen.counting(f"evaluating {split}", len(examples)) as progress:
-        result = evaluate(model, examples.to(device), seed=seed, progress=progress)
+        result = evaluate(model, examples, seed=seed, progress=progress)
     with screen.counting("aggregate posterior", len(examples)) as progress:
-        codes = information(model, examples.to(device), seed=seed, progress=progress)
-    gap = disentanglement(model, examples.to(device), seed=seed)
+        codes = information(model, examples, seed=seed, progress=progress)
+    gap = disentanglement(model, examples, seed=seed)
     values = {name: value.numpy() for name, value in result.per_example.items()}
     importance = None
     if importance_samples is not None:
         with screen.counting(f"{importance_samples} importance samples", len(examples)) as progress:
-            weighted = importance_bound(model, examples.to(device), importance_samples, seed=seed, progress=progress)
+            weighted = importance_bound(model, examples, importance_samples, seed=seed, progress=progress)
         importance = weighted.to_json()
         values |= {"importance_bound": weighted.bound.numpy(), "ess": weighted.ess.numpy()}
-    spec, info = run.complete_spec(), run.data_info
+    info = run.data_info
+    measured = measure(run.complete_spec(), info)
     metrics = result.metrics() | codes.metrics()
-    if measure(spec, info) in DISCRETE:
+    if measured in DISCRETE:
         metrics["bits_per_dim"], metrics["bits_per_dim_se"] = bits_per_dim(result.per_example["elbo"], info.shape)
     kept = {
         "split": split,
         "checkpoint": checkpoint,
         "n": len(examples),
         "seed": seed,
-        "measure": measure(spec, info),
+        "measure": measured,
         "metrics": metrics,
         "kl_per_dim": result.kl_per_dim.tolist(),
         "weights": run.weights_digest(checkpoint),

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from vaectl.commands._epochs import EpochScreen
-from vaectl.commands._evaluation import evaluate_into, say
+from vaectl.commands._evaluation import ailments, evaluate_into, say
 from vaectl.commands._render import Screen, duration, finite, plus_minus, sparkline
 from vaectl.data import Data
 from vaectl.doctor import Finding, examine
@@ -52,12 +52,12 @@ def train_run(run: Run, model: VAE, objective: Objective, data: Data, screen: Sc
                 if isinstance(event, Step):
                     shown.step(event)
                 elif isinstance(event, Epoch):
-                    _save_epoch(run, model, event)
+                    row = _save_epoch(run, model, event)
                     board.epoch(event)
                     board.pictures(model, pictured, event.step)
                     run.log(shown.row(event))
                     shown.epoch(event)
-                    doctor.visit()
+                    doctor.visit(row)
                     last = event
                 else:
                     end = event
@@ -95,15 +95,18 @@ class Doctor:
 
     def __init__(self, run: Run, screen: Screen) -> None:
         self._run, self._screen = run, screen
+        self._spec, self._sizes = run.spec, run.data_info.sizes
+        self._rows: list[dict[str, Any]] = []
         self._said: set[str] = set()
 
-    def visit(self) -> None:
-        """Look at the epochs so far."""
-        self._say(examine(self._run.spec, self._run.history(), self._run.data_info.sizes))
+    def visit(self, row: dict[str, Any]) -> None:
+        """Look at the epochs so far, of which ``row`` is the newest."""
+        self._rows.append(row)
+        self._say(examine(self._spec, self._rows, self._sizes))
 
     def conclude(self, metrics: Mapping[str, Any]) -> list[Finding]:
         """Look at the finished model, and return all that ails it, said before or not."""
-        found = examine(self._run.spec, self._run.history(), self._run.data_info.sizes, metrics)
+        found = ailments(self._run, metrics, self._screen)
         self._say(found)
         return found
 
@@ -115,7 +118,8 @@ class Doctor:
                 say(finding, self._screen)
 
 
-def _save_epoch(run: Run, model: VAE, event: Epoch) -> None:
+def _save_epoch(run: Run, model: VAE, event: Epoch) -> dict[str, Any]:
+    """Keep an epoch's weights and figures, and return the latter as the history holds them."""
     row = dataclasses.asdict(event)
     # the standard error of a single example is not a number
     validation = finite(dict(event.validation))
@@ -126,6 +130,7 @@ def _save_epoch(run: Run, model: VAE, event: Epoch) -> None:
         run.save_weights("best", model)
         run.update(best_epoch=event.epoch, validation=validation)
     run.append_history(row)
+    return row
 
 
 def _finish(run: Run, model: VAE, data: Data, end: Stopped, screen: Screen, doctor: Doctor, seconds: float) -> None:
