@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaectl.errors import SettingError
 from vaectl.schedules import Schedule, cosine_warmup, cyclical, linear_warmup, sigmoid_warmup
@@ -51,8 +51,8 @@ class Loss:
     terms: Mapping[str, Tensor]
 
 
-class Objective(ABC):
-    """What training minimises, a function of one draw and the optimizer step.
+class Objective(nn.Module, ABC):
+    """What training minimises, a module of one draw and the optimizer step; what it learns as it goes are its buffers.
 
     Attributes:
         draws: Draws of z that it needs of each example (K).
@@ -66,7 +66,7 @@ class Objective(ABC):
     needs_factors: bool = False
 
     @abstractmethod
-    def __call__(self, draw: Draw, step: int) -> Loss:
+    def forward(self, draw: Draw, step: int) -> Loss:
         """The loss of a draw at an optimizer step (0 before the first update)."""
 
     @abstractmethod
@@ -77,7 +77,7 @@ class Objective(ABC):
         """Whether the weights at an epoch's end are of the model that was asked for: the best are sought there."""
         return epoch >= self.warmup_epochs
 
-    def observe(self, draw: Draw) -> None:  # noqa: B027 (only a controller looks)
+    def observe(self, draw: Draw) -> None:
         """Learn from a training step that was taken; an evaluation is not to be observed."""
 
 

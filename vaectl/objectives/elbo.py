@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from vaectl.objectives.base import CYCLES, BetaSchedule, Loss, Objective, TrainingSet, kl_weight
 from vaectl.schedules import linear_warmup
@@ -51,6 +52,7 @@ class ELBO(Objective):
         cycles: Size = CYCLES,
         free_bits: NonNegative = 0.0,
     ) -> None:
+        super().__init__()
         self._beta = kl_weight(data.steps_per_epoch, beta, schedule, warmup_epochs, cycles)
         self.warmup_epochs = warmup_epochs
         self.free_bits = free_bits
@@ -60,7 +62,7 @@ class ELBO(Objective):
         """The weight of the KL at a step."""
         return self._beta(step)
 
-    def __call__(self, draw: Draw, step: int) -> Loss:
+    def forward(self, draw: Draw, step: int) -> Loss:
         """The loss of a draw at an optimizer step (0 before the first update)."""
         terms = {"recon": draw.recon, "kl": draw.kl}
         if self.free_bits == 0:
@@ -90,6 +92,7 @@ class Capacity(Objective):
         gamma: NonNegative = 100.0,
         warmup_epochs: Count = 10,
     ) -> None:
+        super().__init__()
         self.capacity = linear_warmup(capacity, warmup_epochs * data.steps_per_epoch)
         self.gamma = gamma
         self.warmup_epochs = warmup_epochs
@@ -98,7 +101,7 @@ class Capacity(Objective):
         """The weight of the distance between the KL and its capacity."""
         return self.gamma
 
-    def __call__(self, draw: Draw, step: int) -> Loss:
+    def forward(self, draw: Draw, step: int) -> Loss:
         """The loss of a draw at an optimizer step (0 before the first update)."""
         terms = {"recon": draw.recon, "kl": draw.kl}
         distance = (terms["kl"].mean() - self.capacity(step)).abs()
@@ -132,18 +135,22 @@ class KLTarget(Objective):
         k_p: NonNegative = 0.01,
         k_i: NonNegative = 1e-3,
     ) -> None:
+        super().__init__()
         self.target, self.max_beta, self.k_p, self.k_i = target, max_beta, k_p, k_i
-        # tensors on the draws' device, so that a step on an accelerator does not wait for their values
-        self._integral = self._weight = torch.zeros(())
+        # buffers, so that a step on an accelerator does not wait for their values and a resumed run has them again
+        self.integral: Tensor
+        self.weight: Tensor
+        self.register_buffer("integral", torch.zeros(()))
+        self.register_buffer("weight", torch.zeros(()))
 
     def beta(self, step: int) -> float:
         """The weight of the KL as the controller has it now, whatever the step."""
-        return self._weight.item()
+        return self.weight.item()
 
-    def __call__(self, draw: Draw, step: int) -> Loss:
+    def forward(self, draw: Draw, step: int) -> Loss:
         """The loss of a draw with the weight as it is now."""
         terms = {"recon": draw.recon, "kl": draw.kl}
-        return Loss((terms["recon"] + self._weight.to(draw.x.device) * terms["kl"]).mean(), terms)
+        return Loss((terms["recon"] + self.weight * terms["kl"]).mean(), terms)
 
     def settled(self, epoch: int, validation: Mapping[str, float]) -> bool:
         """Whether the validation KL has come to the target; without a validation split, always."""
@@ -154,5 +161,5 @@ class KLTarget(Objective):
         error = self.target - draw.kl.detach().mean()
         proportional = self.k_p * torch.sigmoid(-error)
         # the bounds keep the sum from winding up while the weight stands at one of them
-        self._integral = (self._integral.to(error.device) - self.k_i * error).clamp(0, self.max_beta)
-        self._weight = (proportional + self._integral).clamp(0, self.max_beta)
+        self.integral = (self.integral - self.k_i * error).clamp(0, self.max_beta)
+        self.weight = (proportional + self.integral).clamp(0, self.max_beta)

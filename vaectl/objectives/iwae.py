@@ -51,6 +51,7 @@ class IWAE(Objective):
         warmup_epochs: Count = 0,
         cycles: Size = CYCLES,
     ) -> None:
+        super().__init__()
         self._beta = kl_weight(data.steps_per_epoch, beta, schedule, warmup_epochs, cycles)
         self.draws = k
         self.warmup_epochs = warmup_epochs
@@ -60,7 +61,7 @@ class IWAE(Objective):
         """The weight of ``log q - log p`` at a step."""
         return self._beta(step)
 
-    def __call__(self, draw: Draw, step: int) -> Loss:
+    def forward(self, draw: Draw, step: int) -> Loss:
         """The loss of a draw at an optimizer step (0 before the first update)."""
         terms = {"recon": draw.recon, "kl": draw.kl}
         log_q = _path_only(draw) if self.doubly else draw.log_q

@@ -62,6 +62,7 @@ class TotalCorrelation(Objective):
         cycles: Size = CYCLES,
         weights: Weights = "stratified",
     ) -> None:
+        super().__init__()
         self._beta = kl_weight(data.steps_per_epoch, beta, schedule, warmup_epochs, cycles)
         self.examples = data.examples
         self.alpha, self.gamma = alpha, gamma
@@ -72,7 +73,7 @@ class TotalCorrelation(Objective):
         """The weight of the total correlation at a step."""
         return self._beta(step)
 
-    def __call__(self, draw: Draw, step: int) -> Loss:
+    def forward(self, draw: Draw, step: int) -> Loss:
         """The loss of a draw at an optimizer step (0 before the first update)."""
         log_w = log_weights(len(draw.x), self.examples, self.weights).to(draw.z)
         joint, marginals = aggregate(draw, log_w)
