@@ -27,7 +27,9 @@ LEVELS = {
     "doctor": 3,
     "recipes": 2,
     "catalog": 2,
+    "history": 2,
     "weights": 2,
+    "checkpoints": 3,
     "grids": 2,
     "plots": 2,
     "networks": 2,
@@ -45,6 +47,7 @@ LEVELS = {
     "information": 4,
     "disentanglement": 4,
     "arrays": 2,
+    "train_state": 4,
     "trainer": 5,
     "latents": 5,
     "selftest": 5,
@@ -70,8 +73,8 @@ OWNERS = {
     "PIL": {"grids", "data"},
 }
 
-TORCH_FREE = ("errors", "doctor", "schedules", "stats", "spec", "files", "records", "recipes", "catalog", "settings",
-              "runs", "comparison", "grouping", "runtime")  # fmt: skip
+TORCH_FREE = ("errors", "doctor", "schedules", "stats", "spec", "files", "records", "history", "checkpoints", "recipes",
+              "catalog", "settings", "runs", "comparison", "grouping", "runtime")  # fmt: skip
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -53,7 +53,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 def saved(run: Run) -> Run:
     """A new run with weights."""
     model, _ = build(run.spec, run.data_info)
-    run.save_weights("best", model)
+    weights.save(run.path / "model.safetensors", model.state_dict(), run.record["config"])
     return run
 
 
@@ -155,7 +155,7 @@ def test_an_evaluation_belongs_to_the_weights_it_was_made_with(saved: Run) -> No
     model = saved.load_model("best", torch.device("cpu"))
     with torch.no_grad():
         next(model.parameters()).add_(1)
-    saved.save_weights("best", model)
+    weights.save(saved.path / "model.safetensors", model.state_dict(), saved.record["config"])
     assert saved.evaluation("test", "best") is None
     (saved.path / "model.safetensors").unlink()
     assert saved.weights_digest("best") is None
@@ -265,6 +265,6 @@ def test_weights_that_are_not_finite_are_refused(saved: Run) -> None:
     model, _ = build(saved.spec, saved.data_info)
     with torch.no_grad():
         next(model.parameters())[0] = float("nan")
-    saved.save_weights("best", model)
+    weights.save(saved.path / "model.safetensors", model.state_dict(), saved.record["config"])
     with pytest.raises(RunError, match="not finite"):
         saved.load_model("best", torch.device("cpu"))

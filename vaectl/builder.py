@@ -18,7 +18,7 @@ from vaectl.objectives import OBJECTIVES, Objective, TrainingSet
 from vaectl.posteriors import POSTERIORS
 from vaectl.priors import PRIORS
 from vaectl.runtime import seed_streams, seeded
-from vaectl.spec import PARTS, Part, Spec, coerce
+from vaectl.spec import PARTS, Part, Spec, Training, coerce
 from vaectl.vae import VAE, Conditional, kl_per_dimension
 
 # every data set takes the options of data.load
@@ -39,10 +39,18 @@ def complete(spec: Spec) -> Spec:
     """The spec with every part's options checked against its constructor, and its defaults filled in.
 
     Raises:
-        SettingError: A name or an option is unknown, or a value has the wrong type or lies out of its bounds.
+        SettingError: A name or an option is unknown, a value has the wrong type or lies out of its bounds, or a
+            training setting is one that would be ignored.
     """
     parts: dict[str, Any] = {part: _complete_part(part, getattr(spec, part)) for part in PARTS}
-    return dataclasses.replace(spec, **parts)
+    completed = dataclasses.replace(spec, **parts)
+    training, usual = spec.training, Training()
+    if training.patience and not completed.data.options["validation_fraction"]:
+        raise SettingError("training.patience", "needs a validation split; --validation-fraction is 0")
+    for name in ("max_rollbacks", "rollback_factor"):
+        if training.on_nonfinite == "stop" and getattr(training, name) != getattr(usual, name):
+            raise SettingError(f"training.{name}", "is for --on-nonfinite rollback")
+    return completed
 
 
 def _complete_part(family: str, part: Part) -> Part:

@@ -7,25 +7,31 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from vaectl import checkpoints, history
 from vaectl.catalog import allocate, check_name, find
-from vaectl.errors import RunError, UsageError, VaectlError
+from vaectl.errors import OutputError, RunError, UsageError, VaectlError
 from vaectl.files import write_json
-from vaectl.records import SCHEMA, is_evaluation, read_record
+from vaectl.records import SCHEMA, has_numbers, is_evaluation, read_record
+from vaectl.runtime import arithmetic
 from vaectl.spec import Spec
 
 if TYPE_CHECKING:
     import torch
 
     from vaectl.data.info import DataInfo
+    from vaectl.train_state import TrainState
     from vaectl.vae import VAE
 
-CHECKPOINTS = {"best": "model.safetensors", "last": "last.safetensors"}
+CHECKPOINTS = {"best": checkpoints.BEST, "last": checkpoints.LAST}
+# how long another process may look at the lock of a run that is to be resumed
+LOOKING_SECONDS = 1.0
 
 
 def now() -> str:
@@ -45,6 +51,7 @@ class Run:
     path: Path
     record: dict[str, Any]
     _log: IO[str] | None = field(default=None, repr=False)
+    _taken: float = field(default=0.0, repr=False)
 
     @property
     def id(self) -> str:
@@ -105,9 +112,7 @@ class Run:
         path = allocate(runs_dir, name)
         run = cls(path, {})
         try:
-            # held for as long as the process lives: how others tell a running run from a crashed one
-            run._log = (path / "train.log").open("a", encoding="utf-8")
-            fcntl.flock(run._log, fcntl.LOCK_EX)
+            run._take()
             run.record = {
                 "schema": SCHEMA,
                 "id": path.name,
@@ -137,6 +142,20 @@ class Run:
         """
         path = find(reference, runs_dir)
         return cls(path, read_record(path))
+
+    @classmethod
+    def resume(cls, reference: str, runs_dir: Path = Path("runs")) -> Run:
+        """As ``open``, but the run is this process's to go on with, as after ``create``.
+
+        Raises:
+            RunError: As ``open``; or another process trains it.
+            OutputError: Its folder cannot be written.
+        """
+        run = cls.open(reference, runs_dir)
+        run._take()
+        # it may have ended between the reading of its record and now
+        run.record = read_record(run.path)
+        return run
 
     def update(self, **changes: Any) -> None:
         """Change fields of ``run.json``, keeping what other processes wrote there meanwhile."""
@@ -177,13 +196,7 @@ class Run:
 
     def weights_digest(self, checkpoint: str) -> str | None:
         """The SHA-256 that the weights of a checkpoint carry in their header, read without torch; None without one."""
-        try:
-            with (self.path / CHECKPOINTS[checkpoint]).open("rb") as file:
-                header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), 1 << 20)))
-            digest = header["__metadata__"]["sha256"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return None
-        return digest if isinstance(digest, str) else None
+        return checkpoints.digest_of(self.path / CHECKPOINTS[checkpoint])
 
     def evaluation_file(self, split: str, checkpoint: str) -> Path:
         """Where the per-example values of an evaluation lie."""
@@ -199,10 +212,7 @@ class Run:
 
     def append_history(self, row: Mapping[str, Any]) -> None:
         """Append one epoch to ``metrics.jsonl`` and flush it to disk."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        history.append(self.path, row)
 
     def history(self) -> list[dict[str, Any]]:
         """The epochs of ``metrics.jsonl``; a torn last line is left out.
@@ -210,46 +220,86 @@ class Run:
         Raises:
             RunError: Another line is damaged.
         """
-        file = self.path / "metrics.jsonl"
-        try:
-            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return []
-        rows: list[dict[str, Any]] = []
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError("no object")
-            except (ValueError, RecursionError):
-                if number == len(lines):
-                    break
-                raise RunError(f"{file} is damaged in line {number}") from None
-            rows.append(row)
-        return rows
+        return history.read(self.path)[0]
 
     def log(self, line: str) -> None:
-        """Append a line to ``train.log``."""
+        """Append a line to ``train.log``.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
         if self._log is not None:
-            self._log.write(line.rstrip() + "\n")
-            self._log.flush()
+            try:
+                self._log.write(line.rstrip() + "\n")
+                self._log.flush()
+            except OSError as error:
+                raise OutputError(f"cannot write {self._log.name}: {error.strerror}") from None
 
     def finish(self, status: str, **changes: Any) -> None:
-        """Record how the run ended, and let go of it."""
-        self.update(status=status, finished=now(), **changes)
+        """Record how the run ended and how long this process had it, and let go of it."""
+        before = self.record["seconds"] if has_numbers(self.record, "seconds") else 0.0
+        seconds = round(before + time.monotonic() - self._taken, 1)
+        self.update(status=status, finished=now(), seconds=seconds, **changes)
         self.close()
+
+    def _take(self) -> None:
+        # held for as long as the process lives: how others tell a running run from a crashed one
+        path = self.path / "train.log"
+        self._taken = time.monotonic()
+        try:
+            self._log = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from None
+        until = time.monotonic() + LOOKING_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    self.close()
+                    raise RunError(
+                        f"{self.id} is being trained by another process", hint="wait for it, or stop it first"
+                    ) from None
+                time.sleep(0.02)
 
     def close(self) -> None:
         """Let go of the run: if its status is still running, others see it as crashed from now on."""
         if self._log is not None:
-            self._log.close()
+            with contextlib.suppress(OSError):  # what the full disk has no room for was an error before
+                self._log.close()
             self._log = None
 
-    def save_weights(self, checkpoint: str, model: VAE) -> None:
-        """Write a model's weights to the file of a checkpoint (``best`` or ``last``), whole or not at all."""
-        from vaectl import weights
+    def save_checkpoint(self, state: TrainState, *, best: bool = False) -> None:
+        """Write all that ``resume`` needs, and with ``best`` the model as the best so far: all of it or nothing.
 
-        weights.save(self.path / CHECKPOINTS[checkpoint], model.state_dict(), self.record["config"])
+        Raises:
+            OutputError: It cannot be written; the checkpoint before is still there.
+        """
+        weights = state.model.state_dict()
+        files = {checkpoints.LAST: weights, checkpoints.OPTIMIZER: state.tensors()}
+        if best:
+            files[checkpoints.BEST] = weights
+        values = {**state.values(), "arithmetic": arithmetic(state.device)}
+        checkpoints.save(self.path, self.record["config"], files, values)
+
+    def load_checkpoint(self, state: TrainState) -> dict[str, str]:
+        """Restore a training, and return how it was computed, see ``runtime.arithmetic``.
+
+        Args:
+            state: A new state of the run's model and objective.
+
+        Raises:
+            RunError: A file of the checkpoint is missing or damaged, or not of this run.
+        """
+        values, tensors = checkpoints.load(self.path, self.record["config"])
+        try:
+            state.model.load_state_dict(tensors[checkpoints.LAST])
+            state.restore(tensors[checkpoints.OPTIMIZER], values)
+            return {name: str(value) for name, value in values["arithmetic"].items()}
+        except (ValueError, RuntimeError, KeyError, AttributeError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise RunError(f"the checkpoint in {self.path} is damaged: {reason}") from None
 
     def load_model(self, checkpoint: str, device: torch.device) -> VAE:
         """The model of the run with the weights of a checkpoint (``best`` or ``last``), in evaluation mode.

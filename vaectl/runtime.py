@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -76,3 +76,38 @@ def versions() -> dict[str, str]:
 
     packages = ("vaectl", "torch", "torchvision", "numpy", "safetensors")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """The states of torch's global random streams, of the CPU and of a device, by the kind of device."""
+    import torch
+
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def set_random_state(device: torch.device, states: Mapping[str, torch.Tensor]) -> None:
+    """Set torch's global random streams to what ``random_state`` returned; what it did not hold is left alone.
+
+    Raises:
+        RuntimeError: A state is none.
+    """
+    import torch
+
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+    if device.type == "mps" and "mps" in states:
+        torch.mps.set_rng_state(states["mps"])
+
+
+def arithmetic(device: torch.device) -> dict[str, str]:
+    """What decides the last bits of a computation: two trainings that differ in it agree only up to rounding."""
+    import torch
+
+    return {"torch": torch.__version__, "device": device.type, "threads": str(torch.get_num_threads())}

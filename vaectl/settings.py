@@ -49,6 +49,7 @@ NAMES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "weight_decay": {"training.weight_decay": _same},
     "grad_clip": {"training.grad_clip": _same},
     "patience": {"training.patience": _same},
+    "on_nonfinite": {"training.on_nonfinite": _same},
     "seed": {"training.seed": _same},
 }
 

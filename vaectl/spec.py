@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from vaectl.errors import SettingError, did_you_mean
 
 PARTS = ("data", "encoder", "decoder", "posterior", "prior", "likelihood", "objective")
+# what of a run's settings may be another when it is resumed
+RESUMABLE = ("training.epochs", "training.patience")
 SPLITS = ("train", "validation", "test")
 
 
@@ -65,6 +67,10 @@ class Training:
         grad_clip: Largest global L2 norm of the gradient; 0 does not clip.
         patience: Epochs without a better validation ELBO after which training stops; 0 never stops early.
         seed: Seed of weights, data order and posterior samples.
+        on_nonfinite: Whether a loss or gradient that is not finite stops training, or takes it back to its last good
+            state, the start of the epoch, with a lower learning rate.
+        max_rollbacks: How often training may be taken back before it stops after all.
+        rollback_factor: What the learning rate is multiplied by each time.
     """
 
     epochs: Size = 30
@@ -74,6 +80,9 @@ class Training:
     grad_clip: NonNegative = 1.0
     patience: Count = 0
     seed: Seed = 0
+    on_nonfinite: Literal["stop", "rollback"] = "stop"
+    max_rollbacks: Size = 3
+    rollback_factor: Annotated[float, Bounds(0, 1, above=True)] = 0.5
 
 
 @dataclass(frozen=True)

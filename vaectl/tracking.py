@@ -20,10 +20,11 @@ class TensorBoard:
 
     Args:
         directory: Where the event files go; made if missing.
+        step: The step at which a training is resumed: later events of earlier files are void. None begins one.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._writer = SummaryWriter(str(directory))
+    def __init__(self, directory: Path, step: int | None = None) -> None:
+        self._writer = SummaryWriter(str(directory), purge_step=None if step is None else step + 1)
 
     def epoch(self, event: Epoch) -> None:
         """The scalars of an epoch: losses as minimised, bounds at beta = 1, all in nats per example."""
@@ -63,6 +64,10 @@ class TensorBoard:
         view = latents.view_of(model, shown, train)
         figure = plots.scatter(view.points, shown.labels.cpu().numpy(), view.axes, "posterior means")
         self._writer.add_figure("Latent", figure, step, close=False)
+
+    def flush(self) -> None:
+        """Write what is still in memory."""
+        self._writer.flush()
 
     def close(self) -> None:
         """Flush and close the event files."""

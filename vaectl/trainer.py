@@ -1,12 +1,11 @@
 """The trainer: fit() yields events as it goes; whoever consumes them shows and saves. It opens no files.
 
-Shapes: ``N`` training examples, ``B`` batch.
+Shapes: ``T`` batches of an epoch.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
@@ -15,8 +14,8 @@ import torch
 from vaectl.data import Data
 from vaectl.metrics import evaluate
 from vaectl.objectives import Loss, Objective
-from vaectl.runtime import seed_streams
 from vaectl.spec import Training
+from vaectl.train_state import TrainState
 from vaectl.vae import VAE
 
 
@@ -41,7 +40,7 @@ class Epoch:
         elbo, recon, kl: The bound at beta = 1 and its terms, on training examples while the weights moved.
         beta: Weight of the KL after the last step.
         grad_norm: Mean global L2 norm of the gradient before clipping.
-        lr: Learning rate.
+        lr: Learning rate, which a rollback lowers.
         validation: ``elbo`` and its standard error ``elbo_se``, ``recon``, ``kl``, ``loss``, ``active_units`` and the
             parts of the scales that are saturated; empty without a validation split.
         improved: Whether these are the best weights so far.
@@ -67,6 +66,24 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class RolledBack:
+    """Training went back to its last good state with a lower learning rate, because of a ``problem`` in an epoch.
+
+    Attributes:
+        epoch, step: The epoch that is begun again, and the step it begins at.
+        problem: What was not finite, in words.
+        lr: The learning rate from here on.
+        rollbacks: How many there have been.
+    """
+
+    epoch: int
+    step: int
+    problem: str
+    lr: float
+    rollbacks: int
+
+
+@dataclass(frozen=True)
 class Stopped:
     """Training ended: ``reason`` is completed, patience or diverged; ``problem`` says in words what diverged."""
 
@@ -77,13 +94,15 @@ class Stopped:
     problem: str = ""
 
 
-Event = Step | Epoch | Stopped
+Event = Step | Epoch | RolledBack | Stopped
 
 # what of the validation split's metrics an epoch reports
 VALIDATED = ("elbo", "elbo_se", "recon", "kl", "active_units", "posterior_saturation", "likelihood_saturation")
 
 
-def fit(model: VAE, objective: Objective, data: Data, training: Training) -> Generator[Event, None, None]:
+def fit(
+    model: VAE, objective: Objective, data: Data, training: Training, state: TrainState | None = None
+) -> Generator[Event, None, None]:
     """Train a model in place, yielding a ``Step`` or ``Epoch`` as each ends and ``Stopped`` last.
 
     The best epoch is the one of the highest validation ELBO at beta = 1. An epoch at whose end the warm-up is
@@ -92,81 +111,80 @@ def fit(model: VAE, objective: Objective, data: Data, training: Training) -> Gen
 
     Args:
         model: The model, on the device to train on.
-        objective: What to minimise.
+        objective: What to minimise, on the same device.
         data: The data, on the same device.
         training: The settings.
+        state: Where the training of this model and objective stands, to go on from there; None begins.
     """
-    _, order_seed, noise_seed = seed_streams(training.seed)
-    torch.manual_seed(noise_seed)
-    order = torch.Generator().manual_seed(order_seed)
+    state = TrainState(model, objective, training, len(data.train)) if state is None else state
+    state.enter()
+    problem = ""
+    while not (reason := "diverged" if problem else state.end(training)):
+        if training.on_nonfinite == "rollback" and state.batch == 0:
+            state.keep()
+        problem = yield from _epoch(state, data, training)
+        if problem and training.on_nonfinite == "rollback" and state.rollbacks < training.max_rollbacks:
+            state.roll_back(training.rollback_factor)
+            yield RolledBack(state.epoch + 1, state.step, problem, state.lr, state.rollbacks)
+            problem = ""
+    yield Stopped(reason, state.epoch + bool(problem), state.step, state.best_epoch, problem)
+
+
+def _epoch(state: TrainState, data: Data, training: Training) -> Generator[Event, None, str]:
+    """The rest of an epoch, and what was not finite in it; empty where all was."""
+    model, objective, optimizer = state.model, state.objective, state.optimizer
     parameters = list(model.parameters())
-    device = parameters[0].device
-    optimizer = torch.optim.AdamW(parameters, lr=training.lr, weight_decay=training.weight_decay, fused=True)
-    n, size = len(data.train), training.batch_size
-    batches = -(-n // size)
-    sizes = torch.tensor([min(size, n - start) for start in range(0, n, size)], dtype=torch.float64)
-    step, best_epoch = 0, None
-    best: tuple[bool, float] | None = None
-    for epoch in range(1, training.epochs + 1):
-        started = time.perf_counter()
-        permutation = torch.randperm(n, generator=order).to(device)
-        # loss, recon, kl and gradient norm of each batch: kept on the device, read once an epoch
-        records = torch.zeros(batches, 4, device=device)
-        model.train()
-        for batch in range(batches):
-            x = data.train.training_batch(permutation[batch * size : (batch + 1) * size])
-            draw = model.draw(x, objective.draws)
-            loss = objective(draw, step)
-            optimizer.zero_grad(set_to_none=True)
-            loss.total.backward()  # type: ignore[no-untyped-call]
-            norm = torch.nn.utils.clip_grad_norm_(parameters, training.grad_clip or math.inf)
-            # on an accelerator reading a value stalls the queue, so there the epoch's sums are checked instead
-            if device.type == "cpu" and not (math.isfinite(loss.total.item()) and math.isfinite(norm.item())):
-                yield Stopped("diverged", epoch, step, best_epoch, _problem(loss, step))
-                return
-            optimizer.step()
-            objective.observe(draw)
-            with torch.no_grad():
-                records[batch] = torch.stack((loss.total, draw.recon.mean(), draw.kl.mean(), norm))
-            step += 1
-            yield Step(epoch, step, batch + 1, batches, len(x))
-        trained = time.perf_counter()
-        per_batch = records.cpu().double()  # (batches, 4)
-        if not per_batch.isfinite().all():
-            yield Stopped("diverged", epoch, step, best_epoch, f"a term is not finite in epoch {epoch}")
-            return
-        # the last batch may be short, so batches count by their examples
-        mean_loss, recon, kl = ((sizes @ per_batch[:, :3]) / n).tolist()
-        validation = _validate(model, objective, data, step)
-        if validation and not math.isfinite(validation["elbo"]):
-            yield Stopped("diverged", epoch, step, best_epoch, f"the validation ELBO is not finite after epoch {epoch}")
-            return
-        warm = objective.settled(epoch, validation)
-        score = (warm, validation["elbo"] if validation else float(epoch))
-        improved = best is None or score > best
-        if improved:
-            best, best_epoch = score, epoch
-        assert best_epoch is not None
-        yield Epoch(
-            epoch=epoch,
-            step=step,
-            loss=mean_loss,
-            elbo=-(recon + kl),
-            recon=recon,
-            kl=kl,
-            beta=objective.beta(step),
-            grad_norm=per_batch[:, 3].mean().item(),
-            lr=training.lr,
-            validation=validation,
-            improved=improved,
-            best_epoch=best_epoch,
-            seconds=time.perf_counter() - started,
-            images_per_second=n / (trained - started),
-        )
-        if training.patience and warm and epoch - max(best_epoch, objective.warmup_epochs) >= training.patience:
-            yield Stopped("patience", epoch, step, best_epoch)
-            return
-    yield Stopped("completed", training.epochs, step, best_epoch)
+    order, size = state.begin_epoch(), training.batch_size
+    model.train()
+    while state.batch < state.batches:
+        x = data.train.training_batch(order[state.batch * size : (state.batch + 1) * size])
+        draw = model.draw(x, objective.draws)
+        loss: Loss = objective(draw, state.step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, training.grad_clip or math.inf)
+        # on an accelerator reading a value stalls the queue, so there the epoch's sums are checked instead
+        if state.device.type == "cpu" and not (math.isfinite(loss.total.item()) and math.isfinite(norm.item())):
+            return _problem(loss, state.step)
+        optimizer.step()
+        objective.observe(draw)
+        with torch.no_grad():
+            state.records[state.batch] = torch.stack((loss.total, draw.recon.mean(), draw.kl.mean(), norm))
+        state.step += 1
+        state.batch += 1
+        yield Step(state.epoch + 1, state.step, state.batch, state.batches, len(x))
+    per_batch = state.records.cpu().double()  # (T, 4)
+    trained, number = state.seconds, state.epoch + 1
+    if not per_batch.isfinite().all():
+        return f"a term is not finite in epoch {number}"
+    if not state.finite:
+        return f"a weight is not finite after epoch {number}"
+    validation = _validate(model, objective, data, state.step)
+    if validation and not math.isfinite(validation["elbo"]):
+        return f"the validation ELBO is not finite after epoch {number}"
+    # the last batch may be short, so batches count by their examples
+    sizes = torch.tensor([min(size, len(order) - start) for start in range(0, len(order), size)], dtype=torch.float64)
+    mean_loss, recon, kl = ((sizes @ per_batch[:, :3]) / len(order)).tolist()
+    settled = objective.settled(number, validation)
+    improved = state.end_epoch(settled, validation["elbo"] if validation else float(number))
+    assert state.best_epoch is not None
+    yield Epoch(
+        epoch=number,
+        step=state.step,
+        loss=mean_loss,
+        elbo=-(recon + kl),
+        recon=recon,
+        kl=kl,
+        beta=objective.beta(state.step),
+        grad_norm=per_batch[:, 3].mean().item(),
+        lr=state.lr,
+        validation=validation,
+        improved=improved,
+        best_epoch=state.best_epoch,
+        seconds=state.seconds,
+        images_per_second=len(order) / trained,
+    )
+    return ""
 
 
 def _validate(model: VAE, objective: Objective, data: Data, step: int) -> dict[str, float]:

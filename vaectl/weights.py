@@ -13,12 +13,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vaectl.errors import OutputError, RunError
+from vaectl.errors import OutputError, RunError, VaectlError
 from vaectl.files import replacing
+from vaectl.spec import RESUMABLE, Spec
 
 
-def save(path: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Write a state dict and the config it belongs to.
+def save(path: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
+    """Write a state dict and the config it belongs to, and return the SHA-256 of the tensors.
 
     Args:
         path: The file.
@@ -29,12 +30,14 @@ def save(path: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
         OutputError: The file cannot be written; an older one is still there.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    header = {"format": "vaectl", "config": json.dumps(config, allow_nan=False), "sha256": _digest(tensors)}
+    digest = _digest(tensors)
+    header = {"format": "vaectl", "config": json.dumps(config, allow_nan=False), "sha256": digest}
     with replacing(path) as temporary:
         try:
             save_file(tensors, temporary, metadata=header)
         except SafetensorError as error:
             raise OutputError(f"cannot write {path}: {error}") from None
+    return digest
 
 
 def read(path: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -42,7 +45,7 @@ def read(path: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
 
     Args:
         path: The file.
-        config: The config that the weights must belong to.
+        config: The config that the weights must belong to, but for what a resumed run may change of it.
 
     Raises:
         RunError: The file is truncated, altered or foreign, or belongs to another config.
@@ -57,9 +60,17 @@ def read(path: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
         raise RunError(f"{path} was not written by vaectl")
     if header.get("sha256") != _digest(state):
         raise RunError(f"{path} is damaged: its content does not match its checksum")
-    if header.get("config") != json.dumps(config):
+    if not _same_config(header.get("config", ""), config):
         raise RunError(f"{path} and the run.json beside it name different configs: one of them was altered")
     return state
+
+
+def _same_config(text: str, config: Mapping[str, Any]) -> bool:
+    try:
+        theirs, ours = (Spec.from_json(document).flat() for document in (json.loads(text), config))
+    except (ValueError, TypeError, AttributeError, RecursionError, VaectlError):
+        return False
+    return all(theirs.get(path) == ours.get(path) for path in {*theirs, *ours} - {*RESUMABLE})
 
 
 def _digest(state: Mapping[str, Tensor]) -> str:

@@ -51,6 +51,9 @@ class EpochScreen:
         self._task: TaskID | None = None
         self._beat = Heartbeat()
         self._epoch_started = self._started = time.monotonic()
+        # the epochs done when this process began, its first batch of the epoch, and its last
+        self._begun: float | None = None
+        self._first = self._last = 0
 
     def header(self) -> str:
         """The column names."""
@@ -84,8 +87,12 @@ class EpochScreen:
 
     def step(self, event: Step) -> None:
         """Move the bar, or say once a minute where training stands."""
-        if event.batch == 1:
-            self._epoch_started = time.monotonic()
+        if self._begun is None:
+            self._begun = event.epoch - 1 + (event.batch - 1) / event.batches
+        # an epoch begins, or training was rolled back
+        if event.batch == 1 or self._first == 0 or event.batch < self._last:
+            self._epoch_started, self._first = time.monotonic(), event.batch
+        self._last = event.batch
         if self._bar is not None and self._task is not None:
             epoch, count, rate, eta = self._standing(event)
             self._bar.update(
@@ -109,9 +116,11 @@ class EpochScreen:
         now = time.monotonic()
         seconds = max(now - self._epoch_started, 1e-9)
         # the clock of an epoch starts when its first batch has ended
-        rate = (event.batch - 1) * event.examples / seconds if 1 < event.batch < event.batches else 0.0
-        done = event.epoch - 1 + event.batch / event.batches
-        left = (now - self._started) * (self._epochs - done) / done
+        rate = (event.batch - self._first) * event.examples / seconds if event.batch < event.batches else 0.0
+        place = event.epoch - 1 + event.batch / event.batches
+        # after a rollback there may be less than there was at the beginning
+        done = max(place - (self._begun or 0.0), 1 / event.batches)
+        left = (now - self._started) * (self._epochs - place) / done
         hours, minutes, seconds_left = int(left) // 3600, int(left) // 60 % 60, int(left) % 60
         eta = f"{hours}:{minutes:02d}:{seconds_left:02d}" if hours else f"{minutes}:{seconds_left:02d}"
         return (

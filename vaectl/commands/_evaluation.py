@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vaectl.commands._render import Screen, finite
 from vaectl.commands._session import Session
-from vaectl.doctor import Finding, examine
-from vaectl.errors import DataError, RunError
+from vaectl.errors import DataError
 from vaectl.runs import Run
 
 if TYPE_CHECKING:
@@ -83,22 +81,6 @@ def evaluate_into(
     per_example = {name: [round(v, 5) for v in value.tolist()] for name, value in values.items()}
     run.add_evaluation(finite(kept), finite(per_example))
     return {"run": run.id, **kept}, values
-
-
-def ailments(run: Run, metrics: Mapping[str, Any], screen: Screen) -> list[Finding]:
-    """What ails a run as evaluated; of a damaged history it says so, and judges without."""
-    try:
-        history = run.history()
-    except RunError as error:
-        screen.warn(error.message)
-        history = []
-    return examine(run.spec, history, run.data_info.sizes, metrics)
-
-
-def say(finding: Finding, screen: Screen) -> None:
-    """Show a finding of the doctor on stderr: what does no harm as a note, the rest as a warning."""
-    show = screen.note if finding.harmless else screen.warn
-    show(finding.sentence)
 
 
 def kept_evaluation(run: Run, split: str, checkpoint: str) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from vaectl.catalog import listing
 from vaectl.errors import RunError
-from vaectl.records import read_record
+from vaectl.records import has_numbers, read_record
 from vaectl.runs import Run
 
 FIGURES = (
@@ -64,6 +64,9 @@ def _number(value: Any) -> float | None:
 
 
 def _seconds(record: dict[str, Any]) -> float | None:
+    if has_numbers(record, "seconds"):
+        return float(record["seconds"])
+    # a run of before this was recorded
     try:
         ended = datetime.fromisoformat(record["finished"])
         return (ended - datetime.fromisoformat(record["started"])).total_seconds()

@@ -6,188 +6,233 @@ import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from vaectl.commands._doctor import Doctor
 from vaectl.commands._epochs import EpochScreen
-from vaectl.commands._evaluation import ailments, evaluate_into, say
+from vaectl.commands._evaluation import evaluate_into
 from vaectl.commands._render import Screen, duration, finite, plus_minus, sparkline
+from vaectl.commands._signals import first_signal
 from vaectl.data import Data
-from vaectl.doctor import Finding, examine
-from vaectl.errors import DivergedError, InterruptedRunError
-from vaectl.objectives import Objective
+from vaectl.errors import DivergedError, InterruptedRunError, OutputError, VaectlError
 from vaectl.runs import Run, now
+from vaectl.spec import Spec
 from vaectl.tracking import TensorBoard
-from vaectl.trainer import Epoch, Step, Stopped, fit
-from vaectl.vae import VAE
+from vaectl.train_state import TrainState
+from vaectl.trainer import Epoch, RolledBack, Step, Stopped, fit
+
+if TYPE_CHECKING:
+    import torch
 
 
-def train_run(run: Run, model: VAE, objective: Objective, data: Data, screen: Screen) -> None:
-    """Train a model into its run, evaluate the best weights on the test split, and show the outcome.
+def prepare(spec: Spec, data: Data, device: torch.device) -> TrainState:
+    """The state at the very beginning of a training: model and objective on the device.
+
+    Raises:
+        UsageError: As ``builder.build``.
+    """
+    from vaectl import builder
+
+    model, objective = builder.build(spec, data.info)
+    return TrainState(model.to(device), objective.to(device), spec.training, len(data.train))
+
+
+@contextmanager
+def kept(run: Run) -> Iterator[None]:
+    """Within the block a run is trained: however the block ends, ``run.json`` says so and the run is let go of."""
+    try:
+        yield
+    except (KeyboardInterrupt, InterruptedRunError) as stop:
+        trained = run.record["status"] == "completed"
+        _leave(run, "interrupted")
+        if isinstance(stop, InterruptedRunError) and stop.hint:
+            raise
+        signum = stop.exit_code - 128 if isinstance(stop, InterruptedRunError) else signal.SIGINT
+        done = "is trained, but its evaluation was interrupted" if trained else "was interrupted"
+        raise InterruptedRunError(f"{run.id} {done}", signum=signum, hint=_resume_with(run)) from None
+    except BaseException as error:
+        unfinished = run.record["status"] == "running"
+        _leave(run, "failed")
+        if unfinished and isinstance(error, OutputError | OSError) and not isinstance(error, BrokenPipeError):
+            message = error.message if isinstance(error, OutputError) else f"cannot write {error.filename or run.path}"
+            reason = f": {error.strerror}" if isinstance(error, OSError) else ""
+            raise OutputError(f"{run.id}: {message}{reason}", hint=f"then {_resume_with(run)}") from None
+        if isinstance(error, MemoryError | RuntimeError) and "memory" in str(error).lower():
+            reason = str(error).splitlines()[0]
+            raise VaectlError(f"{run.id}: {reason}", hint="lower --batch-size or --hidden-dims") from None
+        raise
+    finally:
+        run.close()
+
+
+def _leave(run: Run, status: str) -> None:
+    """Record how a run ended that did not reach its end; what ended it must not be hidden by a failure to do so."""
+    with contextlib.suppress(VaectlError, OSError):
+        if run.record["status"] == "running":
+            run.finish(status)
+
+
+def train_run(run: Run, state: TrainState, data: Data, screen: Screen, checkpoint_minutes: float) -> None:
+    """Train a run from where it stands, evaluate the best weights on the test split, and show the outcome.
+
+    Args:
+        run: The run, created or resumed.
+        state: Where it stands.
+        data: Its data.
+        screen: Where to show it.
+        checkpoint_minutes: Time between two checkpoints within an epoch; there is one at the end of each, too.
 
     Raises:
         DivergedError: A loss was not finite.
-        InterruptedRunError: A signal came; the weights so far are saved.
+        InterruptedRunError: A signal came; all that was done so far is saved.
     """
     spec = run.spec
-    started = time.monotonic()
-    device = next(model.parameters()).device
-    shown = EpochScreen(screen, spec.training.epochs, spec.latent_dim)
-    board = TensorBoard(run.path / "tensorboard")
+    started = saved = time.monotonic()
     on_device = dataclasses.replace(
-        data, train=data.train.to(device), validation=data.validation.to(device), test=data.test.to(device)
+        data,
+        train=data.train.to(state.device),
+        validation=data.validation.to(state.device),
+        test=data.test.to(state.device),
     )
     pictured = on_device.validation if len(data.validation) else on_device.test
+    shown = EpochScreen(screen, spec.training.epochs, spec.latent_dim)
+    board = TensorBoard(run.path / "tensorboard", state.step or None)
     run.log(shown.header())
-    shown.start()
-    doctor = Doctor(run, screen)
-    last: Epoch | None = None
+    doctor = Doctor(run, screen, run.history())
     end: Stopped | None = None
-    events = fit(model, objective, on_device, spec.training)
+    events = fit(state.model, state.objective, on_device, spec.training, state)
     try:
-        with _first_signal() as received:
+        shown.start()
+        with first_signal() as received:
             for event in events:
                 if isinstance(event, Step):
                     shown.step(event)
+                    if received or time.monotonic() - saved >= 60 * checkpoint_minutes:
+                        _save(run, state)
+                        saved = time.monotonic()
                 elif isinstance(event, Epoch):
-                    row = _save_epoch(run, model, event)
                     board.epoch(event)
-                    board.pictures(model, pictured, event.step)
+                    board.pictures(state.model, pictured, event.step)
+                    board.flush()
+                    row = _save_epoch(run, state, event)
+                    saved = time.monotonic()
                     run.log(shown.row(event))
                     shown.epoch(event)
                     doctor.visit(row)
-                    last = event
+                elif isinstance(event, RolledBack):
+                    _tell(run, screen, event)
                 else:
                     end = event
                 if received:
                     break
         events.close()
         shown.stop()
-        if received and end is None:
-            _interrupted(run, model, last, received[0])
-        assert end is not None
+        if end is None:
+            raise _interrupted(run, state, received[0])
         if end.reason == "diverged":
-            raise DivergedError(
-                f"{run.id} diverged: {end.problem}; "
-                + (f"the weights of epoch {end.best_epoch} are kept" if end.best_epoch else "no epoch was finished"),
-                hint=f"try a lower --lr (it was {spec.training.lr:g}) or "
-                + (f"a lower --grad-clip (it was {clip:g})" if (clip := spec.training.grad_clip) else "--grad-clip 1"),
-            )
-        best = run.load_model("best", device)
+            raise _diverged(run, state, end)
+        best = run.load_model("best", state.device)
         # trained is trained: from here on an interruption costs no more than the evaluation
         run.update(status="completed", finished=now())
         board.latent_space(best, pictured, on_device.train, end.step)
     finally:
         shown.stop()
         board.close()
-    _finish(run, best, on_device, end, screen, doctor, time.monotonic() - started)
+    document, _ = evaluate_into(run, best, on_device, "test", "best", 0, screen)
+    findings = doctor.conclude(document["metrics"])
+    run.finish("completed", metrics=finite(document["metrics"]))
+    seconds = time.monotonic() - started
+    why = f" (stopped by --patience after epoch {end.epoch})" if end.reason == "patience" else ""
+    conclusion = f"{run.id} completed in {duration(seconds)}{why}"
+    document |= {"findings": [finding.to_json() for finding in findings], "seconds": seconds}
+    show_outcome(run, conclusion, document, screen)
 
 
-class Doctor:
-    """Says each ailment of a training once, on the screen and in the run's log.
+def show_outcome(run: Run, conclusion: str, document: dict[str, Any], screen: Screen) -> None:
+    """Show the result of a training that reached its end.
 
     Args:
-        run: The run in training.
+        run: The run.
+        conclusion: How it ended, as the beginning of a sentence.
+        document: ``measure``, ``metrics``, ``findings`` and ``seconds``.
         screen: Where to.
     """
-
-    def __init__(self, run: Run, screen: Screen) -> None:
-        self._run, self._screen = run, screen
-        self._spec, self._sizes = run.spec, run.data_info.sizes
-        self._rows: list[dict[str, Any]] = []
-        self._said: set[str] = set()
-
-    def visit(self, row: dict[str, Any]) -> None:
-        """Look at the epochs so far, of which ``row`` is the newest."""
-        self._rows.append(row)
-        self._say(examine(self._spec, self._rows, self._sizes))
-
-    def conclude(self, metrics: Mapping[str, Any]) -> list[Finding]:
-        """Look at the finished model, and return all that ails it, said before or not."""
-        found = ailments(self._run, metrics, self._screen)
-        self._say(found)
-        return found
-
-    def _say(self, found: list[Finding]) -> None:
-        for finding in found:
-            if finding.name not in self._said:
-                self._said.add(finding.name)
-                self._run.log(finding.sentence)
-                say(finding, self._screen)
+    validation, best_epoch, metrics = run.record["validation"], run.record["best_epoch"], document["metrics"]
+    text = [f"{conclusion}: best epoch {best_epoch}"]
+    if validation:
+        text[0] += f", validation elbo {validation['elbo']:.2f} nats"
+    text.append(
+        f"  test elbo {metrics['elbo']:.2f}{plus_minus(metrics['elbo_se'])} nats, {document['measure']}   "
+        f"recon {metrics['recon']:.2f}   "
+        f"kl {metrics['kl']:.2f}   active {metrics['active_units']}/{run.spec.latent_dim}"
+    )
+    if validation:
+        history = run.history()
+        curve = {key: sparkline([row["validation"][key] for row in history]) for key in ("elbo", "kl")}
+        text.append(f"  val elbo {curve['elbo']}   kl {curve['kl']}")
+    result = {
+        "run": run.id, "status": run.status, "path": str(run.path), "best_epoch": best_epoch,
+        "measure": document["measure"], "metrics": metrics,
+        "validation": validation, "findings": document["findings"], "seconds": document["seconds"],
+    }  # fmt: skip
+    screen.result(result, short=run.id, text=text)
+    screen.note(f"  next: vaectl sample {run.id} -n 64 -o grid.png   ·   vaectl plot-latent {run.id}", "dim")
 
 
-def _save_epoch(run: Run, model: VAE, event: Epoch) -> dict[str, Any]:
+def _save(run: Run, state: TrainState) -> None:
+    # a step may have left weights that are not finite; that is noticed by the next one, and nobody wants them
+    if state.finite:
+        run.save_checkpoint(state)
+
+
+def _save_epoch(run: Run, state: TrainState, event: Epoch) -> dict[str, Any]:
     """Keep an epoch's weights and figures, and return the latter as the history holds them."""
     row = dataclasses.asdict(event)
     # the standard error of a single example is not a number
     validation = finite(dict(event.validation))
     row["validation"] = validation or None
     del row["improved"], row["best_epoch"]
-    run.save_weights("last", model)
-    if event.improved:
-        run.save_weights("best", model)
-        run.update(best_epoch=event.epoch, validation=validation)
+    # first the history: where the process dies in between, the epoch is done again and its row is written again
     run.append_history(row)
+    run.save_checkpoint(state, best=event.improved)
+    if event.improved:
+        run.update(best_epoch=event.epoch, validation=validation)
     return row
 
 
-def _finish(run: Run, model: VAE, data: Data, end: Stopped, screen: Screen, doctor: Doctor, seconds: float) -> None:
-    document, _ = evaluate_into(run, model, data, "test", "best", 0, screen)
-    metrics = document["metrics"]
-    findings = doctor.conclude(metrics)
-    run.finish("completed", metrics=finite(metrics))
-    validation = run.record["validation"]
-    history = run.history()
-    why = f" (stopped by --patience after epoch {end.epoch})" if end.reason == "patience" else ""
-    text = [f"{run.id} completed in {duration(seconds)}{why}: best epoch {end.best_epoch}"]
-    if validation:
-        text[0] += f", validation elbo {validation['elbo']:.2f} nats"
-        curve = {key: sparkline([row["validation"][key] for row in history]) for key in ("elbo", "kl")}
-        text.append(f"  val elbo {curve['elbo']}   kl {curve['kl']}")
-    text.insert(
-        1,
-        f"  test elbo {metrics['elbo']:.2f}{plus_minus(metrics['elbo_se'])} nats, {document['measure']}   "
-        f"recon {metrics['recon']:.2f}   "
-        f"kl {metrics['kl']:.2f}   active {metrics['active_units']}/{run.spec.latent_dim}",
+def _tell(run: Run, screen: Screen, event: RolledBack) -> None:
+    sentence = (
+        f"{event.problem}: back to the beginning of epoch {event.epoch} with --lr {event.lr:.3g} "
+        f"(rollback {event.rollbacks} of {run.spec.training.max_rollbacks})"
     )
-    result = {
-        "run": run.id, "status": run.status, "path": str(run.path), "best_epoch": end.best_epoch,
-        "measure": document["measure"], "metrics": metrics,
-        "validation": validation, "findings": [finding.to_json() for finding in findings], "seconds": seconds,
-    }  # fmt: skip
-    screen.result(result, short=run.id, text=text)
-    screen.note(f"  next: vaectl sample {run.id} -n 64 -o grid.png   ·   vaectl plot-latent {run.id}", "dim")
+    run.log(sentence)
+    screen.warn(sentence)
 
 
-def _interrupted(run: Run, model: VAE, last: Epoch | None, signum: int) -> None:
-    # on an accelerator a step that diverged in this epoch has not been noticed yet
-    if all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
-        run.save_weights("last", model)
-    kept = f"the best weights, of epoch {last.best_epoch}, are kept" if last else "no epoch was finished"
-    again = f"start again from epoch 1 with: vaectl train --from {run.id}"
-    raise InterruptedRunError(f"{run.id} was interrupted: {kept}", signum=signum, hint=again)
+def _interrupted(run: Run, state: TrainState, signum: int) -> InterruptedRunError:
+    if state.batch:
+        place = f"in epoch {state.epoch + 1}, after {state.batch} of {state.batches} batches"
+    else:
+        place = f"after epoch {state.epoch}" if state.epoch else "before its first batch"
+    return InterruptedRunError(
+        f"{run.id} was interrupted {place}; what was done is saved", signum=signum, hint=_resume_with(run)
+    )
 
 
-@contextmanager
-def _first_signal() -> Iterator[list[int]]:
-    """Within the block the first Ctrl-C or SIGTERM is only noted; the second acts as it always does."""
-    received: list[int] = []
-    previous: dict[int, Any] = {}
+def _diverged(run: Run, state: TrainState, end: Stopped) -> DivergedError:
+    training = run.spec.training
+    kept = f"the weights of epoch {end.best_epoch} are kept" if end.best_epoch else "no epoch was finished"
+    after = f" after {state.rollbacks} rollbacks" if state.rollbacks else ""
+    advice = [f"a lower --lr (it was {state.lr:g})"]
+    advice.append(f"a lower --grad-clip (it was {training.grad_clip:g})" if training.grad_clip else "--grad-clip 1")
+    if training.on_nonfinite == "stop":
+        advice.append("--on-nonfinite rollback")
+    return DivergedError(
+        f"{run.id} diverged{after}: {end.problem}; {kept}", hint=f"with --from {run.id} try " + " or ".join(advice)
+    )
 
-    def restore() -> None:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)
 
-    def note(signum: int, frame: FrameType | None) -> None:
-        received.append(signum)
-        restore()
-
-    with contextlib.suppress(ValueError):  # off the main thread the caller owns the signals
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            previous[signum] = signal.signal(signum, note)
-    try:
-        yield received
-    finally:
-        restore()
+def _resume_with(run: Run) -> str:
+    return f"resume with: vaectl train --resume {run.id}"

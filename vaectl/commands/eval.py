@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vaectl.commands._evaluation import ailments, evaluate_into, say
+from vaectl.commands._doctor import ailments, say
+from vaectl.commands._evaluation import evaluate_into
 from vaectl.commands._options import (
     Checkpoint,
     DataDir,

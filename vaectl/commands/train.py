@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import subprocess
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from vaectl.catalog import check_name
-from vaectl.commands._evaluation import say
+from vaectl.commands._doctor import say
 from vaectl.commands._options import (
     MACHINE,
     Device,
@@ -22,13 +21,15 @@ from vaectl.commands._options import (
     Quiet,
     Verbose,
     complete_run,
+    number,
     setting,
     state,
 )
 from vaectl.commands._render import Screen, setting_text
+from vaectl.commands._resume import refuse_others, resume
 from vaectl.commands._session import data_directory, load_data
 from vaectl.doctor import forecast
-from vaectl.errors import InterruptedRunError, SettingError, UsageError, VaectlError
+from vaectl.errors import SettingError, UsageError
 from vaectl.recipes import RECIPES
 from vaectl.runs import Run
 from vaectl.settings import Layer, Resolved, parse_assignments, read_config, resolve
@@ -137,6 +138,15 @@ def train_cli(
         str | None,
         setting("--patience", "Epochs without a better validation ELBO before stopping; 0 never stops.", OPTIMIZATION),
     ] = None,
+    on_nonfinite: Annotated[
+        str | None,
+        setting(
+            "--on-nonfinite",
+            "What a loss that is not finite does: stop, or go back to the epoch's beginning with a lower lr.",
+            OPTIMIZATION,
+            "stop|rollback",
+        ),
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="ID", show_default="run<N>", help="Id of the run.", rich_help_panel=RUN),
@@ -164,6 +174,27 @@ def train_cli(
             rich_help_panel=RUN,
         ),
     ] = None,
+    resume_run: Annotated[
+        str | None,
+        typer.Option(
+            "--resume",
+            metavar="RUN",
+            show_default=False,
+            autocompletion=complete_run,
+            help="Go on with a run where it stands; only epochs and patience may be other ones.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    checkpoint_minutes: Annotated[
+        float,
+        typer.Option(
+            "--checkpoint-minutes",
+            metavar="FLOAT",
+            parser=number(float, 0, 100_000),
+            help="Minutes between checkpoints within an epoch; the end of each epoch is one, too.",
+            rich_help_panel=RUN,
+        ),
+    ] = 5.0,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -194,9 +225,14 @@ def train_cli(
         "prior": prior, "likelihood": likelihood, "posterior_scale": posterior_scale, "objective": objective,
         "beta": beta, "beta_schedule": beta_schedule, "warmup_epochs": warmup_epochs, "free_bits": free_bits,
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "grad_clip": grad_clip,
-        "patience": patience, "seed": seed,
+        "patience": patience, "on_nonfinite": on_nonfinite, "seed": seed,
     }  # fmt: skip
     given = {key: value for key, value in flags.items() if value is not None}
+    if resume_run is not None:
+        others = {"set": assignments, "name": name, "config": config, "from": from_run, "dry_run": dry_run or None}
+        refuse_others(given | {key: value for key, value in others.items() if value is not None})
+        resume(resume_run, given, screen, runs_dir, data_dir, device, argv, checkpoint_minutes)
+        return
     assigned = parse_assignments(assignments or [])
     for key in assigned:
         if key.replace("-", "_") in given:
@@ -215,7 +251,7 @@ def train_cli(
     if name is not None:
         check_name(name, runs_dir)
     directory = data_directory(data_dir)
-    train(resolved, screen, runs_dir, name, directory, device, argv, dry_run=dry_run)
+    train(resolved, screen, runs_dir, name, directory, device, argv, checkpoint_minutes, dry_run=dry_run)
 
 
 def train(
@@ -226,6 +262,7 @@ def train(
     directory: Path,
     device_name: str,
     argv: Sequence[str],
+    checkpoint_minutes: float,
     *,
     dry_run: bool,
 ) -> None:
@@ -233,18 +270,16 @@ def train(
 
     Raises:
         DivergedError: A loss was not finite.
-        InterruptedRunError: A signal came; the weights so far are saved.
+        InterruptedRunError: A signal came; what was done so far is saved.
     """
     from vaectl import builder
-    from vaectl.commands._training import train_run
+    from vaectl.commands._training import kept, prepare, train_run
     from vaectl.runtime import resolve_device, versions
 
     try:
         spec = builder.complete(resolved.spec)
     except SettingError as error:
         raise resolved.named(error) from None
-    if spec.training.patience and not spec.data.options["validation_fraction"]:
-        raise UsageError("--patience needs a validation split; --validation-fraction is 0")
     device = resolve_device(device_name)
     for finding in forecast(spec):
         say(finding, screen)
@@ -252,11 +287,10 @@ def train(
         data = load_data(spec.data, directory, screen)
         # what auto came to is what the run's config must say, for it to repeat the run
         spec = dataclasses.replace(spec, data=dataclasses.replace(spec.data, name=data.info.name))
-        model, objective = builder.build(spec, data.info)
+        trained = prepare(spec, data, device)
     except SettingError as error:
         raise resolved.named(error) from None
-    model.to(device)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    parameters = sum(parameter.numel() for parameter in trained.model.parameters())
     sizes = data.info.sizes
     title = (
         f"{data.info.name} {sizes['train']}/{sizes['validation']}  {_layers(spec.flat(), data.info.shape)}  "
@@ -286,30 +320,13 @@ def train(
             "parameters": parameters,
         },
     )
-    try:
+    with kept(run):
         screen.note(f"{run.id}  {title}", "bold")
         run.log(f"{run.id}  {title}")
         screen.detail(f"files: {run.path}")
         for path, value in spec.flat().items():
             screen.detail(f"  {path} = {setting_text(value)} ({sources[path]})")
-        train_run(run, model, objective, data, screen)
-    except (KeyboardInterrupt, InterruptedRunError):
-        _leave(run, "interrupted")
-        raise
-    except BaseException as error:
-        _leave(run, "failed")
-        if isinstance(error, MemoryError | RuntimeError) and "memory" in str(error).lower():
-            reason = str(error).splitlines()[0]
-            raise VaectlError(f"{run.id}: {reason}", hint="lower --batch-size or --hidden-dims") from None
-        raise
-
-
-def _leave(run: Run, status: str) -> None:
-    """Record how a run ended that did not reach its end; what ended it must not be hidden by a failure to do so."""
-    with contextlib.suppress(VaectlError, OSError):
-        if run.record["status"] == "running":
-            run.finish(status)
-    run.close()
+        train_run(run, trained, data, screen, checkpoint_minutes)
 
 
 def _layers(flat: Mapping[str, Any], shape: tuple[int, ...]) -> str:

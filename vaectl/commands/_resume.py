@@ -1,0 +1,142 @@
+"""``vaectl train --resume``: a run that was interrupted, crashed, or is to be trained for longer, goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vaectl import checkpoints, history
+from vaectl.commands._render import Screen
+from vaectl.commands._session import Session
+from vaectl.errors import UsageError
+from vaectl.files import write_json
+from vaectl.runs import Run, now
+from vaectl.settings import Layer, resolve
+from vaectl.spec import RESUMABLE
+
+# the settings that may be given with --resume, as they are typed
+ALLOWED = tuple(path.partition(".")[2] for path in RESUMABLE)
+
+
+def refuse_others(given: Mapping[str, Any]) -> None:
+    """Raise a UsageError unless the flags given beside ``--resume`` are ones that a run can go on with.
+
+    Args:
+        given: Value of each flag that was given, by its name without dashes.
+    """
+    for name in given:
+        if name not in ALLOWED:
+            raise UsageError(
+                f"--{name.replace('_', '-')} cannot be given with --resume, which changes only epochs and patience",
+                hint="begin a new run with other settings: vaectl train --from RUN ...",
+            )
+
+
+def resume(
+    reference: str,
+    changes: Mapping[str, Any],
+    screen: Screen,
+    runs_dir: Path,
+    data_dir: Path | None,
+    device_name: str,
+    argv: Sequence[str],
+    checkpoint_minutes: float,
+) -> None:
+    """Go on with a run, in its folder and from its last checkpoint.
+
+    Args:
+        reference: The run.
+        changes: The settings that are another from now on, of ``ALLOWED``.
+        screen: Where to show it.
+        runs_dir: Folder of all runs.
+        data_dir: The data directory, or None for the recorded one.
+        device_name: The device; ``auto`` is the one it was trained on, where this machine has it.
+        argv: The command line, for the record.
+        checkpoint_minutes: Time between two checkpoints within an epoch.
+
+    Raises:
+        RunError: There is no such run, another process trains it, or its files are damaged.
+        UsageError: Fewer epochs than were begun.
+    """
+    run = Run.resume(reference, runs_dir)
+    try:
+        _go_on(run, changes, screen, data_dir, device_name, argv, checkpoint_minutes)
+    finally:
+        run.close()
+
+
+def _go_on(
+    run: Run,
+    changes: Mapping[str, Any],
+    screen: Screen,
+    data_dir: Path | None,
+    device_name: str,
+    argv: Sequence[str],
+    checkpoint_minutes: float,
+) -> None:
+    from vaectl.builder import complete, measure
+    from vaectl.commands._training import kept, prepare, show_outcome, train_run
+    from vaectl.runtime import arithmetic
+
+    known = run.complete_spec().flat()
+    resolved = resolve([Layer("flag", changes, lambda name: f"--{name}"), Layer("from", known, lambda path: path)])
+    spec = complete(resolved.spec)
+    session = Session(run, screen, _device(run, device_name, screen), data_dir)
+    state = prepare(spec, session.data(), session.device)
+    rows, torn = history.read(run.path)
+    if checkpoints.has_state(run.path):
+        before, now_with = run.load_checkpoint(state), arithmetic(session.device)
+        for name in before.keys() & now_with.keys():
+            if before[name] != now_with[name]:
+                screen.note(
+                    f"{name}: {now_with[name]} where it was {before[name]}; the numbers agree only up to rounding"
+                )
+    if spec.training.epochs < state.epoch + bool(state.batch):
+        raise UsageError(
+            f"--epochs must be at least the {state.epoch + bool(state.batch)} that {run.id} has begun; "
+            f"got {spec.training.epochs}"
+        )
+    reason = state.end(spec.training)
+    if reason and run.record["status"] == "completed" and run.record["metrics"]:
+        result = {"measure": measure(spec, run.data_info), "metrics": run.record["metrics"], "findings": []}
+        conclusion = f"{run.id} has nothing left to resume: it ended after epoch {state.epoch}"
+        show_outcome(run, conclusion, {**result, "seconds": 0.0}, screen)
+        return
+    changed = {path: source for path, source in resolved.sources.items() if source == "flag"}
+    with kept(run):
+        if torn:
+            screen.note(f"{run.path / history.NAME}: a torn last line was dropped")
+        # what came after the checkpoint is done again
+        done = [row for row in rows if row.get("epoch", 0) <= state.epoch]
+        if torn or len(done) < len(rows):
+            history.write(run.path, done)
+        best = next((row for row in done if row.get("epoch") == state.best_epoch), {})
+        run.update(
+            status="running",
+            finished=None,
+            config=spec.to_json(),
+            sources=run.record["sources"] | changed,
+            best_epoch=state.best_epoch,
+            validation=best.get("validation") or {},
+            resumed=[*run.record.get("resumed", []), {"at": now(), "argv": list(argv), "step": state.step}],
+        )
+        write_json(run.path / "config.json", run.record["config"])
+        place = f"epoch {state.epoch + 1}" + (f", batch {state.batch + 1} of {state.batches}" if state.batch else "")
+        line = f"{run.id}  resumed at {place if not reason else 'its evaluation'}"
+        run.log(line)
+        screen.note(line, "bold")
+        train_run(run, state, session.data(), screen, checkpoint_minutes)
+
+
+def _device(run: Run, asked: str, screen: Screen) -> str:
+    """The device that was asked for; for ``auto`` the one that the run was trained on, where this machine has it."""
+    from vaectl.runtime import resolve_device
+
+    if asked != "auto":
+        return asked
+    try:
+        return str(resolve_device(run.record["device"]))
+    except UsageError:
+        screen.note(f"{run.id} was trained on {run.record['device']}, which this machine does not have")
+        return "auto"

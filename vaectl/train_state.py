@@ -1,0 +1,235 @@
+"""Where a training stands: all that, with the weights, decides how it goes on, as tensors and plain numbers.
+
+Shapes: ``T`` batches of an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaectl.objectives import Objective
+from vaectl.records import has_numbers
+from vaectl.runtime import random_state, seed_streams, set_random_state
+from vaectl.spec import Training
+from vaectl.vae import VAE
+
+COUNTS = ("epoch", "batch", "step", "rollbacks")
+
+
+class TrainState:
+    """A training between two optimizer steps: optimizer, random streams, place in the data, best so far.
+
+    ``tensors()`` and ``values()`` with the model's weights are the whole of it: restored into a new process they lead
+    to the same weights as if there had been one process, on the CPU bit for bit. Both may be called while ``fit``
+    rests between two events, and only then, because torch's global random stream is part of the state.
+
+    Attributes:
+        model, objective: What is trained, and what it minimises.
+        optimizer: Adam with decoupled weight decay (AdamW).
+        epoch: Epochs that ended.
+        batch: Batches done of the epoch after them.
+        step: Optimizer steps in all.
+        records: Loss, reconstruction, KL and gradient norm of each batch of the epoch (T, 4), 0 after ``batch``.
+        best_epoch: The epoch of the best weights, or None.
+        best: What made it the best: whether the epoch counts, and its validation ELBO.
+        settled: Whether the last epoch counts.
+        rollbacks: How often training was taken back to its last good state.
+
+    Args:
+        model: The model, on the device to train on.
+        objective: The objective, on the same device.
+        training: The settings.
+        examples: Training examples.
+
+    References:
+        Decoupled Weight Decay Regularization (Loshchilov and Hutter, 2019), algorithm 2,
+        https://arxiv.org/abs/1711.05101
+    """
+
+    def __init__(self, model: VAE, objective: Objective, training: Training, examples: int) -> None:
+        _, order_seed, self._noise_seed = seed_streams(training.seed)
+        self.model, self.objective = model, objective
+        self.device = next(model.parameters()).device
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=training.lr, weight_decay=training.weight_decay, fused=True
+        )
+        self.epoch = self.batch = self.step = self.rollbacks = 0
+        self.best: tuple[bool, float] | None = None
+        self.best_epoch: int | None = None
+        self.settled = False
+        self.examples, self.batches = examples, -(-examples // training.batch_size)
+        self.records = torch.zeros(self.batches, 4, device=self.device)
+        self._order = torch.Generator().manual_seed(order_seed)
+        # of the stream of orders as the epoch begins: the same order is drawn again when it is begun again
+        self._order_state = self._order.get_state()
+        self._random: Mapping[str, Tensor] = {}
+        self._seconds, self._started = 0.0, time.perf_counter()
+        self._good: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+
+    @property
+    def lr(self) -> float:
+        """The learning rate, which a rollback lowers."""
+        rate: float = self.optimizer.param_groups[0]["lr"]
+        return rate
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in the epoch, in this process and in those before it."""
+        return self._seconds + time.perf_counter() - self._started
+
+    @property
+    def finite(self) -> bool:
+        """Whether all weights are finite numbers."""
+        return all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())
+
+    def end(self, training: Training) -> str:
+        """Why training ends here, ``completed`` or ``patience``; empty while it goes on."""
+        if training.patience and self.settled and self.best_epoch is not None and self.batch == 0:
+            since = max(self.best_epoch, self.objective.warmup_epochs)
+            if self.epoch - since >= training.patience:
+                return "patience"
+        return "completed" if self.epoch >= training.epochs else ""
+
+    def enter(self) -> None:
+        """Set torch's global random stream to where this training has it."""
+        torch.manual_seed(self._noise_seed)
+        set_random_state(self.device, self._random)
+
+    def begin_epoch(self) -> Tensor:
+        """Start the epoch's clock, or let it go on, and return the epoch's order of the examples (N,)."""
+        if self.batch == 0:
+            self._seconds = 0.0
+            self.records.zero_()
+        self._started = time.perf_counter()
+        self._order.set_state(self._order_state)
+        return torch.randperm(self.examples, generator=self._order).to(self.device)
+
+    def end_epoch(self, settled: bool, elbo: float) -> bool:
+        """Count the epoch, and return whether its weights are the best so far."""
+        self.epoch += 1
+        self.batch = 0
+        self._order_state = self._order.get_state()
+        self.settled = settled
+        improved = self.best is None or (settled, elbo) > self.best
+        if improved:
+            self.best, self.best_epoch = (settled, elbo), self.epoch
+        return improved
+
+    def keep(self) -> None:
+        """Hold this state and its weights in memory, for ``roll_back``."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()} | self._own_tensors()
+        self._good = {name: tensor.clone() for name, tensor in tensors.items()}, self._own_values()
+
+    def roll_back(self, factor: float) -> None:
+        """Go back to the state that was kept, with a learning rate lower by ``factor``."""
+        assert self._good is not None
+        tensors, values = self._good
+        lr, rollbacks = self.lr * factor, self.rollbacks + 1
+        self.model.load_state_dict(_under(tensors, "model."))
+        self._restore_own(tensors, values)
+        self.optimizer.param_groups[0]["lr"], self.rollbacks = lr, rollbacks
+        self.enter()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of the state but for the model's weights, by name."""
+        kept = self._good[0] if self._good is not None and self.batch else {}
+        return self._own_tensors() | {f"good.{name}": tensor for name, tensor in kept.items()}
+
+    def values(self) -> dict[str, Any]:
+        """The numbers of the state, JSON-able."""
+        return self._own_values() | {"good": self._good[1] if self._good is not None and self.batch else None}
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Become the state that ``tensors()`` and ``values()`` were taken from; the weights are restored apart.
+
+        Raises:
+            ValueError: They are not those of such a model, objective and data set.
+        """
+        kept = _under(tensors, "good.")
+        try:
+            if kept:
+                # through the state itself, so that what is kept is checked, too
+                self._restore_own(kept, values["good"])
+                self._good = kept, dict(values["good"])
+            self._restore_own(tensors, values)
+        except (KeyError, TypeError, IndexError, RuntimeError, OverflowError) as error:
+            raise ValueError(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from None
+
+    def _own_values(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in COUNTS} | {
+            "best_epoch": self.best_epoch,
+            "best": None if self.best is None else list(self.best),
+            "settled": self.settled,
+            "lr": self.lr,
+            "seconds": self.seconds if self.batch else 0.0,
+        }
+
+    def _own_tensors(self) -> dict[str, Tensor]:
+        moments = self.optimizer.state_dict()["state"]
+        names = [name for name, _ in self.model.named_parameters()]
+        return {
+            **{
+                f"optimizer.{names[place]}.{key}": tensor
+                for place, state in moments.items()
+                for key, tensor in state.items()
+            },
+            **{f"objective.{name}": tensor for name, tensor in self.objective.state_dict().items()},
+            **{f"random.{name}": tensor for name, tensor in random_state(self.device).items()},
+            "order": self._order_state,
+            "records": self.records[: self.batch],
+        }
+
+    def _restore_own(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        counts = {name: values[name] for name in COUNTS}
+        whole = all(type(count) is int and count >= 0 for count in counts.values())
+        epoch, batch, best = counts["epoch"], counts["batch"], values["best"]
+        if not whole or batch > self.batches or counts["step"] != epoch * self.batches + batch:
+            raise ValueError(f"no place in a training of {self.batches} batches an epoch: {counts}")
+        if not has_numbers(values, "lr", "seconds") or not 0 < values["lr"] <= 100 or values["seconds"] < 0:
+            raise ValueError("the learning rate or the seconds are no such numbers")
+        if tensors["records"].shape != (batch, 4):
+            raise ValueError("the records are not those of so many batches")
+        for name, count in counts.items():
+            setattr(self, name, count)
+        self.best = None if best is None else (bool(best[0]), float(best[1]))
+        self.best_epoch = values["best_epoch"]
+        if (self.best is None) != (self.best_epoch is None) or (self.best and not math.isfinite(self.best[1])):
+            raise ValueError("the best epoch is no such epoch")
+        self.settled = bool(values["settled"])
+        self._seconds = float(values["seconds"])
+        self.optimizer.param_groups[0]["lr"] = values["lr"]
+        self.records.zero_()
+        self.records[:batch] = tensors["records"]
+        self._order_state = tensors["order"].clone()
+        self._order.set_state(self._order_state)
+        self._random = {
+            name.removeprefix("random."): tensor.clone()
+            for name, tensor in tensors.items()
+            if name.startswith("random.")
+        }
+        torch.Generator().set_state(self._random["cpu"])  # raises unless it is one
+        self.objective.load_state_dict(_under(tensors, "objective."))
+        self._restore_moments(tensors)
+
+    def _restore_moments(self, tensors: Mapping[str, Tensor]) -> None:
+        groups = self.optimizer.state_dict()["param_groups"]
+        state: dict[int, dict[str, Tensor]] = {}
+        for place, (name, parameter) in enumerate(self.model.named_parameters()):
+            if found := _under(tensors, f"optimizer.{name}."):
+                if found["exp_avg"].shape != parameter.shape or found["exp_avg_sq"].shape != parameter.shape:
+                    raise ValueError(f"the moments of {name} are not of its shape")
+                state[place] = found
+        if len(state) not in (0, len(groups[0]["params"])):
+            raise ValueError("the moments of some parameters are missing")
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Copies of the tensors whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): tensor.clone() for name, tensor in tensors.items() if name.startswith(prefix)}
