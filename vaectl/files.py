@@ -12,6 +12,9 @@ from typing import Any
 
 from vaectl.errors import OutputError, UsageError
 
+# in the names of files that are not whole yet
+MARK = ".tmp-"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -23,7 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         # the suffix is kept because writers choose a format by it
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}{MARK}", suffix=path.suffix)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -36,6 +39,12 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder; nobody may be writing to it."""
+    for file in folder.glob(f".*{MARK}*"):
+        file.unlink(missing_ok=True)
 
 
 def rename(source: Path, target: Path) -> None:

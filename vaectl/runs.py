@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 from vaectl import checkpoints, history
 from vaectl.catalog import allocate, check_name, find
 from vaectl.errors import OutputError, RunError, UsageError, VaectlError
-from vaectl.files import write_json
+from vaectl.files import sweep, write_json
 from vaectl.records import SCHEMA, has_numbers, is_evaluation, read_record
 from vaectl.runtime import arithmetic
 from vaectl.spec import Spec
@@ -153,8 +153,14 @@ class Run:
         """
         run = cls.open(reference, runs_dir)
         run._take()
-        # it may have ended between the reading of its record and now
-        run.record = read_record(run.path)
+        try:
+            with run._locked():
+                sweep(run.path)
+                # it may have ended between the reading of its record and now
+                run.record = read_record(run.path)
+        except BaseException:
+            run.close()
+            raise
         return run
 
     def update(self, **changes: Any) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vaectl.objectives import Objective
 from vaectl.records import has_numbers
-from vaectl.runtime import random_state, seed_streams, set_random_state
+from vaectl.runtime import random_state, seed_streams, seeded, set_random_state
 from vaectl.spec import Training
 from vaectl.vae import VAE
 
@@ -27,7 +27,7 @@ class TrainState:
 
     ``tensors()`` and ``values()`` with the model's weights are the whole of it: restored into a new process they lead
     to the same weights as if there had been one process, on the CPU bit for bit. Both may be called while ``fit``
-    rests between two events, and only then, because torch's global random stream is part of the state.
+    rests between two events, when torch's global random stream is that of the training, and after it.
 
     Attributes:
         model, objective: What is trained, and what it minimises.
@@ -53,7 +53,7 @@ class TrainState:
     """
 
     def __init__(self, model: VAE, objective: Objective, training: Training, examples: int) -> None:
-        _, order_seed, self._noise_seed = seed_streams(training.seed)
+        _, order_seed, noise_seed = seed_streams(training.seed)
         self.model, self.objective = model, objective
         self.device = next(model.parameters()).device
         self.optimizer = torch.optim.AdamW(
@@ -68,7 +68,9 @@ class TrainState:
         self._order = torch.Generator().manual_seed(order_seed)
         # of the stream of orders as the epoch begins: the same order is drawn again when it is begun again
         self._order_state = self._order.get_state()
-        self._random: Mapping[str, Tensor] = {}
+        with seeded(noise_seed):
+            self._random = random_state(self.device)
+        self._entered = False
         self._seconds, self._started = 0.0, time.perf_counter()
         self._good: tuple[dict[str, Tensor], dict[str, Any]] | None = None
 
@@ -98,8 +100,13 @@ class TrainState:
 
     def enter(self) -> None:
         """Set torch's global random stream to where this training has it."""
-        torch.manual_seed(self._noise_seed)
         set_random_state(self.device, self._random)
+        self._entered = True
+
+    def leave(self) -> None:
+        """Remember where torch's global random stream is."""
+        self._random = random_state(self.device)
+        self._entered = False
 
     def begin_epoch(self) -> Tensor:
         """Start the epoch's clock, or let it go on, and return the epoch's order of the examples (N,)."""
@@ -171,6 +178,7 @@ class TrainState:
         }
 
     def _own_tensors(self) -> dict[str, Tensor]:
+        random = random_state(self.device) if self._entered else self._random
         moments = self.optimizer.state_dict()["state"]
         names = [name for name, _ in self.model.named_parameters()]
         return {
@@ -180,7 +188,7 @@ class TrainState:
                 for key, tensor in state.items()
             },
             **{f"objective.{name}": tensor for name, tensor in self.objective.state_dict().items()},
-            **{f"random.{name}": tensor for name, tensor in random_state(self.device).items()},
+            **{f"random.{name}": tensor for name, tensor in random.items()},
             "order": self._order_state,
             "records": self.records[: self.batch],
         }

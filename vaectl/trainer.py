@@ -118,6 +118,13 @@ def fit(
     """
     state = TrainState(model, objective, training, len(data.train)) if state is None else state
     state.enter()
+    try:
+        yield from _fit(state, data, training)
+    finally:
+        state.leave()
+
+
+def _fit(state: TrainState, data: Data, training: Training) -> Generator[Event, None, None]:
     problem = ""
     while not (reason := "diverged" if problem else state.end(training)):
         if training.on_nonfinite == "rollback" and state.batch == 0:

@@ -1,0 +1,567 @@
+"""Exact resume: a training that was stopped, however and wherever, ends in the very bits of one that was not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.conftest import Cli
+from tests.toys import toy_data
+from vaectl.builder import build
+from vaectl.checkpoints import FILES
+from vaectl.commands import _epochs
+from vaectl.data import Data
+from vaectl.objectives import Loss, Objective
+from vaectl.recipes import vae
+from vaectl.spec import Part, Spec, Training
+from vaectl.train_state import TrainState
+from vaectl.trainer import Epoch, Event, RolledBack, Step, Stopped, fit
+
+SMALL = ("train", "--dataset", "digits", "--hidden-dims", "8", "--latent-dim", "2", "--batch-size", "700")  # 2 batches
+TIMES = ("seconds", "images_per_second")
+
+
+def spec_of(training: dict[str, Any], **parts: Part) -> Spec:
+    small = Part("mlp", {"hidden_dims": (16,)})
+    settings = Training(**{"epochs": 3, "batch_size": 100, **training})
+    return dataclasses.replace(vae(), latent_dim=2, encoder=small, decoder=small, training=settings, **parts)
+
+
+def begin(spec: Spec, data: Data) -> TrainState:
+    model, objective = build(spec, data.info)
+    return TrainState(model, objective, spec.training, len(data.train))
+
+
+def run_on(state: TrainState, data: Data, training: Training, steps: int | None = None) -> list[Event]:
+    """The events of a training until it has taken so many more steps, or until it ends."""
+    events = fit(state.model, state.objective, data, training, state)
+    seen: list[Event] = []
+    for event in events:
+        seen.append(event)
+        if steps is not None and sum(isinstance(e, Step) for e in seen) == steps:
+            break
+    return seen
+
+
+def moved(state: TrainState, spec: Spec, data: Data) -> TrainState:
+    """The state as another process would have it: by way of plain numbers as JSON, and of copied tensors."""
+    weights = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+    tensors = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    values = json.loads(json.dumps(state.values(), allow_nan=False))
+    other = begin(spec, data)
+    torch.manual_seed(12345)  # another process's stream is elsewhere
+    other.model.load_state_dict(weights)
+    other.restore(tensors, values)
+    return other
+
+
+def figures(events: list[Event]) -> list[dict[str, Any]]:
+    rows = [dataclasses.asdict(event) for event in events if isinstance(event, Epoch)]
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
+
+
+def same_weights(one: TrainState, other: TrainState) -> bool:
+    ours, theirs = one.model.state_dict(), other.model.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+# --- the trainer ------------------------------------------------------------------------------------------------------
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "elbo with warm-up": {"objective": Part("elbo", {"warmup_epochs": 2})},
+    "iwae": {"objective": Part("iwae", {"k": 3})},
+    "tc": {"objective": Part("tc")},
+    "kl-target, a controller with a state": {"objective": Part("kl-target", {"target": 3.0})},
+    "optimal scale, running statistics": {"likelihood": Part("gaussian", {"scale": "optimal"})},
+    "vamp prior": {"prior": Part("vamp", {"components": 5})},
+}
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 8, 9])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_training_goes_on_bit_for_bit_from_any_step(variant: str, steps: int) -> None:
+    """Weights, figures, best epoch and every random stream are those of a training that was not stopped."""
+    data = toy_data(train=350)  # 280 in batches of 100: the last of three is short
+    spec = spec_of({}, **VARIANTS[variant])
+    whole = begin(spec, data)
+    expected = run_on(whole, data, spec.training)
+    first = begin(spec, data)
+    before = run_on(first, data, spec.training, steps)
+    second = moved(first, spec, data)
+    after = run_on(second, data, spec.training)
+    assert figures(before) + figures(after) == figures(expected)
+    assert same_weights(second, whole)
+    assert second.best_epoch == whole.best_epoch
+    ours, theirs = second.tensors(), whole.tensors()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_dynamic_binarisation_goes_on_bit_for_bit() -> None:
+    """The binary images of a step come from the stream that is restored."""
+    plain = toy_data()
+    split = dataclasses.replace(plain.train, grey=plain.train.images)
+    data = dataclasses.replace(plain, train=split)
+    spec = spec_of({})
+    whole, first = begin(spec, data), begin(spec, data)
+    run_on(whole, data, spec.training)
+    run_on(first, data, spec.training, 4)
+    second = moved(first, spec, data)
+    run_on(second, data, spec.training)
+    assert same_weights(second, whole)
+
+
+def test_more_epochs_are_as_if_asked_for_at_first() -> None:
+    data = toy_data()
+    short, long = spec_of({"epochs": 2}), spec_of({"epochs": 5})
+    first, whole = begin(short, data), begin(long, data)
+    expected = run_on(whole, data, long.training)
+    run_on(first, data, short.training)
+    second = moved(first, long, data)
+    assert figures(run_on(second, data, long.training)) == figures(expected)[2:]
+    assert same_weights(second, whole)
+
+
+def test_a_training_that_ended_ends_again_at_once() -> None:
+    data = toy_data()
+    spec = spec_of({"epochs": 2})
+    state = begin(spec, data)
+    run_on(state, data, spec.training)
+    (end,) = run_on(moved(state, spec, data), data, spec.training)
+    assert isinstance(end, Stopped)
+    assert (end.reason, end.epoch) == ("completed", 2)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("epoch", -1), ("epoch", 1.5), ("epoch", "1"), ("batch", 99), ("step", 7), ("lr", float("nan")), ("lr", -1),
+        ("lr", 10**400), ("best", [True]), ("best", None), ("best", [True, float("inf")]), ("seconds", -1),
+        ("rollbacks", None), ("best_epoch", None),
+    ],
+)  # fmt: skip
+def test_numbers_of_no_training_are_refused(place: str, value: object) -> None:
+    data = toy_data()
+    spec = spec_of({})
+    state = begin(spec, data)
+    run_on(state, data, spec.training, 4)
+    with pytest.raises(ValueError, match=r".+"):
+        begin(spec, data).restore(state.tensors(), {**state.values(), place: value})
+
+
+@pytest.mark.parametrize("damage", ["missing", "shape", "random", "order", "records", "moments"])
+def test_tensors_of_no_training_are_refused(damage: str) -> None:
+    data = toy_data()
+    spec = spec_of({})
+    state = begin(spec, data)
+    run_on(state, data, spec.training, 4)
+    tensors = state.tensors()
+    moment = next(name for name in tensors if name.endswith("exp_avg"))
+    if damage == "missing":
+        del tensors["order"]
+    elif damage == "moments":
+        tensors = {name: t for name, t in tensors.items() if not name.startswith(moment.removesuffix("exp_avg"))}
+    else:
+        name = {"shape": moment, "random": "random.cpu", "order": "order", "records": "records"}[damage]
+        tensors[name] = torch.zeros(3, dtype=tensors[name].dtype)
+    with pytest.raises(ValueError, match=r".+"):
+        begin(spec, data).restore(tensors, state.values())
+
+
+# --- divergence -------------------------------------------------------------------------------------------------------
+
+
+class Failing(Objective):
+    """Another objective, whose loss is not finite at some steps while the learning rate is above a limit."""
+
+    def __init__(self, inner: Objective, state: TrainState, steps: tuple[int, ...], limit: float) -> None:
+        super().__init__()
+        self.inner, self.state_of, self.steps, self.limit = inner, [state], steps, limit
+
+    def beta(self, step: int) -> float:
+        return self.inner.beta(step)
+
+    def forward(self, draw: Any, step: int) -> Loss:
+        loss: Loss = self.inner(draw, step)
+        bad = step in self.steps and self.state_of[0].lr > self.limit
+        return Loss(loss.total * float("nan"), {**loss.terms, "kl": loss.terms["kl"] * float("nan")}) if bad else loss
+
+
+def failing(spec: Spec, data: Data, steps: tuple[int, ...], limit: float) -> TrainState:
+    state = begin(spec, data)
+    state.objective = Failing(state.objective, state, steps, limit)
+    return state
+
+
+def test_a_rollback_goes_on_from_the_last_good_state_with_a_lower_rate() -> None:
+    """Step 4, in the second epoch, fails until the rate has been halved twice; then training ends well."""
+    data = toy_data()  # 240 examples: 3 batches an epoch
+    spec = spec_of({"on_nonfinite": "rollback", "lr": 1e-2})
+    state = failing(spec, data, (4,), 0.3e-2)
+    events = run_on(state, data, spec.training)
+    back = [event for event in events if isinstance(event, RolledBack)]
+    assert [(event.epoch, event.step, event.rollbacks) for event in back] == [(2, 3, 1), (2, 3, 2)]
+    assert [event.lr for event in back] == [0.5e-2, 0.25e-2]
+    assert "kl" in back[0].problem
+    assert "step 4" in back[0].problem
+    assert [(event.epoch, event.lr) for event in events if isinstance(event, Epoch)] == [
+        (1, 1e-2), (2, 0.25e-2), (3, 0.25e-2)
+    ]  # fmt: skip
+    # what comes after the last rollback is a training with the lower rate from the first epoch's end on
+    other = begin(spec_of({"lr": 1e-2}), data)
+    run_on(other, data, Training(epochs=1, batch_size=100, lr=1e-2))
+    other.optimizer.param_groups[0]["lr"] = 0.25e-2
+    run_on(other, data, Training(epochs=3, batch_size=100))
+    assert same_weights(state, other)
+
+
+def test_rollbacks_end_after_the_stated_number() -> None:
+    data = toy_data()
+    spec = spec_of({"on_nonfinite": "rollback", "max_rollbacks": 2})
+    state = failing(spec, data, (4,), 0.0)
+    good = begin(spec, data)
+    run_on(good, data, Training(epochs=1, batch_size=100))
+    events = run_on(state, data, spec.training)
+    assert sum(isinstance(event, RolledBack) for event in events) == 2
+    end = events[-1]
+    assert isinstance(end, Stopped)
+    assert (end.reason, end.epoch, end.best_epoch) == ("diverged", 2, 1)
+
+
+@pytest.mark.parametrize("steps", [4, 5, 6, 7])
+def test_rollbacks_are_resumed_bit_for_bit(steps: int) -> None:
+    """Also from within the epoch that will be rolled back: its beginning travels along."""
+    data = toy_data()
+    spec = spec_of({"on_nonfinite": "rollback", "lr": 1e-2})
+    whole, first = (failing(spec, data, (5,), 0.8e-2) for _ in range(2))
+    run_on(whole, data, spec.training)
+    run_on(first, data, spec.training, steps)
+    first.objective = first.objective.inner  # type: ignore[assignment]
+    second = moved(first, spec, data)
+    second.objective = Failing(second.objective, second, (5,), 0.8e-2)
+    run_on(second, data, spec.training)
+    assert second.rollbacks == whole.rollbacks == 1
+    assert same_weights(second, whole)
+
+
+def test_weights_that_overflow_in_the_last_step_are_no_epoch() -> None:
+    """Without a validation split only the weights themselves show it."""
+    data = toy_data(validation_fraction=0.0)
+    spec = spec_of({"epochs": 1})
+    state = begin(spec, data)
+    events = fit(state.model, state.objective, data, spec.training, state)
+    for event in events:
+        if isinstance(event, Step) and event.batch == event.batches:
+            with torch.no_grad():
+                next(state.model.parameters()).fill_(float("inf"))
+            break
+    (end,) = events
+    assert isinstance(end, Stopped)
+    assert end.reason == "diverged"
+    assert "weight" in end.problem
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def rows_of(run: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
+
+
+def assert_same_run(run: Path, expected: Path) -> None:
+    """Two completed runs are the same, bit for bit, but for times and for how they came about."""
+    for name in FILES:
+        # the header's entries have no order, so that equal files are not always equal bytes
+        ours, theirs = (load_file(folder / name) for folder in (run, expected))
+        assert ours.keys() == theirs.keys(), name
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
+    assert rows_of(run) == rows_of(expected)
+    ours, theirs = (json.loads((folder / "run.json").read_text()) for folder in (run, expected))
+    for name in ("status", "config", "best_epoch", "validation", "metrics", "parameters"):
+        assert ours[name] == theirs[name], name
+    assert ours["status"] == "completed"
+    state, other = (json.loads((folder / "state.json").read_text()) for folder in (run, expected))
+    assert state == other
+    hidden = [path.name for path in run.iterdir() if path.name.startswith(".")]
+    assert not hidden
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three epochs of two batches that nothing ever stopped."""
+    from typer.testing import CliRunner
+
+    from vaectl.cli import app
+
+    folder = tmp_path_factory.mktemp("reference") / "runs"
+    result = CliRunner().invoke(app, ["--runs-dir", str(folder), *SMALL, "--epochs", "3", "-q"])
+    assert result.exit_code == 0, result.output
+    return folder / "run1"
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, batch: int, signum: int = signal.SIGINT) -> None:
+    """A signal comes in the ``batch``-th batch of all."""
+    seen = []
+    step = _epochs.EpochScreen.step
+
+    def shown(self: _epochs.EpochScreen, event: Step) -> None:
+        seen.append(event)
+        step(self, event)
+        if len(seen) == batch:
+            signal.raise_signal(signum)
+
+    monkeypatch.setattr(_epochs.EpochScreen, "step", shown)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 6])
+def test_an_interrupted_run_is_resumed_bit_for_bit(
+    cli: Cli, isolated: Path, monkeypatch: pytest.MonkeyPatch, reference: Path, batch: int
+) -> None:
+    """The first Ctrl-C says how to resume; doing so twice is one training."""
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, batch)
+        stopped = cli(*SMALL, "--epochs", 3)
+    assert stopped.exit_code == 130
+    assert "resume with: vaectl train --resume run1" in stopped.output
+    record = json.loads((isolated / "runs/run1/run.json").read_text())
+    assert record["status"] == "interrupted"
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1, signal.SIGTERM)
+        assert cli("train", "--resume", "run1").exit_code == (143 if batch < 6 else 0)
+    done = cli("train", "--resume", "run1", "--json")
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert (document["run"], document["status"], document["best_epoch"]) == ("run1", "completed", 3)
+    assert_same_run(isolated / "runs/run1", reference)
+    assert len(json.loads((isolated / "runs/run1/run.json").read_text())["resumed"]) == 2 - (batch == 6)
+
+
+def test_the_events_of_a_resumed_run_are_those_of_one(cli: Cli, isolated: Path, reference: Path) -> None:
+    """TensorBoard shows each step once, and the train log says where it was resumed."""
+    run = Path(shutil.copytree(reference, isolated / "runs/run1"))
+    assert cli("train", "--resume", "run1", "--epochs", 5).exit_code == 0
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    assert [scalar.step for scalar in events.Scalars("Loss/Train")] == [2, 4, 6, 8, 10]
+    assert "resumed at epoch 4" in (run / "train.log").read_text()
+
+
+def test_a_finished_run_is_trained_for_longer(cli: Cli, isolated: Path, reference: Path) -> None:
+    """--epochs raised afterwards gives the run that had them from the start; its config says so."""
+    run = Path(shutil.copytree(reference, isolated / "runs/run1"))
+    result = cli("train", "--resume", "run1", "--epochs", 5)
+    assert result.exit_code == 0, result.output
+    assert cli(*SMALL, "--epochs", 5, "--name", "whole").exit_code == 0
+    whole = isolated / "runs/whole"
+    assert_same_run(run, whole)
+    assert json.loads((run / "config.json").read_text())["training"]["epochs"] == 5
+    assert json.loads((run / "run.json").read_text())["sources"]["training.epochs"] == "flag"
+    for command in ("eval run1", "eval run1 --checkpoint last", "sample run1", "compare run1 whole"):
+        assert cli(*command.split()).exit_code == 0, command
+
+
+def test_a_finished_run_has_nothing_left(cli: Cli, isolated: Path, reference: Path) -> None:
+    """Exit 0, the same result, and no file changed."""
+    run = Path(shutil.copytree(reference, isolated / "runs/run1"))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    result = cli("train", "--resume", "run1", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["metrics"] == json.loads((run / "run.json").read_text())["metrics"]
+    assert "nothing left to resume" in cli("train", "--resume", "run1").output
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_an_evaluation_that_was_interrupted_is_made_up_for(
+    cli: Cli, isolated: Path, monkeypatch: pytest.MonkeyPatch, reference: Path
+) -> None:
+    """A trained run whose test split was not evaluated is complete again after --resume."""
+    from vaectl.commands import _training
+
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_training, "evaluate_into", stop)
+        result = cli(*SMALL, "--epochs", 3)
+    assert result.exit_code == 130
+    assert "run1 is trained, but its evaluation was interrupted" in result.output
+    assert cli("train", "--resume", "run1").exit_code == 0
+    assert_same_run(isolated / "runs/run1", reference)
+
+
+def test_patience_may_be_another_one(cli: Cli, isolated: Path) -> None:
+    """A run that patience stopped goes on without it, or with more of it."""
+    stopped = cli(*SMALL, "--epochs", 40, "--patience", 1, "--lr", 0.2)
+    assert stopped.exit_code == 0
+    epochs = len(rows_of(isolated / "runs/run1"))
+    assert epochs < 40
+    assert "nothing left" in cli("train", "--resume", "run1").output
+    assert cli("train", "--resume", "run1", "--patience", 0, "--epochs", epochs + 1).exit_code == 0
+    assert len(rows_of(isolated / "runs/run1")) == epochs + 1
+
+
+@pytest.mark.parametrize(
+    "flags",
+    ["--lr 0.1", "--latent-dim 3", "--dataset glyphs", "--seed 1", "--name x", "--set objective.beta=2", "--from run1",
+     "-c config.toml", "--dry-run", "--model iwae", "--on-nonfinite rollback"],
+)  # fmt: skip
+def test_other_flags_point_to_from(cli: Cli, isolated: Path, reference: Path, flags: str) -> None:
+    run = Path(shutil.copytree(reference, isolated / "runs/run1"))
+    before = (run / "run.json").read_bytes()
+    result = cli("train", "--resume", "run1", *flags.split())
+    assert result.exit_code == 2, result.output
+    assert flags.split()[0].replace("-c", "--config", flags.startswith("-c")) in result.output
+    assert "--from" in result.output
+    assert (run / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [("--epochs 2", "--epochs"), ("--epochs 0", "--epochs"), ("--epochs x", "--epochs"), ("--device tpu", "--device"),
+     ("--patience -1", "--patience"), ("--checkpoint-minutes -1", "--checkpoint-minutes")],
+)  # fmt: skip
+def test_values_that_a_run_cannot_be_resumed_with(
+    cli: Cli, isolated: Path, reference: Path, flags: str, named: str
+) -> None:
+    """Fewer epochs than were trained, and what is no such number."""
+    run = Path(shutil.copytree(reference, isolated / "runs/run1"))
+    before = (run / "run.json").read_bytes()
+    result = cli("train", "--resume", "run1", *flags.split())
+    assert result.exit_code == 2, result.output
+    assert named in result.output
+    assert (run / "run.json").read_bytes() == before
+
+
+HOLD = """
+import fcntl, sys, time
+log = open(sys.argv[1], "a")
+fcntl.flock(log, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_run_in_training_is_not_resumed(cli: Cli, isolated: Path, reference: Path) -> None:
+    """Another process holds its lock: exit 1, and nothing is touched."""
+    run = Path(shutil.copytree(reference, isolated / "runs/run1"))
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(run / "train.log")], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        before = (run / "run.json").read_bytes()
+        result = cli("train", "--resume", "run1", "--epochs", 9)
+        assert result.exit_code == 1
+        assert "run1 is being trained by another process" in result.output
+        assert (run / "run.json").read_bytes() == before
+    finally:
+        process.kill()
+        process.communicate()
+    assert cli("train", "--resume", "run1", "--epochs", 4).exit_code == 0
+
+
+@pytest.mark.parametrize("torn", ['{"epoch": 3, "st', "\0\0\0", '{"epoch": 4}\n{"ep'])
+def test_a_torn_line_of_the_history_is_dropped_with_a_note(
+    cli: Cli, isolated: Path, reference: Path, torn: str
+) -> None:
+    """What was appended after the checkpoint is dropped, too: those epochs are done again."""
+    run = Path(shutil.copytree(reference, isolated / "runs/run1"))
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(torn)
+    result = cli("train", "--resume", "run1", "--epochs", 4)
+    assert result.exit_code == 0, result.output
+    assert "torn last line" in result.output
+    assert [row["epoch"] for row in rows_of(run)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["state.json", "last.safetensors", "optimizer.safetensors", "model.safetensors"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "foreign"])
+def test_a_damaged_checkpoint_is_named(cli: Cli, isolated: Path, reference: Path, name: str, damage: str) -> None:
+    """Exit 1 and the file's name, nothing half-restored; without any state a run begins anew."""
+    run = Path(shutil.copytree(reference, isolated / "runs/run1"))
+    content = bytearray((run / name).read_bytes())
+    (run / name).unlink()
+    if damage == "truncated":
+        (run / name).write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        content[-9] ^= 1 if name != "state.json" else 0x80
+        (run / name).write_bytes(content)
+    elif damage == "foreign":
+        shutil.copy(run / "run.json", run / name)
+    result = cli("train", "--resume", "run1", "--epochs", 4)
+    if (name, damage) == ("state.json", "missing"):
+        assert result.exit_code == 0
+        return
+    assert result.exit_code == 1, result.output
+    assert name in result.output
+    assert "internal error" not in result.output
+
+
+# --- killed at any write ----------------------------------------------------------------------------------------------
+
+
+class Camera:
+    """Copies a folder before everything that Python does to a file in it: what a kill at that moment would leave."""
+
+    EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "shutil.rmtree")
+
+    def __init__(self, folder: Path, album: Path) -> None:
+        self.folder, self.album, self.on, self.taken = folder, album, False, 0
+        sys.addaudithook(self._see)  # which can never be removed, so it has a switch
+
+    def _see(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.on or event not in self.EVENTS or not isinstance(arguments[0], str | os.PathLike):
+            return
+        reads = event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        if reads or not str(arguments[0]).startswith(str(self.folder)):
+            return
+        self.on = False
+        if (self.folder / "run1/run.json").exists():
+            self.taken += 1
+            shutil.copytree(self.folder, self.album / str(self.taken))
+        self.on = True
+
+
+@pytest.fixture
+def snapshots(cli: Cli, isolated: Path) -> list[Path]:
+    """The runs folder as it was before each change of a file while a run was trained, with a checkpoint a batch."""
+    camera = Camera(isolated / "runs", isolated / "album")
+    camera.on = True
+    try:
+        assert cli("--runs-dir", isolated / "runs", *SMALL, "--epochs", 3, "--checkpoint-minutes", 0).exit_code == 0
+    finally:
+        camera.on = False
+    return [isolated / "album" / str(number + 1) for number in range(camera.taken)]
+
+
+def check_snapshots(cli: Cli, snapshots: list[Path], reference: Path) -> None:
+    for runs in snapshots:
+        listed = json.loads(cli("--runs-dir", runs, "runs", "--json").stdout)
+        assert listed[0]["status"] in ("crashed", "completed"), runs
+        result = cli("--runs-dir", runs, "train", "--resume", "run1", "-q")
+        assert result.exit_code == 0, (runs, result.output)
+        assert_same_run(runs / "run1", reference)
+
+
+def test_killed_before_a_write_a_run_is_resumed_bit_for_bit(cli: Cli, snapshots: list[Path], reference: Path) -> None:
+    """Some of the moments before a file is opened, renamed, removed or made: the run is listed, and goes on."""
+    assert len(snapshots) > 100
+    check_snapshots(cli, snapshots[::7], reference)
+
+
+@pytest.mark.slow
+def test_killed_before_any_write_a_run_is_resumed_bit_for_bit(cli: Cli, snapshots: list[Path], reference: Path) -> None:
+    """All of these moments."""
+    check_snapshots(cli, snapshots, reference)
