@@ -67,10 +67,9 @@ OWNERS = {
     "rich": {"cli", "commands"},
     "matplotlib": {"plots"},
     "tensorboard": {"tracking"},
-    "torch.utils.tensorboard": {"tracking"},
     "safetensors": {"weights"},
     "sklearn": {"latents", "data", "disentanglement"},
-    "PIL": {"grids", "data"},
+    "PIL": {"grids", "data", "tracking"},
 }
 
 TORCH_FREE = ("errors", "doctor", "schedules", "stats", "spec", "files", "records", "history", "checkpoints", "recipes",

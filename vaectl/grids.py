@@ -5,6 +5,7 @@ Shapes: ``N`` images of shape (C, H, W) with values in [0, 1]; a picture is uint
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
@@ -49,6 +50,13 @@ def pairs(above: Tensor, below: Tensor, columns: int) -> Tensor:
     return torch.cat(rows)
 
 
+def encode_png(picture: np.ndarray) -> bytes:
+    """The PNG of a picture, uint8 (height, width, 3)."""
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, format="PNG")
+    return out.getvalue()
+
+
 def save_png(picture: np.ndarray, path: Path) -> None:
     """Write a picture, uint8 (height, width, 3).
 
@@ -56,4 +64,4 @@ def save_png(picture: np.ndarray, path: Path) -> None:
         OutputError: The file cannot be written.
     """
     with replacing(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG")
+        temporary.write_bytes(encode_png(picture))

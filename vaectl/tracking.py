@@ -1,15 +1,28 @@
-"""TensorBoard: the events of a training as scalars, and its pictures, in the tutorial's tags."""
+"""TensorBoard: the events of a training as scalars, and its pictures, in the tutorial's tags.
+
+The events are written at once and by this thread: torch's ``SummaryWriter`` leaves them to another one, which loses
+them when the process is killed and shows a traceback of its own when the disk is full.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+import socket
+import time
 from pathlib import Path
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
+from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from vaectl import latents, plots
 from vaectl.data import Split
-from vaectl.grids import grid, pairs
+from vaectl.errors import OutputError
+from vaectl.grids import encode_png, grid, pairs
 from vaectl.runtime import seeded
 from vaectl.trainer import Epoch
 from vaectl.vae import VAE
@@ -21,10 +34,24 @@ class TensorBoard:
     Args:
         directory: Where the event files go; made if missing.
         step: The step at which a training is resumed: later events of earlier files are void. None begins one.
+
+    Raises:
+        OutputError: An event cannot be written; so do all methods.
     """
 
     def __init__(self, directory: Path, step: int | None = None) -> None:
-        self._writer = SummaryWriter(str(directory), purge_step=None if step is None else step + 1)
+        # the name by which TensorBoard knows event files, and orders them
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+        self._path = directory / name
+        try:
+            directory.mkdir(exist_ok=True)
+            self._file = self._path.open("ab")
+        except OSError as error:
+            raise OutputError(f"cannot write {self._path}: {error.strerror}") from None
+        self._records = RecordWriter(self._file)
+        self._add(Event(file_version="brain.Event:2"))
+        if step is not None:
+            self._add(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def epoch(self, event: Epoch) -> None:
         """The scalars of an epoch: losses as minimised, bounds at beta = 1, all in nats per example."""
@@ -45,8 +72,8 @@ class TensorBoard:
                 "ELBO/Validation": event.validation["elbo"],
                 "ActiveUnits/Validation": event.validation["active_units"],
             }
-        for tag, value in values.items():
-            self._writer.add_scalar(tag, value, event.step)
+        scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        self._add(Event(step=event.step, summary=Summary(value=scalars)))
 
     @torch.no_grad()
     def pictures(self, model: VAE, split: Split, step: int) -> None:
@@ -55,20 +82,30 @@ class TensorBoard:
         reconstructed = model.decoder(model.encoder(x).mean).mean
         with seeded(0):
             samples = model.sample(64).mean
-        self._writer.add_image("Reconstruction", grid(pairs(x, reconstructed, 8), 8), step, dataformats="HWC")
-        self._writer.add_image("Samples", grid(samples, 8), step, dataformats="HWC")
+        self._picture("Reconstruction", encode_png(grid(pairs(x, reconstructed, 8), 8)), step)
+        self._picture("Samples", encode_png(grid(samples, 8)), step)
 
     def latent_space(self, model: VAE, split: Split, train: Split, step: int) -> None:
         """A scatter of the codes of up to 2,000 examples; principal components are fitted to training examples."""
         shown = split.first(2000)
         view = latents.view_of(model, shown, train)
         figure = plots.scatter(view.points, shown.labels.cpu().numpy(), view.axes, "posterior means")
-        self._writer.add_figure("Latent", figure, step, close=False)
-
-    def flush(self) -> None:
-        """Write what is still in memory."""
-        self._writer.flush()
+        self._picture("Latent", plots.encode(figure, ".png"), step)
 
     def close(self) -> None:
-        """Flush and close the event files."""
-        self._writer.close()
+        """Close the event file."""
+        with contextlib.suppress(OSError):  # what a full disk had no room for was an error before
+            self._file.close()
+
+    def _picture(self, tag: str, png: bytes, step: int) -> None:
+        width, height = Image.open(io.BytesIO(png)).size
+        image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=png)
+        self._add(Event(step=step, summary=Summary(value=[Summary.Value(tag=tag, image=image)])))
+
+    def _add(self, event: Event) -> None:
+        event.wall_time = time.time()
+        try:
+            self._records.write(event.SerializeToString())
+            self._records.flush()
+        except OSError as error:
+            raise OutputError(f"cannot write {self._path}: {error.strerror}") from None

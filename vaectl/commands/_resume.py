@@ -119,6 +119,7 @@ def _go_on(
             sources=run.record["sources"] | changed,
             best_epoch=state.best_epoch,
             validation=best.get("validation") or {},
+            metrics={},
             resumed=[*run.record.get("resumed", []), {"at": now(), "argv": list(argv), "step": state.step}],
         )
         write_json(run.path / "config.json", run.record["config"])

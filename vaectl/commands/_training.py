@@ -58,7 +58,7 @@ def kept(run: Run) -> Iterator[None]:
         if unfinished and isinstance(error, OutputError | OSError) and not isinstance(error, BrokenPipeError):
             message = error.message if isinstance(error, OutputError) else f"cannot write {error.filename or run.path}"
             reason = f": {error.strerror}" if isinstance(error, OSError) else ""
-            raise OutputError(f"{run.id}: {message}{reason}", hint=f"then {_resume_with(run)}") from None
+            raise OutputError(f"{run.id}: {message}{reason}", hint=f"once there is room, {_resume_with(run)}") from None
         if isinstance(error, MemoryError | RuntimeError) and "memory" in str(error).lower():
             reason = str(error).splitlines()[0]
             raise VaectlError(f"{run.id}: {reason}", hint="lower --batch-size or --hidden-dims") from None
@@ -115,7 +115,6 @@ def train_run(run: Run, state: TrainState, data: Data, screen: Screen, checkpoin
                 elif isinstance(event, Epoch):
                     board.epoch(event)
                     board.pictures(state.model, pictured, event.step)
-                    board.flush()
                     row = _save_epoch(run, state, event)
                     saved = time.monotonic()
                     run.log(shown.row(event))
