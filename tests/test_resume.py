@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.conftest import Cli
 from tests.toys import toy_data
+from vaectl import checkpoints
 from vaectl.builder import build
 from vaectl.checkpoints import FILES
 from vaectl.commands import _epochs
@@ -347,6 +348,85 @@ def test_an_interrupted_run_is_resumed_bit_for_bit(
     assert (document["run"], document["status"], document["best_epoch"]) == ("run1", "completed", 3)
     assert_same_run(isolated / "runs/run1", reference)
     assert len(json.loads((isolated / "runs/run1/run.json").read_text())["resumed"]) == 2 - (batch == 6)
+
+
+@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_second_signal_stops_at_once_and_leaves_the_checkpoint_whole(
+    cli: Cli, isolated: Path, monkeypatch: pytest.MonkeyPatch, reference: Path, written: bool, call: int
+) -> None:
+    """Also where it comes while a checkpoint is written, before or after it counts."""
+    write, calls = checkpoints.write_json, []
+
+    def interrupted(path: Path, document: Any) -> None:
+        calls.append(path)
+        if written:
+            write(path, document)
+        if len(calls) == call:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        if not written:
+            write(path, document)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write_json", interrupted)
+        stopped = cli(*SMALL, "--epochs", 3)
+    assert stopped.exit_code == 130, stopped.output
+    assert "resume with" in stopped.output
+    assert json.loads((isolated / "runs/run1/run.json").read_text())["status"] == "interrupted"
+    assert not [path.name for path in (isolated / "runs/run1").iterdir() if path.name.startswith(".")]
+    state = isolated / "runs/run1/state.json"
+    done = call if written else call - 1
+    assert (json.loads(state.read_text())["epoch"] if state.exists() else 0) == done
+    assert cli("train", "--resume", "run1").exit_code == 0
+    assert_same_run(isolated / "runs/run1", reference)
+
+
+def test_runs_says_how_to_go_on(cli: Cli, isolated: Path, reference: Path) -> None:
+    """A run whose process died is crashed, in the list and alone, and the hint works."""
+    run = Path(shutil.copytree(reference, isolated / "runs/run1"))
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "status": "running", "metrics": {}}))
+    for arguments in (("runs",), ("runs", "run1")):
+        result = cli(*arguments)
+        assert "crashed" in result.stdout
+        assert "run1 is crashed; resume with: vaectl train --resume run1" in result.stderr
+    assert cli("train", "--resume", "run1").exit_code == 0
+    assert_same_run(run, reference)
+
+
+def test_two_processes_do_not_both_resume(cli: Cli, isolated: Path, reference: Path) -> None:
+    """Of two that begin at once one trains and the other is told so; the run is whole."""
+    run = Path(shutil.copytree(reference, isolated / "runs/run1"))
+    command = [sys.executable, "-m", "vaectl", "train", "--resume", "run1", "--epochs", "60"]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    ended = [(*process.communicate(timeout=120), process.returncode) for process in started]
+    assert sorted(code for *_, code in ended) in ([0, 1], [0, 0]), ended  # both, where the first was done before
+    for stdout, stderr, code in ended:
+        assert code == 0 or "is being trained by another process" in stderr
+        assert code == 1 or "run1" in stdout
+    assert [row["epoch"] for row in rows_of(run)] == list(range(1, 61))
+
+
+def test_a_rollback_is_said_and_recorded(cli: Cli, isolated: Path) -> None:
+    """With a hopeless rate training goes back until it holds; each time is a warning and a line of the log."""
+    hopeless = ("--lr", 100, "--grad-clip", 0, "--epochs", 8, "--posterior-scale", "log-variance")
+    assert cli(*SMALL, *hopeless).exit_code == 3
+    result = cli(*SMALL, *hopeless, "--on-nonfinite", "rollback", "--set", "training.max_rollbacks=40")
+    assert result.exit_code == 0, result.output
+    assert "rollback 1 of 40" in result.stderr
+    assert "rollback 1 of 40" in (isolated / "runs/run2/train.log").read_text()
+    assert rows_of(isolated / "runs/run2")[-1]["lr"] < 100
+    failed = cli(*SMALL, *hopeless, "--on-nonfinite", "rollback", "--set", "training.max_rollbacks=1")
+    assert failed.exit_code == 3
+    assert "diverged after 1 rollbacks" in failed.output
+
+
+@pytest.mark.parametrize("name", ["max_rollbacks=5", "rollback_factor=0.1"])
+def test_rollback_options_without_rollback_are_refused(cli: Cli, name: str) -> None:
+    result = cli(*SMALL, "--dry-run", "--set", f"training.{name}")
+    assert result.exit_code == 2
+    assert "--on-nonfinite rollback" in result.output
 
 
 def test_the_events_of_a_resumed_run_are_those_of_one(cli: Cli, isolated: Path, reference: Path) -> None:

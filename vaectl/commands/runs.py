@@ -83,6 +83,13 @@ def runs_cli(
         screen.result(None, short="", text=["\t".join(row) for row in (COLUMNS, *cells)])
     if hidden:
         screen.note(f"{hidden} more; show them with --all")
+    for row in rows:
+        if row["status"] == "crashed":
+            screen.note(_resume_hint(row["id"], row["status"]))
+
+
+def _resume_hint(run_id: str, status: str) -> str:
+    return f"{run_id} is {status}; resume with: vaectl train --resume {run_id}"
 
 
 def _fitting(cells: list[list[str]], width: int) -> tuple[list[tuple[str, str]], list[list[str]]]:
@@ -136,3 +143,5 @@ def _show(run: Run, screen: Screen) -> None:
     else:
         shown = ["\t".join(row) for row in fields]
     screen.result(document, short=run.id, text=shown)
+    if row["status"] in ("crashed", "interrupted"):
+        screen.note(_resume_hint(run.id, row["status"]))
