@@ -161,10 +161,17 @@ def test_an_evaluation_belongs_to_the_weights_it_was_made_with(saved: Run) -> No
     assert saved.weights_digest("best") is None
 
 
-def test_reserved_files_are_numbered_and_never_the_same(run: Run) -> None:
-    paths = [run.reserve_file("samples", ".png") for _ in range(3)]
-    assert [path.name for path in paths] == ["0001.png", "0002.png", "0003.png"]
-    assert run.reserve_file("samples", ".npz").name == "0004.npz"
+def test_added_files_are_numbered_over_all_suffixes(run: Run) -> None:
+    paths = [run.add_file("samples", suffix, lambda path: path.touch()) for suffix in (".png", ".png", ".npz")]
+    assert [path.name for path in paths] == ["0001.png", "0002.png", "0003.npz"]
+
+
+def test_values_of_another_evaluation_are_not_taken_for_this_one(saved: Run) -> None:
+    """A process that is killed between the two files of an evaluation leaves values that belong to no record."""
+    entry = {"split": "test", "checkpoint": "best", "n": 1, "measure": "density", "metrics": METRICS, "kl_per_dim": []}
+    saved.add_evaluation({**entry, "seed": 0}, {"elbo": [-1.0]})
+    files.write_json(saved.evaluation_file("test", "best"), {"seed": 1, "elbo": [-2.0]})
+    assert saved.per_example("test", "best") == {}
 
 
 def test_a_torn_last_line_of_the_history_is_dropped(run: Run) -> None:

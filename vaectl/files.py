@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +17,40 @@ MARK = ".tmp-"
 
 
 @contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A new empty file in the folder of ``path``, removed when the block ends unless that gave it another name."""
+    # named before it is made, so that it is removed whenever a signal comes; writers choose a format by the suffix
+    temporary = path.with_name(f".{path.stem}{MARK}{os.urandom(6).hex()}{path.suffix}")
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Flush a file or a folder to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path in the folder of ``path``, renamed to it when the block ends well, else removed.
 
     Raises:
         OutputError: The folder is missing or cannot be written, or the disk is full.
     """
-    temporary = None
     try:
-        # the suffix is kept because writers choose a format by it
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}{MARK}", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        rename(temporary, path)
+        with beside(path) as temporary:
+            yield temporary
+            _flush(temporary)
+            rename(temporary, path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:
@@ -50,17 +62,49 @@ def sweep(folder: Path) -> None:
 def rename(source: Path, target: Path) -> None:
     """Rename a file within its folder, over an older one, and flush the folder to disk, so that it stays renamed."""
     os.replace(source, target)
-    folder = os.open(target.parent, os.O_RDONLY)
+    _flush(target.parent)
+
+
+def write_numbered(folder: Path, suffix: str, write: Callable[[Path], None]) -> Path:
+    """Write a file under the next free number of a folder, ``0001.png``; it is whole as soon as it is there.
+
+    Args:
+        folder: Made if missing.
+        suffix: Suffix of the file, which the numbers of other suffixes count for, too.
+        write: Called with a path that has the suffix.
+
+    Returns:
+        The path, which no other call and no other process has got or will overwrite.
+
+    Raises:
+        OutputError: The folder cannot be made or written, or the disk is full.
+    """
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        folder.mkdir(exist_ok=True)
+        with beside(folder / f"new{suffix}") as temporary:
+            write(temporary)
+            _flush(temporary)
+            while True:
+                taken = (int(file.stem) for file in folder.iterdir() if file.stem.isdecimal())
+                path = folder / f"{max(taken, default=0) + 1:04d}{suffix}"
+                with suppress(FileExistsError):
+                    _name(temporary, path)
+                    _flush(folder)
+                    return path
+    except OSError as error:
+        raise OutputError(f"cannot write into {folder}: {error.strerror or error}") from None
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _name(temporary: Path, path: Path) -> None:
+    """Give a file a name that is free, or raise FileExistsError; a rename would overwrite."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # a file system without hard links: the name is taken by an empty file, and for a moment that is seen
+        path.touch(exist_ok=False)
+        os.replace(temporary, path)
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 from vaectl import checkpoints, history
 from vaectl.catalog import allocate, check_name, find
 from vaectl.errors import OutputError, RunError, UsageError, VaectlError
-from vaectl.files import sweep, write_json
+from vaectl.files import sweep, write_json, write_numbered
 from vaectl.records import SCHEMA, has_numbers, is_evaluation, read_record
 from vaectl.runtime import arithmetic
 from vaectl.spec import Spec
@@ -209,11 +209,17 @@ class Run:
         return self.path / "evaluations" / f"{split}-{checkpoint}.json"
 
     def per_example(self, split: str, checkpoint: str) -> dict[str, list[float]]:
-        """Per-example values by metric of an evaluation; empty where none are kept or they are damaged."""
+        """Per-example values by metric of the newest evaluation; empty where they are damaged or of another seed.
+
+        A process that is killed between its two files, or is at work there, leaves values of another evaluation.
+        """
+        kept = [e["seed"] for e in self.evaluations() if (e["split"], e["checkpoint"]) == (split, checkpoint)]
         try:
             document = json.loads(self.evaluation_file(split, checkpoint).read_text(encoding="utf-8"))
+            if kept and document["seed"] != kept[-1]:
+                return {}
             return {name: [float(v) for v in values] for name, values in document.items() if name != "seed"}
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
 
     def append_history(self, row: Mapping[str, Any]) -> None:
@@ -348,16 +354,9 @@ class Run:
         except VaectlError as error:
             raise RunError(f"{self.path / 'run.json'} is damaged: {error.message}") from None
 
-    def reserve_file(self, folder: str, suffix: str) -> Path:
-        """The next free numbered path in a folder of the run, ``samples/0001.png``, reserved by an empty file."""
-        directory = self.path / folder
-        directory.mkdir(exist_ok=True)
-        while True:
-            taken = [int(file.stem) for file in directory.iterdir() if file.stem.isdecimal()]
-            path = directory / f"{max(taken, default=0) + 1:04d}{suffix}"
-            with contextlib.suppress(FileExistsError):
-                path.touch(exist_ok=False)
-                return path
+    def add_file(self, folder: str, suffix: str, write: Callable[[Path], None]) -> Path:
+        """Write the next numbered file in a folder of the run, ``samples/0001.png``, as ``files.write_numbered``."""
+        return write_numbered(self.path / folder, suffix, write)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

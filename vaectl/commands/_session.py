@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,15 +137,9 @@ def check_destination(asked: Path | None, formats: Collection[str], *, force: bo
     return asked.suffix.lower()
 
 
-@contextmanager
-def destination(asked: Path | None, run: Run, folder: str, suffix: str) -> Iterator[Path]:
-    """Where a command writes: the path asked for, or the next free one in the run's folder, free again if it fails."""
-    if asked is not None:
-        yield asked
-        return
-    path = run.reserve_file(folder, suffix)
-    try:
-        yield path
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+def deliver(asked: Path | None, run: Run, folder: str, suffix: str, write: Callable[[Path], None]) -> Path:
+    """Write what a command made to the path asked for, or to the next free one in the run's folder; return the path."""
+    if asked is None:
+        return run.add_file(folder, suffix, write)
+    write(asked)
+    return asked

@@ -23,7 +23,7 @@ from vaectl.commands._options import (
     state,
 )
 from vaectl.commands._render import Screen
-from vaectl.commands._session import Session, check_choice, check_destination, destination
+from vaectl.commands._session import Session, check_choice, check_destination, deliver
 from vaectl.errors import DataError, UsageError
 from vaectl.runs import Run
 from vaectl.spec import SPLITS
@@ -72,8 +72,7 @@ def embed_cli(
     arrays.require_format(suffix)
     session = Session(opened, screen, device, data_dir)
     codes = embed(session, split, dataset, checkpoint=checkpoint, draw=draw, seed=seed or 0)
-    with destination(output, opened, "embeddings", suffix) as path:
-        arrays.save(codes, path)
+    path = deliver(output, opened, "embeddings", suffix, lambda path: arrays.save(codes, path))
     count, latent_dim = codes["z"].shape
     document = {"run": opened.id, "path": str(path), "split": split, "n": count, "latent_dim": latent_dim, "draw": draw}
     screen.result(document, short=str(path), text=f"{count} codes of {latent_dim} dimensions of {opened.id}: {path}")

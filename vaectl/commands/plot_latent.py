@@ -23,7 +23,7 @@ from vaectl.commands._options import (
     state,
 )
 from vaectl.commands._render import Screen
-from vaectl.commands._session import Session, check_choice, check_destination, destination
+from vaectl.commands._session import Session, check_choice, check_destination, deliver
 from vaectl.errors import UsageError
 from vaectl.runs import Run
 
@@ -95,8 +95,7 @@ def plot_latent_cli(
         figure, facts = _traversal(session, checkpoint, chosen, seed or 0)
     from vaectl import plots
 
-    with destination(output, opened, "plots", suffix) as path:
-        plots.save(figure, path)
+    path = deliver(output, opened, "plots", suffix, lambda path: plots.save(figure, path))
     document = {"run": opened.id, "path": str(path), "kind": kind, **facts}
     text = f"{kind} of {opened.id}: {path}"
     if facts.get("explained_variance"):
@@ -116,6 +115,8 @@ def parse_dims(text: str | None, latent_dim: int, most: int) -> list[int] | None
     parts = [part.strip() for part in text.split(",")]
     dims = [int(part) for part in parts if part.isdecimal() and len(part) < 7]
     if len(dims) != len(parts) or len(set(dims)) != len(dims) or len(dims) > most or max(dims) >= latent_dim:
+        if latent_dim == 1:
+            raise UsageError(f"--dims can only be 0, the one latent dimension there is; got '{text}'")
         raise UsageError(
             f"--dims must be one to {most} different dimensions from 0 to {latent_dim - 1}, such as 0,1; got '{text}'"
         )

@@ -134,7 +134,7 @@ def _show(run: Run, screen: Screen) -> None:
         ["device", record["device"]],
         ["command", " ".join(["vaectl", *map(str, record["argv"])])],
         ["git commit", str(record["git_commit"] or "-")],
-        ["files", ", ".join(sorted(path.name for path in run.path.iterdir()))],
+        ["files", ", ".join(sorted(path.name for path in run.path.iterdir() if not path.name.startswith(".")))],
     ]
     changed = {path: value for path, value in run.spec.flat().items() if record["sources"].get(path) != "default"}
     fields += [[path, f"{setting_text(value)} ({record['sources'].get(path)})"] for path, value in changed.items()]

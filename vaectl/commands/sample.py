@@ -25,7 +25,7 @@ from vaectl.commands._options import (
     state,
 )
 from vaectl.commands._render import Screen
-from vaectl.commands._session import Session, check_choice, check_destination, destination
+from vaectl.commands._session import Session, check_choice, check_destination, deliver
 from vaectl.errors import UsageError
 from vaectl.files import replacing
 from vaectl.runs import Run
@@ -124,8 +124,7 @@ def sample_cli(
         session, kind, num_samples, checkpoint=checkpoint, mode=mode, seed=seed, columns=columns,
         temperature=1.0 if temperature is None else temperature,
     )  # fmt: skip
-    with destination(output, opened, "samples", suffix) as path:
-        write(path, arrays, columns)
+    path = deliver(output, opened, "samples", suffix, lambda path: write(path, arrays, columns))
     made = len(arrays["images"])
     lines = f" in lines of {columns}" if interpolate else ""
     document = {"run": opened.id, "path": str(path), "kind": kind, "n": made, "mode": mode, "seed": seed}

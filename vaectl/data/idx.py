@@ -10,7 +10,6 @@ import hashlib
 import http.client
 import os
 import struct
-import tempfile
 import urllib.request
 import zlib
 from pathlib import Path
@@ -20,6 +19,7 @@ from torchvision import datasets
 
 from vaectl.data.base import Raw, Store
 from vaectl.errors import DataError
+from vaectl.files import beside
 
 TIMEOUT_SECONDS = 15
 MAX_BYTES = 1 << 30
@@ -99,9 +99,8 @@ def _fetch(url: str, file: Path, md5: str, store: Store) -> None:
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
         total = int(response.headers.get("Content-Length") or 0)
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        try:
-            with os.fdopen(handle, "wb") as out:
+        with beside(file) as part:
+            with part.open("wb") as out:
                 done = 0
                 while chunk := response.read(1 << 16):
                     out.write(chunk)
@@ -110,7 +109,4 @@ def _fetch(url: str, file: Path, md5: str, store: Store) -> None:
                     store.progress(f"{file.parent.parent.name} {file.name}", done, total)
             if digest.hexdigest() != md5:
                 raise ValueError(f"the checksum of {url} is {digest.hexdigest()}, not {md5}")
-            os.chmod(part, 0o644)
             os.replace(part, file)
-        finally:
-            Path(part).unlink(missing_ok=True)
