@@ -17,6 +17,7 @@ PACKAGE = Path(vaectl.__file__).parent
 # an import must go to a lower number; folders may import within themselves
 LEVELS = {
     "errors": 0,
+    "signals": 0,
     "schedules": 0,
     "stats": 0,
     "spec": 1,

@@ -1,5 +1,34 @@
-"""``python -m vaectl``, which is also what torchrun starts."""
+"""The program: ``vaectl``, and ``python -m vaectl``, which is also what torchrun starts."""
 
-from vaectl.cli import app
+import os
+import signal
+import sys
+from types import FrameType
 
-app()
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def main() -> None:
+    """Run the command line and exit, without a traceback whenever a signal comes."""
+    for signum in SIGNALS:
+        signal.signal(signum, leave)
+    from vaectl.cli import app
+
+    # the app listens for itself, and after it only Python tidies up
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+    app()
+
+
+def leave(signum: int, frame: FrameType | None) -> None:
+    """Handle a signal while the modules are imported: there is nothing to tidy up, and nothing to print with yet."""
+    message = "interrupted" if signum == signal.SIGINT else "terminated"
+    os.write(2, f"error: {message}\n".encode())
+    if "--json" in sys.argv:
+        document = f'{{"error": {{"code": "interrupted", "message": "{message}", "hint": null}}}}\n'
+        os.write(1, document.encode())
+    os._exit(128 + signum)
+
+
+if __name__ == "__main__":
+    main()

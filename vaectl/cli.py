@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import signal
 import sys
 import traceback
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +25,7 @@ from vaectl.commands.sample import sample_cli
 from vaectl.commands.selftest import selftest_cli
 from vaectl.commands.train import train_cli
 from vaectl.errors import InterruptedRunError, UsageError, VaectlError
+from vaectl.signals import Signalled, listening
 
 TRUE = ("1", "true", "yes", "on", "y", "t")
 
@@ -36,41 +35,45 @@ class Boundary(TyperGroup):
 
     def main(self, args: Any = None, *positional: Any, **extra: Any) -> Any:
         """Run the command line and exit the process."""
-        given = list(sys.argv[1:] if args is None else args)
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper) and not (stream.encoding or "").lower().startswith("utf"):
-                stream.reconfigure(errors="replace")
-        with contextlib.suppress(ValueError):  # off the main thread the caller owns the signals
-            signal.signal(signal.SIGTERM, _terminate)
-        try:
-            code = super().main(given, *positional, **{**extra, "standalone_mode": False, "obj": given})
-            sys.stdout.flush()
-            sys.exit(code if isinstance(code, int) else 0)
-        except (Exception, KeyboardInterrupt) as raised:
-            caught = raised
-            if "--debug" in given or os.environ.get("VAECTL_DEBUG", "").lower() in TRUE:
-                traceback.print_exc()
-        error = _as_error(caught)
-        try:
-            if not isinstance(caught, BrokenPipeError):
-                print_error(error, as_json="--json" in given)
-            sys.stdout.flush()
-        except OSError:
-            # nobody reads stdout, or it is full; the interpreter would try again, and complain, at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(error.exit_code)
+        with listening() as listener:
+            given = list(sys.argv[1:] if args is None else args)
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, io.TextIOWrapper) and not (stream.encoding or "").lower().startswith("utf"):
+                    stream.reconfigure(errors="replace")
+            caught: BaseException
+            try:
+                code = super().main(given, *positional, **{**extra, "standalone_mode": False, "obj": given})
+                sys.stdout.flush()
+                listener.deaf = True
+                if listener.signum is None or not code:
+                    sys.exit(code if isinstance(code, int) else 0)
+                caught = Signalled()  # typer made an exit code of it
+            except (Exception, KeyboardInterrupt) as raised:
+                listener.deaf = True
+                caught = raised
+                if "--debug" in given or os.environ.get("VAECTL_DEBUG", "").lower() in TRUE:
+                    traceback.print_exc()
+            error = _as_error(caught, listener.signum)
+            try:
+                if not isinstance(caught, BrokenPipeError):
+                    print_error(error, as_json="--json" in given)
+                sys.stdout.flush()
+            except OSError:
+                # nobody reads stdout, or it is full; the interpreter would try again, and complain, at exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(error.exit_code)
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise InterruptedRunError("terminated", signum=signum)
-
-
-def _as_error(caught: BaseException) -> VaectlError:
-    """What a person is told of an exception."""
+def _as_error(caught: BaseException, signum: int | None) -> VaectlError:
+    """What a person is told of an exception, after a signal if one came."""
+    if isinstance(caught, InterruptedRunError):
+        return caught
+    if signum is not None or isinstance(caught, typer.Abort | KeyboardInterrupt):
+        # whatever else was caught, the signal may have been its cause
+        name = "terminated" if signum == signal.SIGTERM else "interrupted"
+        return InterruptedRunError(name, signum=signum or signal.SIGINT)
     if isinstance(caught, VaectlError):
         return caught
-    if isinstance(caught, typer.Abort | KeyboardInterrupt):
-        return InterruptedRunError("interrupted", signum=signal.SIGINT)
     if isinstance(caught, typer.TyperException):
         return UsageError(caught.format_message())
     if isinstance(caught, OSError):
