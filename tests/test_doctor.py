@@ -14,7 +14,15 @@ import pytest
 from tests.conftest import Cli
 from tests.toys import toy_data
 from vaectl.builder import build
-from vaectl.doctor import COLLAPSED_KL, OVERFITTING_GAP, SHORT_STEPS, examine, forecast
+from vaectl.doctor import (
+    CLEAR_ERRORS,
+    COLLAPSED_KL,
+    FEWEST_EXAMPLES,
+    OVERFITTING_GAP,
+    SHORT_STEPS,
+    examine,
+    forecast,
+)
 from vaectl.posteriors import POSTERIORS
 from vaectl.priors import PRIORS
 from vaectl.recipes import RECIPES, vae
@@ -223,6 +231,28 @@ def test_overfitting_is_a_gap_of_a_quarter_of_a_standard_deviation() -> None:
         rows = history(elbo=HEALTHY["elbo"] + factor * threshold)
         assert names(spec_of(), rows) == expected
         assert names(spec_of(), rows, HEALTHY) == expected
+
+
+@pytest.mark.parametrize(("validation", "errors", "expected"), [
+    (40, 0.9 * CLEAR_ERRORS, []),
+    (40, 1.1 * CLEAR_ERRORS, ["overfitting"]),
+    (FEWEST_EXAMPLES, 1.1 * CLEAR_ERRORS, ["overfitting"]),
+    (FEWEST_EXAMPLES - 1, 10 * CLEAR_ERRORS, []),
+])  # fmt: skip
+def test_overfitting_is_no_accident_of_few_validation_examples(
+    validation: int, errors: float, expected: list[str]
+) -> None:
+    """Below a hundred examples the gap must be clear of its standard error, which a handful does not even tell."""
+    rows = history(elbo=HEALTHY["elbo"] + errors * HEALTHY["elbo_se"])
+    found = examine(spec_of(), rows, {**SIZES, "validation": validation}, HEALTHY)
+    assert [finding.name for finding in found] == expected
+
+
+@pytest.mark.parametrize(("train", "expected"), [(1, []), (2, []), (3, ["posterior collapse"])])
+def test_of_one_or_two_images_there_is_nothing_to_say(train: int, expected: list[str]) -> None:
+    """A code that must tell two images apart needs no more than log 2 nats, so a lower KL is no collapse."""
+    found = examine(spec_of(), history(), {**SIZES, "train": train}, {**HEALTHY, "kl": 0.1, "active_units": 0})
+    assert [finding.name for finding in found] == expected
 
 
 def test_damaged_epochs_are_passed_over() -> None:

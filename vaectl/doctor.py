@@ -25,6 +25,8 @@ SHORT_STEPS = 500
 SATURATED_PART = 0.01
 # how far the training ELBO may be above the validation ELBO, in standard deviations of the latter over examples
 OVERFITTING_GAP = 0.25
+# how far it must be above it in standard errors to be no accident, and the fewest examples that tell a standard error
+CLEAR_ERRORS, FEWEST_EXAMPLES = 2.5, 10
 # the weight of what a code says of its example: option of an objective -> how a person names it; the first there is
 INFORMATION_WEIGHTS = {"alpha": "objective.alpha", "beta": "--beta"}
 # the posterior and the prior whose KL is known by dimension, as free bits need it
@@ -80,9 +82,10 @@ def examine(
         if len(recent) < LASTING_EPOCHS or recent[0]["epoch"] < _warmup(spec) or recent[-1]["step"] < SHORT_STEPS:
             return []
         signs: list[Mapping[str, Any]] = [row["validation"] for row in recent]
-        found = [*_of_the_code(spec, signs, rows), *_saturated(spec, signs), *_overfitting(spec, recent, sizes)]
+        code = list(_of_the_code(spec, signs, rows, sizes))
+        found = [*code, *_saturated(spec, signs), *_overfitting(spec, recent, sizes)]
     else:
-        code = list(_of_the_code(spec, [metrics], rows))
+        code = list(_of_the_code(spec, [metrics], rows, sizes))
         unfinished = list(_unfinished(spec, rows))
         found = [*code, *_saturated(spec, [metrics]), *unfinished, *_overfitting(spec, validated[-1:], sizes)]
         # while a capacity still rises that is what is to be said
@@ -93,8 +96,10 @@ def examine(
 
 
 def _of_the_code(
-    spec: Spec, signs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
+    spec: Spec, signs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], sizes: Mapping[str, int]
 ) -> Iterator[Finding]:
+    if sizes["train"] <= math.exp(COLLAPSED_KL):
+        return  # of one or two images there is next to nothing to say
     options, now = spec.objective.options, signs[-1]
     # a capacity or a target this low asks for a code that says nothing
     asked = min((options[name] for name in ("capacity", "target") if name in options), default=math.inf)
@@ -192,12 +197,14 @@ def _finishing(spec: Spec) -> str:
 
 
 def _overfitting(spec: Spec, rows: Sequence[Mapping[str, Any]], sizes: Mapping[str, int]) -> Iterator[Finding]:
+    n = sizes["validation"]
     gaps = [
-        (row["elbo"] - row["validation"]["elbo"], row["validation"]["elbo_se"] * math.sqrt(sizes["validation"]))
+        (row["elbo"] - row["validation"]["elbo"], row["validation"]["elbo_se"])
         for row in rows
         if isinstance(row["validation"].get("elbo_se"), float)
     ]
-    if gaps and all(gap > OVERFITTING_GAP * spread for gap, spread in gaps):
+    errors = max(OVERFITTING_GAP * math.sqrt(n), CLEAR_ERRORS)
+    if gaps and n >= FEWEST_EXAMPLES and all(gap > errors * se for gap, se in gaps):
         problem = f"the training ELBO is {gaps[-1][0]:.2f} nats above the validation ELBO in the last epoch"
         remedy = "smaller --hidden-dims or a --weight-decay of 0.01"
         yield Finding("overfitting", problem, remedy if spec.training.patience else f"--patience 5, or {remedy}")
