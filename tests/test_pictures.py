@@ -58,6 +58,13 @@ def test_a_grid_shows_each_image_once_in_order() -> None:
     assert seen == [0, 51, 102, 153, 204, 255]
 
 
+@pytest.mark.parametrize("shape", [(30, 1), (1, 30)])
+def test_a_narrow_image_is_enlarged_by_its_longer_side(shape: tuple[int, int]) -> None:
+    """A column of 30 pixels, enlarged until it is as wide as a tile should be, would be 1,700 pixels tall."""
+    picture = grids.grid(torch.zeros(1, 1, *shape), 1, tile_pixels=60)
+    assert picture.shape == (2 * shape[0], 2 * shape[1], 3)
+
+
 def test_pairs_stand_above_each_other() -> None:
     above, below = torch.zeros(5, 1, 2, 2), torch.ones(5, 1, 2, 2)
     order = grids.pairs(above, below, 3)[:, 0, 0, 0].tolist()
@@ -131,6 +138,14 @@ def test_evaluation_that_fails_leaves_the_model_training() -> None:
 def test_one_training_code_has_no_principal_components() -> None:
     codes = latents.Codes(*(torch.randn(3, 4) for _ in range(3)))
     assert latents.view(codes, codes.mean[:1]).axes == ("z0", "z1")
+
+
+def test_codes_that_are_all_the_same_have_no_principal_components() -> None:
+    """Their parts of the variance would be 0 / 0."""
+    codes = latents.Codes(*(torch.randn(3, 4) for _ in range(3)))
+    view = latents.view(codes, codes.mean[:1].expand(9, 4))
+    assert view.axes == ("z0", "z1")
+    assert view.explained == ()
 
 
 def test_interpolation_begins_and_ends_at_the_codes() -> None:

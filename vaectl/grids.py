@@ -27,13 +27,13 @@ def grid(images: Tensor, columns: int | None = None, tile_pixels: int = TILE_PIX
     Args:
         images: Values in [0, 1]; others are clamped.
         columns: Tiles in a row; the square root of N, rounded up, where None.
-        tile_pixels: Width that a tile should have at least, unless the image is half as wide already.
+        tile_pixels: What the longer side of a tile should have at least, unless that of the image has half of it.
 
     Returns:
         The picture, uint8 (height, width, 3).
     """
     n = len(images)
-    factor = max(1, tile_pixels // images.shape[-1])
+    factor = max(1, tile_pixels // max(images.shape[-2:]))
     pixels = images.detach().float().cpu().clamp(0, 1).mul(255).round().to(torch.uint8)
     pixels = pixels.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
     sheet: Tensor = make_grid(pixels, nrow=columns or math.ceil(math.sqrt(n)), padding=2, pad_value=64)

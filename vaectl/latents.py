@@ -90,8 +90,8 @@ def view(codes: Codes, fit_on: Tensor, dims: Sequence[int] | None = None) -> Vie
         https://doi.org/10.1080/14786440109462720
     """
     latent_dim = codes.mean.shape[1]
-    if dims is None and latent_dim > 2 and len(fit_on) < 2:
-        dims = (0, 1)  # one code has no principal components
+    if dims is None and latent_dim > 2 and bool((fit_on == fit_on[0]).all()):
+        dims = (0, 1)  # codes that are all the same, or a single one, have no principal components
     if dims is None and latent_dim > 2:
         from sklearn.decomposition import PCA
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vaectl.commands._render import Tables, setting_text
+from vaectl.commands._render import Tables, plus_minus, setting_text
 from vaectl.comparison import SPLIT, Comparison, Row
 
 
@@ -87,9 +87,7 @@ def _cells(row: Row) -> list[str]:
     for value, sd in zip(row.values, row.sd, strict=True):
         # the mean of a count over seeds is no whole number
         digits = 2 if isinstance(value, float) and row.metric.unit == "count" else row.metric.digits
-        cells.append(
-            "-" if value is None else f"{value:.{digits}f}" + (f" ± {sd:.{digits}f}" if sd is not None else "")
-        )
+        cells.append("-" if value is None else f"{value:.{digits}f}" + ("" if sd is None else plus_minus(sd, digits)))
     return cells
 
 
@@ -99,7 +97,7 @@ def _changes(row: Row, found: Comparison) -> list[str]:
         delta, se, ends = row.delta[place], row.delta_se[place], row.interval[place]
         digits = 2 if isinstance(delta, float) and row.metric.unit == "count" else row.metric.digits
         text = "-" if delta is None else f"{delta:+.{digits}f}"
-        cells += [text + (f" ± {se:.{digits}f}" if se is not None else ""), row.verdict[place] or ""]
+        cells += [text + ("" if se is None else plus_minus(se, digits)), row.verdict[place] or ""]
         if _has_intervals(found):
             cells.append("" if ends is None else f"{ends[0]:+.{digits}f} to {ends[1]:+.{digits}f}")
     return cells
