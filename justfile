@@ -20,7 +20,7 @@ types:
 
 # the default test suite
 test *arguments:
-    python -m pytest {{ arguments }}
+    python -m pytest -n auto --maxprocesses 4 {{ arguments }}
 
 # the tests that take minutes
 slow:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from vaectl.commands import _epochs
 from vaectl.data import Data
 from vaectl.objectives import Loss, Objective
 from vaectl.recipes import vae
+from vaectl.signals import SAME_SECONDS
 from vaectl.spec import Part, Spec, Training
 from vaectl.train_state import TrainState
 from vaectl.trainer import Epoch, Event, RolledBack, Step, Stopped, fit
@@ -313,7 +315,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run1"
 
 
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, batch: int, signum: int = signal.SIGINT) -> None:
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, batch: int, signum: int = signal.SIGINT, times: int = 1) -> None:
     """A signal comes in the ``batch``-th batch of all."""
     seen = []
     step = _epochs.EpochScreen.step
@@ -322,7 +324,8 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, batch: int, signum: int = sign
         seen.append(event)
         step(self, event)
         if len(seen) == batch:
-            signal.raise_signal(signum)
+            for _ in range(times):
+                signal.raise_signal(signum)
 
     monkeypatch.setattr(_epochs.EpochScreen, "step", shown)
 
@@ -364,6 +367,7 @@ def test_a_second_signal_stops_at_once_and_leaves_the_checkpoint_whole(
             write(path, document)
         if len(calls) == call:
             signal.raise_signal(signal.SIGINT)
+            time.sleep(SAME_SECONDS + 0.05)
             signal.raise_signal(signal.SIGINT)
         if not written:
             write(path, document)
@@ -378,6 +382,19 @@ def test_a_second_signal_stops_at_once_and_leaves_the_checkpoint_whole(
     state = isolated / "runs/run1/state.json"
     done = call if written else call - 1
     assert (json.loads(state.read_text())["epoch"] if state.exists() else 0) == done
+    assert cli("train", "--resume", "run1").exit_code == 0
+    assert_same_run(isolated / "runs/run1", reference)
+
+
+def test_one_signal_that_is_sent_twice_is_one(
+    cli: Cli, isolated: Path, monkeypatch: pytest.MonkeyPatch, reference: Path
+) -> None:
+    """timeout(1) signals a process and its group: the second is no reason to leave in haste."""
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2, signal.SIGTERM, times=2)
+        stopped = cli(*SMALL, "--epochs", 3)
+    assert stopped.exit_code == 143
+    assert "in epoch 1, after 2 of 2 batches; what was done is saved" in stopped.output
     assert cli("train", "--resume", "run1").exit_code == 0
     assert_same_run(isolated / "runs/run1", reference)
 

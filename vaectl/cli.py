@@ -47,7 +47,7 @@ class Boundary(TyperGroup):
                 listener.deaf = True
                 if listener.signum is None or not code:
                     sys.exit(code if isinstance(code, int) else 0)
-                caught = Signalled()  # typer made an exit code of it
+                caught = Signalled(listener.signum)  # typer made an exit code of it
             except (Exception, KeyboardInterrupt) as raised:
                 listener.deaf = True
                 caught = raised

@@ -13,12 +13,20 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # a signal this soon after another is the same, sent to a process and its group; it must not cut the tidying up short
-SAME_SECONDS = 1.0
+SAME_SECONDS = 0.2
 AGAIN_SECONDS = 0.01
 
 
 class Signalled(KeyboardInterrupt):
-    """A signal came. It is no Exception, so that no library takes it for a failure of its own and goes on."""
+    """A signal came. It is no Exception, so that no library takes it for a failure of its own and goes on.
+
+    Args:
+        signum: Its number.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__()
+        self.signum = signum
 
 
 class Listener:
@@ -39,12 +47,12 @@ class Listener:
         now = time.monotonic()
         if not self.deaf and (self.signum is None or now - self._since > SAME_SECONDS):
             self.signum, self._since = signum, now
-            raise Signalled
+            raise Signalled(signum)
 
     def hear_again(self, signum: int, frame: FrameType | None) -> None:
         """Handle the alarm: raise what could not be raised before."""
-        if not self.deaf:
-            raise Signalled
+        if not self.deaf and self.signum is not None:
+            raise Signalled(self.signum)
 
 
 @contextmanager
@@ -77,3 +85,35 @@ def listening() -> Iterator[Listener]:
         for number, previous in before.items():
             signal.signal(number, previous)
         sys.unraisablehook = unraisable
+
+
+@contextmanager
+def noting() -> Iterator[list[int]]:
+    """Within the block the first SIGINT or SIGTERM is only noted, in the list; the second does what it does outside.
+
+    Off the main thread the caller owns the signals.
+    """
+    received: list[int] = []
+    previous: dict[int, Any] = {}
+    since = 0.0
+
+    def restore() -> None:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        nonlocal since
+        if not received:
+            received.append(signum)
+            since = time.monotonic()
+        elif time.monotonic() - since > SAME_SECONDS:
+            restore()
+            signal.raise_signal(signum)
+
+    with contextlib.suppress(ValueError):
+        for signum in SIGNALS:
+            previous[signum] = signal.signal(signum, note)
+    try:
+        yield received
+    finally:
+        restore()

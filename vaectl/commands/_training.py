@@ -14,10 +14,10 @@ from vaectl.commands._doctor import Doctor
 from vaectl.commands._epochs import EpochScreen
 from vaectl.commands._evaluation import evaluate_into
 from vaectl.commands._render import Screen, duration, finite, plus_minus, sparkline
-from vaectl.commands._signals import first_signal
 from vaectl.data import Data
 from vaectl.errors import DivergedError, InterruptedRunError, OutputError, VaectlError
 from vaectl.runs import Run, now
+from vaectl.signals import Signalled, noting
 from vaectl.spec import Spec
 from vaectl.tracking import TensorBoard
 from vaectl.train_state import TrainState
@@ -47,9 +47,9 @@ def kept(run: Run) -> Iterator[None]:
     except (KeyboardInterrupt, InterruptedRunError) as stop:
         trained = run.record["status"] == "completed"
         _leave(run, "interrupted")
-        if isinstance(stop, InterruptedRunError) and stop.hint:
+        if isinstance(stop, InterruptedRunError):
             raise
-        signum = stop.exit_code - 128 if isinstance(stop, InterruptedRunError) else signal.SIGINT
+        signum = stop.signum if isinstance(stop, Signalled) else signal.SIGINT
         done = "is trained, but its evaluation was interrupted" if trained else "was interrupted"
         raise InterruptedRunError(f"{run.id} {done}", signum=signum, hint=_resume_with(run)) from None
     except BaseException as error:
@@ -105,7 +105,7 @@ def train_run(run: Run, state: TrainState, data: Data, screen: Screen, checkpoin
     events = fit(state.model, state.objective, on_device, spec.training, state)
     try:
         shown.start()
-        with first_signal() as received:
+        with noting() as received:
             for event in events:
                 if isinstance(event, Step):
                     shown.step(event)
