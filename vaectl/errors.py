@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from reprlib import Repr
+from typing import Any
+
+SHORT = Repr()
+SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 100
+SHORT.maxlist = SHORT.maxtuple = SHORT.maxdict = 16
 
 
 class VaectlError(Exception):
@@ -86,9 +92,14 @@ class InterruptedRunError(VaectlError):
         self.exit_code = 128 + signum
 
 
+def shown(value: Any) -> str:
+    """A value as an error names it: cut short where it is long."""
+    return SHORT.repr(value)
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """A hint that names the nearest known name, or None where none is near."""
-    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name[:100], sorted(known), n=1, cutoff=0.6)
     return f"did you mean '{near[0]}'?" if near else None
 
 

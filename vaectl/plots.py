@@ -57,7 +57,7 @@ def scatter(points: np.ndarray, labels: np.ndarray, axes: Sequence[str], title: 
     figure = _figure(7.2, 6.0)
     ax = figure.add_subplot()
     draw_scatter(ax, points, labels, size=max(5.0, min(16.0, 30000 / len(points))))
-    ax.set(xlabel=axes[0], ylabel=axes[1], title=title)
+    ax.set(xlabel=axes[0], ylabel=axes[1], title=_plain(title))
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, markerscale=2, title="label")
     return figure
 
@@ -101,7 +101,7 @@ def sheet(
     figure = _figure(width * scale + 1.2, height * scale + 1.0)
     ax = figure.add_subplot()
     ax.imshow(picture, interpolation="nearest", aspect="equal")
-    ax.set_title(title)
+    ax.set_title(_plain(title))
     for axis, extent, ticks in ((ax.xaxis, width, x), (ax.yaxis, height, y)):
         if ticks is None:
             axis.set_visible(False)
@@ -113,6 +113,11 @@ def sheet(
         axis.set_label_text(name)
     ax.spines[:].set_visible(False)
     return figure
+
+
+def _plain(name: str) -> str:
+    """A name from outside as it is: its dollar signs begin no formula, its control codes are left out."""
+    return "".join(character for character in name if character.isprintable()).replace("$", r"\$")
 
 
 @dataclass(frozen=True)
@@ -162,15 +167,15 @@ def comparison(
         latents: For each column points (N, 2), labels (N,) and axis names.
         plane: Whether to draw rate and distortion: only where the runs measure the same thing.
     """
-    n = len(names)
+    n, names = len(names), [_plain(name) for name in names]
     figure = _figure(max(13.0, 3.6 * n), 14.0 + 0.7 * n)
     parts: Any = figure.subfigures(4, 1, height_ratios=(4.0, 0.7 * (n + 1), 3.6, 3.6))
     top, images, lower, bottom = parts
     curves = top.subplots(1, 3 if plane else 2)
     for course in courses:
         style = course.look | {"markersize": 3, "linestyle": STYLES[course.replica % len(STYLES)]}
-        curves[0].plot(course.history["epoch"], course.history["elbo"], label=course.name, **style)
-        curves[1].plot(course.history["epoch"], course.history["kl"], label=course.name, **style)
+        curves[0].plot(course.history["epoch"], course.history["elbo"], label=_plain(course.name), **style)
+        curves[1].plot(course.history["epoch"], course.history["kl"], label=_plain(course.name), **style)
     curves[0].set(xlabel="epoch", ylabel="nats", title="validation ELBO (higher is better)")
     curves[1].set(xlabel="epoch", ylabel="nats", title="validation KL")
     for ax in curves[:2]:
@@ -271,7 +276,9 @@ def _is_free(ax: Axes, box: Bbox, taken: Sequence[Bbox]) -> bool:
 def _label_beside(ax: Axes, course: Course, taken: Sequence[Bbox]) -> Bbox:
     """Write a run's name at the nearest free place around its marker, with a thin line to it from further away."""
     point = (course.rate, course.distortion)
-    note = ax.annotate(course.name, point, (0, 0), textcoords="offset points", fontsize=9, va="bottom", zorder=4)
+    note = ax.annotate(
+        _plain(course.name), point, (0, 0), textcoords="offset points", fontsize=9, va="bottom", zorder=4
+    )
     note.set_in_layout(False)
     x, y = _on_page(ax, *point)
     places = list(_around(x, y, note.get_window_extent()))

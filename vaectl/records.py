@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vaectl.errors import RunError
+from vaectl.files import RECORD_BYTES, parse_json, read_text, within
 
 SCHEMA = 1
+# characters of a text in it; the longest is a path
+LONGEST_TEXT = 4096
+LARGEST = 1e30
 
 # what run.json must hold, by type; None stands for null
 FIELDS: dict[str, tuple[type, ...]] = {
@@ -41,12 +43,12 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         RunError: It is missing or damaged, or a newer vaectl wrote it.
     """
-    file = path / "run.json"
+    file = within(path, "run.json")
     try:
-        record = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_constant, parse_float=_finite)
+        record = parse_json(read_text(file, RECORD_BYTES))
     except OSError as error:
         raise RunError(f"cannot read {file}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RunError(f"{file} is damaged: {error}") from None
     if not isinstance(record, dict):
         raise RunError(f"{file} is damaged: it holds no object")
@@ -57,14 +59,20 @@ def read_record(path: Path) -> dict[str, Any]:
         value = record.get(name, ...)
         if not isinstance(value, kinds) or isinstance(value, bool):
             raise RunError(f"{file} is damaged: field '{name}' is {'missing' if value is ... else 'of a wrong type'}")
+        if isinstance(value, str) and len(value) > LONGEST_TEXT:
+            raise RunError(f"{file} is damaged: field '{name}' has {len(value):,} characters")
     return record
+
+
+def is_number(value: Any) -> bool:
+    """Whether something is a number that may be in nats, and whose square does not overflow."""
+    return isinstance(value, int | float) and abs(value) <= LARGEST
 
 
 def has_numbers(table: Any, *keys: str) -> bool:
     """Whether something is a table with a finite number under each key."""
     values = [table.get(key) for key in keys] if isinstance(table, Mapping) else [None]
-    # a comparison, which an integer too large for a float survives
-    return all(isinstance(value, int | float) and abs(value) < 1e300 for value in values)
+    return all(is_number(value) for value in values)
 
 
 def is_evaluation(item: Any) -> bool:
@@ -83,18 +91,7 @@ def is_evaluation(item: Any) -> bool:
     metrics = item["metrics"].items()
     return (
         {"elbo", "recon", "kl"} <= item["metrics"].keys()
-        and all(number is None or isinstance(number, int | float) for _, number in metrics)
+        and all(number is None or is_number(number) for _, number in metrics)
         and isinstance(item["metrics"].get("active_units"), int)
-        and all(isinstance(number, int | float) for number in item["kl_per_dim"])
+        and all(is_number(number) for number in item["kl_per_dim"])
     )
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is too large a number")
-    return number
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number that JSON has")

@@ -6,13 +6,13 @@ names that flags and config files share (``beta``, ``hidden_dims``); dashes and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, nearest
+from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, nearest, shown
+from vaectl.files import CONFIG_BYTES, LEVELS, check_depth, parse_json, read_text
 from vaectl.recipes import RECIPES
 from vaectl.spec import PARTS, Dims, Spec, coerce, flatten
 
@@ -24,6 +24,8 @@ def _same(value: Any) -> Any:
 def _mirrored(value: Any) -> Any:
     return tuple(reversed(coerce("hidden_dims", value, Dims)))
 
+
+MOST_DOTS = 100
 
 # short name -> the paths it sets, each with what becomes of the value there
 NAMES: dict[str, dict[str, Callable[[Any], Any]]] = {
@@ -123,7 +125,7 @@ def resolve(layers: Iterable[Layer]) -> Resolved:
     model, label = chosen
     if not isinstance(model, str) or model not in RECIPES:
         raise UsageError(
-            f"{label} must be one of {', '.join(RECIPES)}; got {model!r}", hint=nearest(str(model), RECIPES)
+            f"{label} must be one of {', '.join(RECIPES)}; got {shown(model)}", hint=nearest(str(model), RECIPES)
         )
     flat: dict[str, Any] = RECIPES[model]().flat()
     expanded = [(source, _without_defaults_of_another(values, model)) for source, values in expanded]
@@ -164,20 +166,36 @@ def read_config(file: Path) -> Layer:
         UsageError: The suffix is another one, or the file does not parse or is no table.
         VaectlError: The file cannot be read.
     """
-    import tomllib
-
-    parse: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
+    parse: dict[str, Callable[[str], Any]] = {".toml": _parse_toml, ".json": _parse_json}
     if file.suffix.lower() not in parse:
         raise UsageError(f"--config {file}: unknown format '{file.suffix}'", hint="allowed: .toml, .json")
     try:
-        document = parse[file.suffix.lower()](file.read_text(encoding="utf-8"))
+        document = parse[file.suffix.lower()](read_text(file, CONFIG_BYTES))
     except OSError as error:
         raise VaectlError(f"--config {file}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UsageError(f"--config {file} is not valid {file.suffix[1:].upper()}: {error}") from None
     if not isinstance(document, dict):
         raise UsageError(f"--config {file} must hold a table of settings; got {type(document).__name__}")
     return Layer("config", flatten(document), lambda name: f"{name} in {file}")
+
+
+def _parse_json(text: str) -> Any:
+    return parse_json(text, any_number=True)
+
+
+def _parse_toml(text: str) -> Any:
+    import tomllib
+
+    # the time for a key of n dotted parts grows as n^2, and a setting has two
+    if any(line.count(".") > MOST_DOTS for line in text.splitlines() if not line.lstrip().startswith("#")):
+        raise ValueError(f"a line has more than {MOST_DOTS} dots")
+    try:
+        document = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(f"it has more than {LEVELS} levels") from None
+    check_depth(document)
+    return document
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
@@ -195,7 +213,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         if path in values:
             raise UsageError(f"--set gives {path} twice")
         try:
-            values[path] = json.loads(text)
-        except (ValueError, RecursionError):
+            values[path] = _parse_json(text)
+        except ValueError:
             values[path] = text
     return values

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from vaectl.errors import SettingError, did_you_mean
+from vaectl.errors import SettingError, did_you_mean, shown
 
 PARTS = ("data", "encoder", "decoder", "posterior", "prior", "likelihood", "objective")
 # what of a run's settings may be another when it is resumed
@@ -202,20 +202,20 @@ def coerce(path: str, value: Any, hint: Any) -> Any:
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
             allowed = ", ".join(map(str, get_args(hint)))
-            raise SettingError(path, f"must be one of {allowed}; got {value!r}")
+            raise SettingError(path, f"must be one of {allowed}; got {shown(value)}")
         return value
     if get_origin(hint) is tuple:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, list | tuple):
             items = [items]
         if not 1 <= len(items) <= 64:
-            raise SettingError(path, f"must be 1 to 64 whole numbers; got {value!r}")
+            raise SettingError(path, f"must be 1 to 64 whole numbers; got {shown(value)}")
         element = Annotated[get_args(hint)[0], bounds] if bounds else get_args(hint)[0]
         try:
             return tuple(coerce(path, item, element) for item in items)
         except SettingError:
             raise SettingError(
-                path, f"must be whole numbers {bounds or ''} with commas between, such as 512,256; got {value!r}"
+                path, f"must be whole numbers {bounds or ''} with commas between, such as 512,256; got {shown(value)}"
             ) from None
     return _scalar(path, value, hint, bounds)
 
@@ -223,7 +223,7 @@ def coerce(path: str, value: Any, hint: Any) -> Any:
 def _scalar(path: str, value: Any, kind: type, bounds: Bounds | None) -> Any:
     noun = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]
     wanted = f"must be {noun}" + (f" {bounds}" if bounds else "")
-    error = SettingError(path, f"{wanted}; got {value!r}")
+    error = SettingError(path, f"{wanted}; got {shown(value)}")
     if kind in (bool, str):
         if not isinstance(value, kind):
             raise error

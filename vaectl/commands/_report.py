@@ -106,7 +106,8 @@ def write(path: Path, found: Comparison, sheet: Sheet, figure: Figure | None) ->
     else:
         text = _markdown(sheet) if suffix == ".md" else _html(sheet, figure)
         with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            # a setting of an altered run.json may hold half a character
+            temporary.write_text(text, encoding="utf-8", errors="replace")
 
 
 def _sentence(line: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from vaectl.catalog import listing, place
 from vaectl.commands._options import Json, ProgressMode, Quiet, Verbose, complete_run, number, state
-from vaectl.commands._render import Screen, duration, print_json, setting_text
+from vaectl.commands._render import Screen, duration, print_json, setting_text, showable
 from vaectl.commands._session import check_choice
 from vaectl.commands._summary import summary
 from vaectl.errors import UsageError
@@ -76,11 +77,11 @@ def runs_cli(
         return
     cells = [_cells(row) for row in rows]
     if quiet:
-        sys.stdout.writelines(f"{row[0]}\n" for row in cells)
+        sys.stdout.writelines(f"{showable(row[0], screen.out.encoding)}\n" for row in cells)
     elif sys.stdout.isatty():
         screen.result(None, short="", text=screen.table(*_fitting(cells, screen.out.width)))
     else:
-        screen.result(None, short="", text=["\t".join(row) for row in (COLUMNS, *cells)])
+        screen.result(None, short="", text=[_tabbed(row) for row in (COLUMNS, *cells)])
     if hidden:
         screen.note(f"{hidden} more; show them with --all")
     for row in rows:
@@ -102,6 +103,10 @@ def _fitting(cells: list[list[str]], width: int) -> tuple[list[tuple[str, str]],
     places = [COLUMNS.index(name) for name in shown]
     columns = [(name, "right" if name in RIGHT_ALIGNED else "left") for name in shown]
     return columns, [[row[i] for i in places] for row in cells]
+
+
+def _tabbed(row: Sequence[str]) -> str:
+    return "\t".join(cell.replace("\t", " ") for cell in row)
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -141,7 +146,7 @@ def _show(run: Run, screen: Screen) -> None:
     if sys.stdout.isatty():
         shown: list[str | Table] = [screen.table([("field", "left"), ("value", "left")], fields)]
     else:
-        shown = ["\t".join(row) for row in fields]
+        shown = [_tabbed(row) for row in fields]
     screen.result(document, short=run.id, text=shown)
     if row["status"] in ("crashed", "interrupted"):
         screen.note(_resume_hint(run.id, row["status"]))
