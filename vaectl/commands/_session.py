@@ -22,17 +22,16 @@ if TYPE_CHECKING:
 DEFAULT_DATA_DIR = Path("data")
 
 
-def data_directory(flag: Path | None, recorded: str | None = None) -> Path:
-    """The data directory: the flag's, else that of VAECTL_DATA_DIR, else the one a run recorded, else ``./data``.
+def data_directory(flag: Path | None) -> Path:
+    """The data directory: the flag's, else that of VAECTL_DATA_DIR, else ``./data``.
 
     Raises:
         DataError: It is a directory that the person named, and it is not there or cannot be read.
     """
     variable = os.environ.get("VAECTL_DATA_DIR")
-    named = ("--data-dir", flag) if flag is not None else ("VAECTL_DATA_DIR", Path(variable)) if variable else None
-    if named is None:
-        return Path(recorded) if recorded and os.path.isdir(recorded) else DEFAULT_DATA_DIR
-    name, directory = named
+    if flag is None and not variable:
+        return DEFAULT_DATA_DIR
+    name, directory = ("--data-dir", flag) if flag is not None else ("VAECTL_DATA_DIR", Path(variable or ""))
     if not os.path.isdir(directory):
         problem = "is not a directory" if os.path.exists(directory) else "does not exist"
         raise DataError(f"{name} {directory} {problem}", hint=f"to download into it: mkdir -p {directory}")
@@ -41,12 +40,19 @@ def data_directory(flag: Path | None, recorded: str | None = None) -> Path:
     return directory
 
 
-def load_data(part: Part, directory: Path, screen: Screen) -> Data:
-    """The data set of a spec's data part, with notes and downloads shown on the screen."""
+def load_data(part: Part, directory: Path, screen: Screen, *, keeps: bool = True) -> Data:
+    """The data set of a spec's data part, with notes and downloads shown on the screen.
+
+    Args:
+        part: The data part of a complete spec.
+        directory: The data directory.
+        screen: Where notes and downloads are shown.
+        keeps: Whether what is downloaded or made is kept in the directory.
+    """
     from vaectl import data
 
     with screen.downloading() as progress:
-        store = data.Store(directory, note=screen.note, progress=progress)
+        store = data.Store(directory, keeps, note=screen.note, progress=progress)
         return data.load(part.name, store, **part.options)
 
 
@@ -97,9 +103,13 @@ class Session:
             check_choice("--dataset", name, SOURCES)
         elif info.name not in SOURCES:
             raise RunError(f"{self.run.path / 'run.json'} is damaged: there is no data set '{info.name}'")
-        directory = data_directory(self._data_dir, self.run.record["data_directory"])
+        recorded = self.run.record["data_directory"]
+        # what a record says is not what the person asked for: data are read there, and nothing is written
+        named = self._data_dir is not None or "VAECTL_DATA_DIR" in os.environ or not os.path.isdir(recorded)
+        directory = data_directory(self._data_dir) if named else Path(recorded)
         self.screen.detail(f"data: {name or info.name} in {directory}")
-        found = load_data(Part(name or info.name, spec.data.options), directory, self.screen)
+        part = Part(name or info.name, spec.data.options)
+        found = load_data(part, directory, self.screen, keeps=named)
         if name not in (None, info.name):
             if (found.info.shape, found.info.support) != (info.shape, info.support):
                 raise DataError(

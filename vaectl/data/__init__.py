@@ -64,7 +64,7 @@ def load_glyphs(store: Store) -> Raw:
         DataError: The fonts that they are drawn from, which matplotlib ships, are missing.
     """
     try:
-        train, test = load_or_generate(store.directory, store.note)
+        train, test = load_or_generate(store.directory, store.note, keep=store.keeps)
     except FileNotFoundError as error:
         raise DataError(f"the glyphs cannot be drawn: {error}", hint="reinstall matplotlib from its wheel") from None
     train_factors, test_factors = (known_factors(part) for part in (train, test))

@@ -30,11 +30,14 @@ class Store:
 
     Attributes:
         directory: The data directory, in torchvision's layout (``MNIST/raw/...-ubyte``, gzipped or not).
+        keeps: Whether what is downloaded or made is kept there; no one asked for that in a directory that only a
+            run's record names.
         note: Called with a sentence that the person should read.
         progress: Called with (what, bytes done, bytes in all or 0 where unknown) as a download goes on.
     """
 
     directory: Path
+    keeps: bool = True
     note: Callable[[str], None] = lambda sentence: None
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
 

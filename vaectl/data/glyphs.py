@@ -6,8 +6,10 @@ Axes of two hold (y, x); y grows downwards. Lengths are in pixels of the finishe
 """
 
 import importlib.util
+import math
 import os
 import uuid
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -18,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
+
+from vaectl.files import open_regular
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -127,12 +131,13 @@ def known_factors(glyphs: Glyphs) -> dict[str, npt.NDArray[Any]]:
     return {"digit": glyphs.labels, **columns, "font": columns["font"].astype(np.int64)}
 
 
-def load_or_generate(directory: Path, note: Callable[[str], None]) -> tuple[Glyphs, Glyphs]:
+def load_or_generate(directory: Path, note: Callable[[str], None], *, keep: bool = True) -> tuple[Glyphs, Glyphs]:
     """Return (train, test), 60,000 and 10,000 glyphs, cached under directory.
 
     Args:
         directory: Folder of data sets, made if missing.
         note: Called with a sentence where a cache is made again or cannot be written; neither is an error.
+        keep: Whether to write the cache where there is none, or a damaged one.
 
     Raises:
         FileNotFoundError: matplotlib's fonts are missing.
@@ -145,6 +150,8 @@ def load_or_generate(directory: Path, note: Callable[[str], None]) -> tuple[Glyp
     except Exception as error:  # a damaged archive fails in more ways than numpy and zipfile list
         note(f"The cached glyphs in {path} could not be used ({error}) and are made again.")
     train, test = generate(*TRAIN), generate(*TEST)
+    if not keep:
+        return train, test
     try:
         _save(path, train, test)
     except OSError as error:
@@ -154,15 +161,28 @@ def load_or_generate(directory: Path, note: Callable[[str], None]) -> tuple[Glyp
 
 def _load(path: Path) -> tuple[Glyphs, Glyphs]:
     splits = []
-    # numpy leaves the file open where it fails.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
         for split, (n, _) in (("train", TRAIN), ("test", TEST)):
-            glyphs = Glyphs(*(stored[f"{split}_{field}"] for field in Glyphs._fields))
-            found = [(array.shape, array.dtype.name) for array in glyphs]
-            if found != [((n, SIDE, SIDE), "uint8"), ((n,), "int64"), ((n, len(FACTORS)), "float32")]:
-                raise ValueError(f"unexpected {split} arrays {found}")
-            splits.append(glyphs)
+            images = _array(archive, f"{split}_images.npy", (n, SIDE, SIDE), np.uint8)
+            labels = _array(archive, f"{split}_labels.npy", (n,), np.int64)
+            factors = _array(archive, f"{split}_factors.npy", (n, len(FACTORS)), np.float32)
+            splits.append(Glyphs(images, labels, factors))
     return splits[0], splits[1]
+
+
+def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:
+    """An array of an archive, read only once its header says that it is the one that is looked for."""
+    with archive.open(name) as member:
+        version = np.lib.format.read_magic(member)
+        found = np.lib.format.read_array_header_1_0(member) if version == (1, 0) else None
+        if found != (shape, False, np.dtype(dtype)):
+            raise ValueError(f"unexpected array {name}: {found}")
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        # to its end, where zipfile compares the checksum; a member that goes on beyond it is none of ours
+        content = member.read(size) + member.read(1)
+    if len(content) != size:
+        raise ValueError(f"{name} has not the {size} bytes of its shape")
+    return np.frombuffer(content, dtype).reshape(shape)
 
 
 def _save(path: Path, train: Glyphs, test: Glyphs) -> None:

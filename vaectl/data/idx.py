@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.client
+import math
 import os
 import struct
 import urllib.request
@@ -19,10 +20,11 @@ from torchvision import datasets
 
 from vaectl.data.base import Raw, Store
 from vaectl.errors import DataError
-from vaectl.files import beside
+from vaectl.files import beside, open_regular, size_text
 
 TIMEOUT_SECONDS = 15
-MAX_BYTES = 1 << 30
+# pixels of a file, and how many are read at once
+MAX_BYTES, CHUNK_BYTES = 1 << 30, 1 << 20
 
 
 class UnavailableError(DataError):
@@ -42,6 +44,11 @@ def load_idx(dataset: type[datasets.MNIST], store: Store) -> Raw:
         file = folder / archive
         plain = file.with_suffix("")
         if not plain.exists() and not file.exists():
+            if not store.keeps:
+                raise DataError(
+                    f"no {archive} in {folder}, where the run's record says that its data are",
+                    hint="name a folder of data sets with --data-dir; what is missing there is downloaded",
+                )
             _download(dataset, file, md5, store)
         arrays.append(_read_idx(plain if plain.exists() else file))
     train_images, train_labels, test_images, test_labels = arrays
@@ -63,20 +70,29 @@ def _read_idx(file: Path) -> np.ndarray:
     damaged = f"{file} is damaged"
     hint = f"delete it to have it downloaded again: rm {file}"
     try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-            content = stream.read(MAX_BYTES)
+        with open_regular(file) as stored, gzip.open(stored) if file.suffix == ".gz" else stored as stream:
+            header = stream.read(4)
+            if len(header) < 4 or header[:3] != b"\0\0\x08" or not 1 <= header[3] <= 3:
+                raise DataError(f"{damaged}: it is no IDX file of bytes", hint=hint)
+            dims = header[3]
+            if len(sizes := stream.read(4 * dims)) < 4 * dims:
+                raise DataError(f"{damaged}: its header is cut short", hint=hint)
+            shape = struct.unpack(f">{dims}I", sizes)
+            size = math.prod(shape)
+            if size > MAX_BYTES:
+                raise DataError(f"{damaged}: {shape} are more than {size_text(MAX_BYTES)}", hint=hint)
+            # as it comes, because a gzip file may claim much and hold little, or hold much more than it claims
+            content = bytearray()
+            while len(content) <= size and (part := stream.read(min(CHUNK_BYTES, size + 1 - len(content)))):
+                content += part
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{damaged}: {error}", hint=hint) from None
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror or error}") from None
-    if len(content) < 8 or content[:3] != b"\0\0\x08" or not 1 <= content[3] <= 3:
-        raise DataError(f"{damaged}: it is no IDX file of bytes", hint=hint)
-    dims = content[3]
-    shape = struct.unpack(f">{dims}I", content[4 : 4 + 4 * dims].ljust(4 * dims, b"\0"))
-    size = int(np.prod([int(n) for n in shape], dtype=object))
-    if len(content) - 4 - 4 * dims != size:
-        raise DataError(f"{damaged}: {len(content) - 4 - 4 * dims} bytes where {shape} needs {size}", hint=hint)
-    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * dims).reshape(shape)
+    if len(content) != size:
+        held = f"{len(content)} bytes" if len(content) < size else "more bytes"
+        raise DataError(f"{damaged}: {held} where {shape} needs {size}", hint=hint)
+    return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 
 def _download(dataset: type[datasets.MNIST], file: Path, md5: str, store: Store) -> None:

@@ -52,7 +52,7 @@ class DataInfo:
                 all(isinstance(size, int) and 0 < size <= 2**16 for size in shape)
                 and len(shape) == 3
                 and math.prod(shape) <= 2**26
-                and all(isinstance(info.sizes[split], int) and info.sizes[split] >= 0 for split in SPLITS)
+                and all(isinstance(info.sizes[split], int) and 0 <= info.sizes[split] < 2**40 for split in SPLITS)
                 and all(isinstance(document[name], str) for name in STRINGS)
             )
         except (KeyError, TypeError):
