@@ -238,7 +238,7 @@ def test_foreign_weights_are_refused(tmp_path: Path) -> None:
 
     save_file({"a": torch.zeros(2)}, tmp_path / "foreign.safetensors")
     with pytest.raises(RunError, match="not written by vaectl"):
-        weights.read(tmp_path / "foreign.safetensors", {})
+        weights.read(tmp_path / "foreign.safetensors", {}, {})
 
 
 def fill_the_disk(target: Path) -> None:

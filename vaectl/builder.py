@@ -12,12 +12,13 @@ import torch
 from vaectl import data
 from vaectl.data import DataInfo
 from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, nearest
+from vaectl.files import size_text
 from vaectl.likelihoods import LIKELIHOODS
 from vaectl.networks import NETWORKS
 from vaectl.objectives import OBJECTIVES, Objective, TrainingSet
 from vaectl.posteriors import POSTERIORS
 from vaectl.priors import PRIORS
-from vaectl.runtime import seed_streams, seeded
+from vaectl.runtime import memory, seed_streams, seeded
 from vaectl.spec import PARTS, Part, Spec, Training, coerce
 from vaectl.vae import VAE, Conditional, kl_per_dimension
 
@@ -106,15 +107,13 @@ def build(spec: Spec, info: DataInfo) -> tuple[VAE, Objective]:
             f"{info.name} is {info.support}",
             hint=f"likelihoods of {info.support} data: {', '.join(suited)}" if suited else None,
         )
+    blueprint(spec, info)
     training_set = TrainingSet(info.sizes["train"], spec.training.batch_size)
     objective = OBJECTIVES[spec.objective.name](training_set, **spec.objective.options)
     try:
         model = _model(spec, info)
     except (MemoryError, RuntimeError) as error:
-        raise VaectlError(
-            f"the model cannot be made: {str(error).splitlines()[0]}",
-            hint="lower --hidden-dims or --latent-dim",
-        ) from None
+        raise _too_large(str(error).splitlines()[0]) from None
     if objective.needs_factors and not _kl_factorises(model, info):
         raise UsageError(
             f"objective '{spec.objective.name}' as it is set needs the KL by latent dimension, which posterior "
@@ -122,6 +121,34 @@ def build(spec: Spec, info: DataInfo) -> tuple[VAE, Objective]:
             hint="use --objective elbo with --free-bits 0",
         )
     return model, objective
+
+
+def blueprint(spec: Spec, info: DataInfo, copies: int = 1) -> VAE:
+    """The model without memory: its tensors have names, types and shapes, and lie on torch's "meta" device.
+
+    Args:
+        spec: A complete spec.
+        info: The description of its data.
+        copies: How many times the weights will be in memory.
+
+    Raises:
+        VaectlError: They do not fit into this machine's memory.
+    """
+    try:
+        with torch.device("meta"):
+            model = _model(spec, info)
+    except RuntimeError as error:
+        raise _too_large(str(error).splitlines()[0]) from None
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    needed, there = copies * sum(p.numel() * p.element_size() for p in model.parameters()), memory()
+    if needed > there:
+        times = f", {copies} times over," if copies > 1 else ""
+        raise _too_large(f"{parameters:,} parameters{times} need {size_text(needed)}, and there are {size_text(there)}")
+    return model
+
+
+def _too_large(problem: str) -> VaectlError:
+    return VaectlError(f"the model cannot be made: {problem}", hint="lower --hidden-dims or --latent-dim")
 
 
 @torch.no_grad()

@@ -8,14 +8,22 @@ killed after it, a new one that is not yet in its place lies beside it, and is m
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaectl.errors import RunError
-from vaectl.files import write_json
+from vaectl.files import (
+    HEADER_BYTES,
+    RECORD_BYTES,
+    SERIES_BYTES,
+    open_regular,
+    parse_json,
+    read_text,
+    within,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,8 +59,15 @@ def save(
         settle(folder)
 
 
-def load(folder: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+def load(
+    folder: Path, config: Mapping[str, Any], like: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     """The values of a folder's checkpoint, and its tensors by name, by name of the file.
+
+    Args:
+        folder: The folder.
+        config: What must be stored in the header of each file.
+        like: Tensors of the model's names, types and shapes.
 
     Raises:
         RunError: A file of it is missing, damaged or foreign.
@@ -61,11 +76,14 @@ def load(folder: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[
 
     settle(folder)
     values = read_state(folder)
+    # two moments of each weight, and as much again with the weights where a good state is kept; numbers of each batch
+    room = 8 * sum(tensor.nbytes for tensor in like.values()) + SERIES_BYTES
     tensors = {}
     for name, digest in values["files"].items():
-        tensors[name] = weights.read(folder / name, config)
-        if digest_of(folder / name) != digest:
-            raise RunError(f"{folder / name} is not the one that {folder / STATE} names")
+        file = within(folder, name)
+        tensors[name] = weights.read(file, config, like, room=room if name == OPTIMIZER else None)
+        if digest_of(file) != digest:
+            raise RunError(f"{file} is not the one that {folder / STATE} names")
     return values, tensors
 
 
@@ -80,14 +98,14 @@ def read_state(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: It is missing or damaged, or a newer vaectl wrote it.
     """
-    file = folder / STATE
+    file = within(folder, STATE)
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = parse_json(read_text(file, RECORD_BYTES))
         schema, files = values["schema"], values["files"]
         sound = isinstance(schema, int) and {LAST, OPTIMIZER} <= set(files) <= set(FILES)
     except OSError as error:
         raise RunError(f"cannot read {file}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         sound = False
     if not sound:
         raise RunError(f"{file} is damaged")
@@ -113,10 +131,10 @@ def settle(folder: Path) -> None:
 def digest_of(file: Path) -> str | None:
     """The SHA-256 that weights carry in their header, read without torch; None without one."""
     try:
-        with file.open("rb") as stored:
-            header = json.loads(stored.read(min(int.from_bytes(stored.read(8), "little"), 1 << 20)))
-        digest = header["__metadata__"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        with open_regular(file) as stored:
+            size = min(int.from_bytes(stored.read(8), "little"), HEADER_BYTES)
+            digest = parse_json(stored.read(size).decode("utf-8"))["__metadata__"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return digest if isinstance(digest, str) else None
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from vaectl.errors import OutputError, RunError, UsageError
 
@@ -33,6 +33,19 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     with path.open("rb") as file:
         yield file
+
+
+def open_append(path: Path) -> TextIO:
+    """A regular file opened to append text to it, made if missing: never a FIFO, which would wait for a reader.
+
+    Raises:
+        OSError: It cannot be written or is something else.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(handle, "a", encoding="utf-8")
 
 
 def read_text(path: Path, limit: int, *, errors: str = "strict") -> str:
@@ -128,6 +141,7 @@ def _whole(text: str) -> int:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number that JSON has")
+
 
 # in the names of files that are not whole yet
 MARK = ".tmp-"

@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from vaectl.errors import OutputError, RunError
-from vaectl.files import replacing
+from vaectl.files import SERIES_BYTES, open_append, parse_json, read_text, replacing
 
 NAME = "metrics.jsonl"
 
 
-def append(folder: Path, row: Mapping[str, Any]) -> None:
-    """Append an epoch and flush it to disk.
+def append(path: Path, row: Mapping[str, Any]) -> None:
+    """Append an epoch to the file and flush it to disk.
 
     Raises:
         OutputError: It cannot be written.
     """
-    path = folder / NAME
     try:
-        with path.open("a", encoding="utf-8") as file:
+        with open_append(path) as file:
             file.write(_line(row))
             file.flush()
             os.fsync(file.fileno())
@@ -30,24 +29,25 @@ def append(folder: Path, row: Mapping[str, Any]) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror}") from None
 
 
-def read(folder: Path) -> tuple[list[dict[str, Any]], bool]:
-    """The epochs, and whether a torn last line was left out.
+def read(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The epochs of the file, none where it is missing, and whether a torn last line was left out.
 
     Raises:
-        RunError: Another line is damaged.
+        RunError: Another line is damaged, or the file cannot be read.
     """
-    path = folder / NAME
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+        lines = read_text(path, SERIES_BYTES, errors="replace").splitlines()
+    except FileNotFoundError:
         return [], False
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}") from None
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             if not isinstance(row, dict):
                 raise ValueError("no object")
-        except (ValueError, RecursionError):
+        except ValueError:
             if number == len(lines):
                 return rows, True
             raise RunError(f"{path} is damaged in line {number}") from None
@@ -55,13 +55,13 @@ def read(folder: Path) -> tuple[list[dict[str, Any]], bool]:
     return rows, False
 
 
-def write(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace all epochs, whole or not at all.
+def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace all epochs of the file, whole or not at all.
 
     Raises:
         OutputError: They cannot be written.
     """
-    with replacing(folder / NAME) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text("".join(map(_line, rows)), encoding="utf-8")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import time
@@ -17,8 +16,18 @@ from typing import IO, TYPE_CHECKING, Any
 from vaectl import checkpoints, history
 from vaectl.catalog import allocate, check_name, find
 from vaectl.errors import OutputError, RunError, UsageError, VaectlError
-from vaectl.files import sweep, write_json, write_numbered
-from vaectl.records import SCHEMA, has_numbers, is_evaluation, read_record
+from vaectl.files import (
+    SERIES_BYTES,
+    open_append,
+    open_regular,
+    parse_json,
+    read_text,
+    sweep,
+    within,
+    write_json,
+    write_numbered,
+)
+from vaectl.records import SCHEMA, has_numbers, is_evaluation, is_number, read_record
 from vaectl.runtime import arithmetic
 from vaectl.spec import Spec
 
@@ -69,6 +78,14 @@ class Run:
             return Spec.from_json(self.record["config"])
         except VaectlError as error:
             raise RunError(f"{self.path / 'run.json'} is damaged: config: {error.message}") from None
+
+    def file(self, name: str) -> Path:
+        """The path of a file or folder of the run; all of its reading and writing goes through here.
+
+        Raises:
+            RunError: A link leads out of the run's folder.
+        """
+        return within(self.path, name)
 
     def complete_spec(self) -> Spec:
         """The run's spec with every option of its parts checked; needs torch.
@@ -167,7 +184,7 @@ class Run:
         """Change fields of ``run.json``, keeping what other processes wrote there meanwhile."""
         with self._locked():
             self.record = read_record(self.path) | changes
-            write_json(self.path / "run.json", self.record)
+            write_json(self.file("run.json"), self.record)
 
     def add_evaluation(self, evaluation: Mapping[str, Any], per_example: Mapping[str, list[float]]) -> None:
         """Keep an evaluation in ``run.json``, in place of an older one of the same split, checkpoint, seed and K.
@@ -187,7 +204,7 @@ class Run:
             others = [old for old in self.evaluations() if _kind(old) != _kind(evaluation)]
             write_json(file, {"seed": evaluation["seed"], **per_example})
             self.record["evaluations"] = [*others, dict(evaluation)]
-            write_json(self.path / "run.json", self.record)
+            write_json(self.file("run.json"), self.record)
 
     def evaluations(self) -> list[dict[str, Any]]:
         """The evaluations kept so far, oldest first, without damaged ones."""
@@ -202,11 +219,11 @@ class Run:
 
     def weights_digest(self, checkpoint: str) -> str | None:
         """The SHA-256 that the weights of a checkpoint carry in their header, read without torch; None without one."""
-        return checkpoints.digest_of(self.path / CHECKPOINTS[checkpoint])
+        return checkpoints.digest_of(self.file(CHECKPOINTS[checkpoint]))
 
     def evaluation_file(self, split: str, checkpoint: str) -> Path:
         """Where the per-example values of an evaluation lie."""
-        return self.path / "evaluations" / f"{split}-{checkpoint}.json"
+        return self.file(f"evaluations/{split}-{checkpoint}.json")
 
     def per_example(self, split: str, checkpoint: str) -> dict[str, list[float]]:
         """Per-example values by metric of the newest evaluation; empty where they are damaged or of another seed.
@@ -215,24 +232,25 @@ class Run:
         """
         kept = [e["seed"] for e in self.evaluations() if (e["split"], e["checkpoint"]) == (split, checkpoint)]
         try:
-            document = json.loads(self.evaluation_file(split, checkpoint).read_text(encoding="utf-8"))
+            document = parse_json(read_text(self.evaluation_file(split, checkpoint), SERIES_BYTES))
             if kept and document["seed"] != kept[-1]:
                 return {}
-            return {name: [float(v) for v in values] for name, values in document.items() if name != "seed"}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            found = {name: [float(v) for v in values] for name, values in document.items() if name != "seed"}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
+        return found if all(is_number(value) for values in found.values() for value in values) else {}
 
     def append_history(self, row: Mapping[str, Any]) -> None:
         """Append one epoch to ``metrics.jsonl`` and flush it to disk."""
-        history.append(self.path, row)
+        history.append(self.file(history.NAME), row)
 
     def history(self) -> list[dict[str, Any]]:
         """The epochs of ``metrics.jsonl``; a torn last line is left out.
 
         Raises:
-            RunError: Another line is damaged.
+            RunError: Another line is damaged, or the file cannot be read.
         """
-        return history.read(self.path)[0]
+        return history.read(self.file(history.NAME))[0]
 
     def log(self, line: str) -> None:
         """Append a line to ``train.log``.
@@ -256,10 +274,10 @@ class Run:
 
     def _take(self) -> None:
         # held for as long as the process lives: how others tell a running run from a crashed one
-        path = self.path / "train.log"
+        path = self.file("train.log")
         self._taken = time.monotonic()
         try:
-            self._log = path.open("a", encoding="utf-8")
+            self._log = open_append(path)
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from None
         until = time.monotonic() + LOOKING_SECONDS
@@ -304,7 +322,7 @@ class Run:
         Raises:
             RunError: A file of the checkpoint is missing or damaged, or not of this run.
         """
-        values, tensors = checkpoints.load(self.path, self.record["config"])
+        values, tensors = checkpoints.load(self.path, self.record["config"], state.model.state_dict())
         try:
             state.model.load_state_dict(tensors[checkpoints.LAST])
             state.restore(tensors[checkpoints.OPTIMIZER], values)
@@ -320,24 +338,23 @@ class Run:
             RunError: The weights are missing, damaged, or not those of this run's config.
         """
         from vaectl import weights
-        from vaectl.builder import build
+        from vaectl.builder import blueprint, build
 
-        file = self.path / CHECKPOINTS[checkpoint]
+        file = self.file(CHECKPOINTS[checkpoint])
         if not file.is_file():
             hint = None if self.history() else "it was stopped before its first epoch ended"
             raise RunError(f"{self.id} has no {file.name}", hint=hint)
-        state = weights.read(file, self.record["config"])
-        if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
-            raise RunError(f"{file} holds numbers that are not finite")
         spec, info = self.complete_spec(), self.data_info
         try:
+            # the weights in the file's order, then in the model
+            plan = blueprint(spec, info, copies=2)
+            state = weights.read(file, self.record["config"], plan.state_dict())
             model, _ = build(spec, info)
-            model.load_state_dict(state)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise RunError(f"{file} does not fit {self.path / 'run.json'}: {reason}") from None
+        except RunError:
+            raise
         except VaectlError as error:
-            raise RunError(f"{self.path / 'run.json'} is damaged: {error.message}") from None
+            raise RunError(f"{self.path / 'run.json'} describes no model for this machine: {error.message}") from None
+        model.load_state_dict(state)
         return model.to(device).eval()
 
     @property
@@ -356,7 +373,7 @@ class Run:
 
     def add_file(self, folder: str, suffix: str, write: Callable[[Path], None]) -> Path:
         """Write the next numbered file in a folder of the run, ``samples/0001.png``, as ``files.write_numbered``."""
-        return write_numbered(self.path / folder, suffix, write)
+        return write_numbered(self.file(folder), suffix, write)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -369,11 +386,11 @@ class Run:
 
     def _is_alive(self) -> bool:
         try:
-            with (self.path / "train.log").open() as log:
+            with open_regular(self.file("train.log")) as log:
                 fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
-        except OSError:
+        except (OSError, RunError):
             return False
         return False
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaectl.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
+
+# of Linux's control groups, as a container sees its own
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def check_device(name: str) -> None:
@@ -39,6 +44,16 @@ def resolve_device(name: str) -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UsageError("--device mps: this machine has no MPS device", hint="use --device cpu")
     return torch.device(name)
+
+
+def memory() -> int:
+    """Bytes of memory of this machine, or those that its container may use where they are fewer."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        limit = CONTAINER_LIMIT.read_text(encoding="ascii").strip()
+    except OSError:
+        return physical
+    return min(physical, int(limit)) if limit.isdecimal() else physical
 
 
 def seed_streams(seed: int) -> tuple[int, int, int]:

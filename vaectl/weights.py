@@ -14,8 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vaectl.errors import OutputError, RunError, VaectlError
-from vaectl.files import replacing
+from vaectl.files import HEADER_BYTES, open_regular, replacing, size_text
 from vaectl.spec import RESUMABLE, Spec
+
+# what safetensors calls the types that a model's tensors may have
+NAMES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64",
+         torch.bool: "BOOL"}  # fmt: skip
 
 
 def save(path: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
@@ -40,28 +44,42 @@ def save(path: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
     return digest
 
 
-def read(path: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict that ``save`` wrote.
+def read(
+    path: Path, config: Mapping[str, Any], like: Mapping[str, Tensor], *, room: int | None = None
+) -> dict[str, Tensor]:
+    """The state dict that ``save`` wrote. No tensor is read before all are known to be those of the model.
 
     Args:
         path: The file.
         config: The config that the weights must belong to, but for what a resumed run may change of it.
+        like: Tensors of the names, types and shapes that the model has, whose memory may be missing (device "meta").
+        room: Bytes that the tensors may take, whatever they are; then ``like`` is not looked at. None for a model's.
 
     Raises:
-        RunError: The file is truncated, altered or foreign, or belongs to another config.
+        RunError: The file is truncated, altered or foreign, belongs to another config, does not fit the model, or
+            holds numbers that are not finite.
     """
     try:
+        with open_regular(path) as file:
+            if (claimed := int.from_bytes(file.read(8), "little")) > HEADER_BYTES:
+                raise RunError(f"{path} is damaged: its header claims {size_text(claimed)}")
         with safe_open(path, framework="pt") as stored:
             header = stored.metadata() or {}
-            state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (it is no dict)
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+            if header.get("format") != "vaectl" or "sha256" not in header:
+                raise RunError(f"{path} was not written by vaectl")
+            if not _same_config(header.get("config", ""), config):
+                raise RunError(f"{path} and the run.json beside it name different configs: one of them was altered")
+            names = stored.keys()
+            found = {name: stored.get_slice(name) for name in names}
+            if problem := _misfit(found, like) if room is None else _excess(path, room):
+                raise RunError(f"{path} does not fit the run.json beside it: {problem}")
+            state = {name: stored.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
         raise RunError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
-    if header.get("format") != "vaectl" or "sha256" not in header:
-        raise RunError(f"{path} was not written by vaectl")
     if header.get("sha256") != _digest(state):
         raise RunError(f"{path} is damaged: its content does not match its checksum")
-    if not _same_config(header.get("config", ""), config):
-        raise RunError(f"{path} and the run.json beside it name different configs: one of them was altered")
+    if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+        raise RunError(f"{path} holds numbers that are not finite")
     return state
 
 
@@ -71,6 +89,23 @@ def _same_config(text: str, config: Mapping[str, Any]) -> bool:
     except (ValueError, TypeError, AttributeError, RecursionError, VaectlError):
         return False
     return all(theirs.get(path) == ours.get(path) for path in {*theirs, *ours} - {*RESUMABLE})
+
+
+def _excess(path: Path, room: int) -> str | None:
+    # safetensors has compared what the tensors claim with the size of the file
+    size = path.stat().st_size
+    return f"it has {size_text(size)}, and there is no need for more than {size_text(room)}" if size > room else None
+
+
+def _misfit(found: Mapping[str, Any], like: Mapping[str, Tensor]) -> str | None:
+    """How tensors differ from the ones they should be, in name, type or shape; None where they do not."""
+    if odd := sorted(found.keys() ^ like.keys()):
+        return f"{odd[0]:.100} is {'no tensor of the model' if odd[0] in found else 'missing'}"
+    for name, tensor in like.items():
+        wanted = (NAMES[tensor.dtype], list(tensor.shape))
+        if (kept := (found[name].get_dtype(), found[name].get_shape())) != wanted:
+            return f"{name} is {kept[0]} {kept[1]} and not {wanted[0]} {wanted[1]}"
+    return None
 
 
 def _digest(state: Mapping[str, Tensor]) -> str:

@@ -84,7 +84,7 @@ def _go_on(
     spec = complete(resolved.spec)
     session = Session(run, screen, _device(run, device_name, screen), data_dir)
     state = prepare(spec, session.data(), session.device)
-    rows, torn = history.read(run.path)
+    rows, torn = history.read(run.file(history.NAME))
     if checkpoints.has_state(run.path):
         before, now_with = run.load_checkpoint(state), arithmetic(session.device)
         for name in before.keys() & now_with.keys():
@@ -110,7 +110,7 @@ def _go_on(
         # what came after the checkpoint is done again
         done = [row for row in rows if row.get("epoch", 0) <= state.epoch]
         if torn or len(done) < len(rows):
-            history.write(run.path, done)
+            history.write(run.file(history.NAME), done)
         best = next((row for row in done if row.get("epoch") == state.best_epoch), {})
         run.update(
             status="running",

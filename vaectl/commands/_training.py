@@ -27,14 +27,20 @@ if TYPE_CHECKING:
     import torch
 
 
+# of the weights while they train: themselves, their gradients, and Adam's two moments
+TRAINING_COPIES = 4
+
+
 def prepare(spec: Spec, data: Data, device: torch.device) -> TrainState:
     """The state at the very beginning of a training: model and objective on the device.
 
     Raises:
-        UsageError: As ``builder.build``.
+        UsageError, VaectlError: As ``builder.build``.
     """
     from vaectl import builder
 
+    # on an accelerator only the model itself is ever in this machine's memory
+    builder.blueprint(spec, data.info, copies=TRAINING_COPIES if device.type == "cpu" else 1)
     model, objective = builder.build(spec, data.info)
     return TrainState(model.to(device), objective.to(device), spec.training, len(data.train))
 
@@ -98,7 +104,7 @@ def train_run(run: Run, state: TrainState, data: Data, screen: Screen, checkpoin
     )
     pictured = on_device.validation if len(data.validation) else on_device.test
     shown = EpochScreen(screen, spec.training.epochs, spec.latent_dim)
-    board = TensorBoard(run.path / "tensorboard", state.step or None)
+    board = TensorBoard(run.file("tensorboard"), state.step or None)
     run.log(shown.header())
     doctor = Doctor(run, screen, run.history())
     end: Stopped | None = None
