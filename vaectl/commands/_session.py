@@ -105,7 +105,9 @@ class Session:
             raise RunError(f"{self.run.path / 'run.json'} is damaged: there is no data set '{info.name}'")
         recorded = self.run.record["data_directory"]
         # what a record says is not what the person asked for: data are read there, and nothing is written
-        named = self._data_dir is not None or "VAECTL_DATA_DIR" in os.environ or not os.path.isdir(recorded)
+        asked = self._data_dir is not None or bool(os.environ.get("VAECTL_DATA_DIR"))
+        usual = not os.path.isdir(recorded) or os.path.realpath(recorded) == os.path.realpath(DEFAULT_DATA_DIR)
+        named = asked or usual
         directory = data_directory(self._data_dir) if named else Path(recorded)
         self.screen.detail(f"data: {name or info.name} in {directory}")
         part = Part(name or info.name, spec.data.options)
