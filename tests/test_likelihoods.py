@@ -390,7 +390,7 @@ def test_evaluation_with_an_optimal_scale_never_looks_at_the_data(tmp_path: Path
     assert scale_of(model.decoder(z)) is not None
     weights.save(tmp_path / "model.safetensors", model.state_dict(), spec.to_json())
     again, _ = build(spec, data.info)
-    again.load_state_dict(weights.read(tmp_path / "model.safetensors", spec.to_json()))
+    again.load_state_dict(weights.read(tmp_path / "model.safetensors", spec.to_json(), again.state_dict()))
     for name, values in evaluate(again, data.test, seed=1).per_example.items():
         assert torch.equal(values, result.per_example[name])
 
