@@ -26,7 +26,7 @@ from tests.test_cli_bad_input import alter, idx, mnist_folder, offline, put, ref
 from vaectl import builder, files, runtime, weights
 from vaectl.data import glyphs
 from vaectl.errors import RunError, VaectlError
-from vaectl.files import CONFIG_BYTES, LEVELS, RECORD_BYTES, SERIES_BYTES, parse_json, read_text, size_text, within
+from vaectl.reading import CONFIG_BYTES, LEVELS, RECORD_BYTES, SERIES_BYTES, parse_json, read_text, size_text, within
 
 __all__ = ["offline"]
 

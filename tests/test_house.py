@@ -23,6 +23,7 @@ LEVELS = {
     "spec": 1,
     "distributions": 1,
     "files": 1,
+    "reading": 1,
     "runtime": 1,
     "records": 2,
     "doctor": 3,
@@ -73,7 +74,7 @@ OWNERS = {
     "PIL": {"grids", "data", "tracking"},
 }
 
-TORCH_FREE = ("errors", "doctor", "schedules", "stats", "spec", "files", "records", "history", "checkpoints", "recipes",
+TORCH_FREE = ("errors", "doctor", "schedules", "stats", "spec", "files", "reading", "records", "history", "checkpoints", "recipes",
               "catalog", "settings", "runs", "comparison", "grouping", "runtime")  # fmt: skip
 
 FILES = sorted(PACKAGE.rglob("*.py"))

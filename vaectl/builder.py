@@ -12,12 +12,12 @@ import torch
 from vaectl import data
 from vaectl.data import DataInfo
 from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, nearest
-from vaectl.files import size_text
 from vaectl.likelihoods import LIKELIHOODS
 from vaectl.networks import NETWORKS
 from vaectl.objectives import OBJECTIVES, Objective, TrainingSet
 from vaectl.posteriors import POSTERIORS
 from vaectl.priors import PRIORS
+from vaectl.reading import size_text
 from vaectl.runtime import memory, seed_streams, seeded
 from vaectl.spec import PARTS, Part, Spec, Training, coerce
 from vaectl.vae import VAE, Conditional, kl_per_dimension

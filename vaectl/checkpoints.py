@@ -14,16 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaectl.errors import RunError
-from vaectl.files import (
-    HEADER_BYTES,
-    RECORD_BYTES,
-    SERIES_BYTES,
-    open_regular,
-    parse_json,
-    read_text,
-    within,
-    write_json,
-)
+from vaectl.files import write_json
+from vaectl.reading import HEADER_BYTES, RECORD_BYTES, SERIES_BYTES, open_regular, parse_json, read_text, within
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vaectl.errors import OutputError, RunError
-from vaectl.files import SERIES_BYTES, open_append, parse_json, read_text, replacing
+from vaectl.files import open_append, replacing
+from vaectl.reading import SERIES_BYTES, parse_json, read_text
 
 NAME = "metrics.jsonl"
 

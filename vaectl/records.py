@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vaectl.errors import RunError
-from vaectl.files import RECORD_BYTES, parse_json, read_text, within
+from vaectl.reading import RECORD_BYTES, parse_json, read_text, within
 
 SCHEMA = 1
 # characters of a text in it; the longest is a path

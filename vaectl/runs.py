@@ -16,17 +16,8 @@ from typing import IO, TYPE_CHECKING, Any
 from vaectl import checkpoints, history
 from vaectl.catalog import allocate, check_name, find
 from vaectl.errors import OutputError, RunError, UsageError, VaectlError
-from vaectl.files import (
-    SERIES_BYTES,
-    open_append,
-    open_regular,
-    parse_json,
-    read_text,
-    sweep,
-    within,
-    write_json,
-    write_numbered,
-)
+from vaectl.files import open_append, sweep, write_json, write_numbered
+from vaectl.reading import SERIES_BYTES, open_regular, parse_json, read_text, within
 from vaectl.records import SCHEMA, has_numbers, is_evaluation, is_number, read_record
 from vaectl.runtime import arithmetic
 from vaectl.spec import Spec

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, nearest, shown
-from vaectl.files import CONFIG_BYTES, LEVELS, check_depth, parse_json, read_text
+from vaectl.reading import CONFIG_BYTES, LEVELS, check_depth, parse_json, read_text
 from vaectl.recipes import RECIPES
 from vaectl.spec import PARTS, Dims, Spec, coerce, flatten
 

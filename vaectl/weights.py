@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vaectl.errors import OutputError, RunError, VaectlError
-from vaectl.files import HEADER_BYTES, open_regular, replacing, size_text
+from vaectl.files import replacing
+from vaectl.reading import HEADER_BYTES, open_regular, size_text
 from vaectl.spec import RESUMABLE, Spec
 
 # what safetensors calls the types that a model's tensors may have

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from vaectl.files import open_regular
+from vaectl.reading import open_regular
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]

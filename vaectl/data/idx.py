@@ -20,7 +20,8 @@ from torchvision import datasets
 
 from vaectl.data.base import Raw, Store
 from vaectl.errors import DataError
-from vaectl.files import beside, open_regular, size_text
+from vaectl.files import beside
+from vaectl.reading import open_regular, size_text
 
 TIMEOUT_SECONDS = 15
 # pixels of a file, and how many are read at once
