@@ -153,7 +153,7 @@ from vaectl.runs import Run
 run = Run.open("run1", Path(sys.argv[1]))
 print("ready", flush=True)
 while True:
-    run.update(git_commit="x" * 20_000)
+    run.update(git_commit="x" * 4_000)
     run.update(git_commit=None)
 """
 

@@ -35,11 +35,12 @@ LOOKS = (
     "runs", "runs run1", "runs run1 --json", "runs -q --sort elbo", "compare run1 run2", "compare run1 run2 --json",
     "compare run2 run1 --group", "train --from run1 --dry-run", "eval run1", "eval run1 --split validation --json",
     "sample run1 -n 4 -q", "sample run1 --reconstruct -n 4", "embed run1", "eval run1 --checkpoint last",
+    "train --resume run1", "train --resume run1 --epochs 4", "train --resume run1 --epochs 5 -q",
 )  # fmt: skip
 DRAWS = ("plot-latent run1", "plot-latent run1 --kind traversal", "compare run1 run2 -o report.html",
          "compare run1 run2 -o report.md")  # fmt: skip
 FILES = ("run.json", "config.json", "metrics.jsonl", "evaluations/test-best.json", "model.safetensors",
-         "last.safetensors", "train.log")  # fmt: skip
+         "last.safetensors", "train.log", "state.json", "optimizer.safetensors")  # fmt: skip
 
 NASTY: list[Any] = [
     None, True, 0, -1, 1, 2**31, 2**63, 10**400, 0.5, -0.0, 1e-320, 1e30, 1e308, float("nan"), float("inf"),

@@ -23,10 +23,21 @@ from safetensors.torch import load_file
 
 from tests.conftest import Cli
 from tests.test_cli_bad_input import alter, idx, mnist_folder, offline, put, refuse, snapshot
-from vaectl import builder, files, runtime, weights
+from vaectl import builder, runtime, weights
 from vaectl.data import glyphs
 from vaectl.errors import RunError, VaectlError
-from vaectl.reading import CONFIG_BYTES, LEVELS, RECORD_BYTES, SERIES_BYTES, parse_json, read_text, size_text, within
+from vaectl.reading import (
+    CONFIG_BYTES,
+    HEADER_BYTES,
+    LEVELS,
+    RECORD_BYTES,
+    SERIES_BYTES,
+    parse_json,
+    read_text,
+    size_text,
+    within,
+)
+from vaectl.recipes import vae
 
 __all__ = ["offline"]
 
@@ -286,17 +297,19 @@ def test_weights_that_are_signed_and_do_not_fit(cli: Cli, runs: Path, change: st
 
 def test_no_tensor_is_read_before_all_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gigabytes of tensors under a sound header are refused by their shape: not one is read."""
-    size = 1 << 33
+    size, config = 1 << 33, vae().to_json()
     header = {"x": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}}
-    written = json.dumps(header | {"__metadata__": {"format": "vaectl", "config": "{}", "sha256": "0"}}).encode()
+    written = json.dumps(
+        header | {"__metadata__": {"format": "vaectl", "config": json.dumps(config), "sha256": "0"}}
+    ).encode()
     file = tmp_path / "model.safetensors"
     with file.open("wb") as out:
         out.write(struct.pack("<Q", len(written)) + written)
         out.truncate(8 + len(written) + size)
     with pytest.raises(RunError, match="x is no tensor of the model"):
-        weights.read(file, {}, {"y": torch.zeros(2)})
+        weights.read(file, config, {"y": torch.zeros(2)})
     with pytest.raises(RunError, match=r"x is F32 \[2147483648\] and not F32 \[2\]"):
-        weights.read(file, {}, {"x": torch.zeros(2, device="meta")})
+        weights.read(file, config, {"x": torch.zeros(2, device="meta")})
 
 
 def test_a_model_larger_than_memory_is_refused(cli: Cli, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -522,5 +535,5 @@ def test_glyphs_are_not_kept_where_only_a_record_says_so(tmp_path: Path) -> None
 
 
 def test_limits_are_those_that_are_documented() -> None:
-    found = [files.CONFIG_BYTES, files.HEADER_BYTES, files.RECORD_BYTES, files.SERIES_BYTES, files.LEVELS]
+    found = [CONFIG_BYTES, HEADER_BYTES, RECORD_BYTES, SERIES_BYTES, LEVELS]
     assert found == [256 << 10, 1 << 20, 16 << 20, 64 << 20, 16]

@@ -74,8 +74,8 @@ OWNERS = {
     "PIL": {"grids", "data", "tracking"},
 }
 
-TORCH_FREE = ("errors", "doctor", "schedules", "stats", "spec", "files", "reading", "records", "history", "checkpoints", "recipes",
-              "catalog", "settings", "runs", "comparison", "grouping", "runtime")  # fmt: skip
+TORCH_FREE = ("errors", "doctor", "schedules", "stats", "spec", "files", "reading", "records", "history", "checkpoints",
+              "recipes", "catalog", "settings", "runs", "comparison", "grouping", "runtime")  # fmt: skip
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -207,7 +207,10 @@ class TrainState:
             setattr(self, name, count)
         self.best = None if best is None else (bool(best[0]), float(best[1]))
         self.best_epoch = values["best_epoch"]
-        if (self.best is None) != (self.best_epoch is None) or (self.best and not math.isfinite(self.best[1])):
+        sound = self.best is self.best_epoch is None
+        if epoch:
+            sound = self.best is not None and math.isfinite(self.best[1]) and self.best_epoch in range(1, epoch + 1)
+        if not sound:
             raise ValueError("the best epoch is no such epoch")
         self.settled = bool(values["settled"])
         self._seconds = float(values["seconds"])

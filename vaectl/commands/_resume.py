@@ -11,6 +11,7 @@ from vaectl.commands._render import Screen
 from vaectl.commands._session import Session
 from vaectl.errors import UsageError
 from vaectl.files import write_json
+from vaectl.records import has_numbers
 from vaectl.runs import Run, now
 from vaectl.settings import Layer, resolve
 from vaectl.spec import RESUMABLE
@@ -89,17 +90,17 @@ def _go_on(
         before, now_with = run.load_checkpoint(state), arithmetic(session.device)
         for name in before.keys() & now_with.keys():
             if before[name] != now_with[name]:
-                screen.note(
-                    f"{name}: {now_with[name]} where it was {before[name]}; the numbers agree only up to rounding"
-                )
+                change = f"{name}: {now_with[name]} where it was {before[name]:.40}"
+                screen.note(f"{change}; the numbers agree only up to rounding")
     if spec.training.epochs < state.epoch + bool(state.batch):
         raise UsageError(
             f"--epochs must be at least the {state.epoch + bool(state.batch)} that {run.id} has begun; "
             f"got {spec.training.epochs}"
         )
     reason = state.end(spec.training)
-    if reason and run.record["status"] == "completed" and run.record["metrics"]:
-        result = {"measure": measure(spec, run.data_info), "metrics": run.record["metrics"], "findings": []}
+    metrics = run.record["metrics"]
+    if reason and run.record["status"] == "completed" and has_numbers(metrics, "elbo", "recon", "kl", "active_units"):
+        result = {"measure": measure(spec, run.data_info), "metrics": metrics, "findings": []}
         conclusion = f"{run.id} has nothing left to resume: it ended after epoch {state.epoch}"
         show_outcome(run, conclusion, {**result, "seconds": 0.0}, screen)
         return
@@ -108,19 +109,23 @@ def _go_on(
         if torn:
             screen.note(f"{run.path / history.NAME}: a torn last line was dropped")
         # what came after the checkpoint is done again
-        done = [row for row in rows if row.get("epoch", 0) <= state.epoch]
+        done = [row for row in rows if has_numbers(row, "epoch") and row["epoch"] <= state.epoch]
         if torn or len(done) < len(rows):
             history.write(run.file(history.NAME), done)
-        best = next((row for row in done if row.get("epoch") == state.best_epoch), {})
+        best = [row.get("validation") for row in done if row["epoch"] == state.best_epoch]
+        past = run.record.get("resumed")
         run.update(
             status="running",
             finished=None,
             config=spec.to_json(),
             sources=run.record["sources"] | changed,
             best_epoch=state.best_epoch,
-            validation=best.get("validation") or {},
+            validation=best[-1] if best and isinstance(best[-1], dict) else {},
             metrics={},
-            resumed=[*run.record.get("resumed", []), {"at": now(), "argv": list(argv), "step": state.step}],
+            resumed=[
+                *(past if isinstance(past, list) else []),
+                {"at": now(), "argv": list(argv), "step": state.step},
+            ],
         )
         write_json(run.path / "config.json", run.record["config"])
         place = f"epoch {state.epoch + 1}" + (f", batch {state.batch + 1} of {state.batches}" if state.batch else "")

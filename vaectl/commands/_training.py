@@ -15,7 +15,8 @@ from vaectl.commands._epochs import EpochScreen
 from vaectl.commands._evaluation import evaluate_into
 from vaectl.commands._render import Screen, duration, finite, plus_minus, sparkline
 from vaectl.data import Data
-from vaectl.errors import DivergedError, InterruptedRunError, OutputError, VaectlError
+from vaectl.errors import DivergedError, InterruptedRunError, OutputError, RunError, VaectlError
+from vaectl.records import has_numbers
 from vaectl.runs import Run, now
 from vaectl.signals import Signalled, noting
 from vaectl.spec import Spec
@@ -166,17 +167,18 @@ def show_outcome(run: Run, conclusion: str, document: dict[str, Any], screen: Sc
     """
     validation, best_epoch, metrics = run.record["validation"], run.record["best_epoch"], document["metrics"]
     text = [f"{conclusion}: best epoch {best_epoch}"]
-    if validation:
+    if has_numbers(validation, "elbo"):
         text[0] += f", validation elbo {validation['elbo']:.2f} nats"
+    se = plus_minus(metrics["elbo_se"]) if has_numbers(metrics, "elbo_se") else ""
     text.append(
-        f"  test elbo {metrics['elbo']:.2f}{plus_minus(metrics['elbo_se'])} nats, {document['measure']}   "
-        f"recon {metrics['recon']:.2f}   "
+        f"  test elbo {metrics['elbo']:.2f}{se} nats, {document['measure']}   recon {metrics['recon']:.2f}   "
         f"kl {metrics['kl']:.2f}   active {metrics['active_units']}/{run.spec.latent_dim}"
     )
-    if validation:
-        history = run.history()
-        curve = {key: sparkline([row["validation"][key] for row in history]) for key in ("elbo", "kl")}
-        text.append(f"  val elbo {curve['elbo']}   kl {curve['kl']}")
+    with contextlib.suppress(RunError):  # a damaged history is no reason to hide the result
+        courses = [row["validation"] for row in run.history() if has_numbers(row.get("validation"), "elbo", "kl")]
+        if courses:
+            curve = {key: sparkline([course[key] for course in courses]) for key in ("elbo", "kl")}
+            text.append(f"  val elbo {curve['elbo']}   kl {curve['kl']}")
     result = {
         "run": run.id, "status": run.status, "path": str(run.path), "best_epoch": best_epoch,
         "measure": document["measure"], "metrics": metrics,
