@@ -586,7 +586,7 @@ def test_a_torn_line_of_the_history_is_dropped_with_a_note(
 @pytest.mark.parametrize("name", ["state.json", "last.safetensors", "optimizer.safetensors", "model.safetensors"])
 @pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "foreign"])
 def test_a_damaged_checkpoint_is_named(cli: Cli, isolated: Path, reference: Path, name: str, damage: str) -> None:
-    """Exit 1 and the file's name, nothing half-restored; without any state a run begins anew."""
+    """Exit 1 and the file's name; no other file is changed, and nothing is trained."""
     run = Path(shutil.copytree(reference, isolated / "runs/run1"))
     content = bytearray((run / name).read_bytes())
     (run / name).unlink()
@@ -597,13 +597,26 @@ def test_a_damaged_checkpoint_is_named(cli: Cli, isolated: Path, reference: Path
         (run / name).write_bytes(content)
     elif damage == "foreign":
         shutil.copy(run / "run.json", run / name)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     result = cli("train", "--resume", "run1", "--epochs", 4)
-    if (name, damage) == ("state.json", "missing"):
-        assert result.exit_code == 0
-        return
     assert result.exit_code == 1, result.output
     assert name in result.output
     assert "internal error" not in result.output
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(
+    cli: Cli, isolated: Path, reference: Path
+) -> None:
+    """There is a record, and perhaps the row of an epoch that was not saved any more."""
+    run = Path(shutil.copytree(reference, isolated / "runs/run1"))
+    for name in (*FILES, "state.json"):
+        (run / name).unlink()
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "status": "running", "metrics": {}, "best_epoch": None}))
+    (run / "metrics.jsonl").write_text((run / "metrics.jsonl").read_text().splitlines(keepends=True)[0])
+    assert cli("train", "--resume", "run1").exit_code == 0
+    assert_same_run(run, reference)
 
 
 # --- killed at any write ----------------------------------------------------------------------------------------------

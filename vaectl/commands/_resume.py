@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from vaectl import checkpoints, history
 from vaectl.commands._render import Screen
 from vaectl.commands._session import Session
-from vaectl.errors import UsageError
+from vaectl.errors import RunError, UsageError
 from vaectl.files import write_json
 from vaectl.records import has_numbers
 from vaectl.runs import Run, now
@@ -92,6 +93,11 @@ def _go_on(
             if before[name] != now_with[name]:
                 change = f"{name}: {now_with[name]} where it was {before[name]:.40}"
                 screen.note(f"{change}; the numbers agree only up to rounding")
+    elif any(os.path.lexists(run.path / name) for name in checkpoints.FILES):
+        raise RunError(
+            f"{run.id} has no {checkpoints.STATE}: there is nothing to resume it from",
+            hint=f"begin a new run with its settings: vaectl train --from {run.id}",
+        )
     if spec.training.epochs < state.epoch + bool(state.batch):
         raise UsageError(
             f"--epochs must be at least the {state.epoch + bool(state.batch)} that {run.id} has begun; "
