@@ -40,6 +40,7 @@ def save(path: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
     with replacing(path) as temporary:
         try:
             save_file(tensors, temporary, metadata=header)
+            _sort_header(temporary)
         except SafetensorError as error:
             raise OutputError(f"cannot write {path}: {error}") from None
     return digest
@@ -82,6 +83,18 @@ def read(
     if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
         raise RunError(f"{path} holds numbers that are not finite")
     return state
+
+
+def _sort_header(path: Path) -> None:
+    """Put the header's entries in order, which safetensors leaves to chance: equal weights are then equal files."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        assert len(text) == size
+        file.seek(8)
+        file.write(text)
 
 
 def _same_config(text: str, config: Mapping[str, Any]) -> bool:
