@@ -30,6 +30,7 @@ LEVELS = {
     "recipes": 2,
     "catalog": 3,
     "history": 2,
+    "train_log": 2,
     "weights": 2,
     "checkpoints": 3,
     "grids": 2,
@@ -74,8 +75,8 @@ OWNERS = {
     "PIL": {"grids", "data", "tracking"},
 }
 
-TORCH_FREE = ("errors", "doctor", "schedules", "stats", "spec", "files", "reading", "records", "history", "checkpoints",
-              "recipes", "catalog", "settings", "runs", "comparison", "grouping", "runtime")  # fmt: skip
+TORCH_FREE = ("errors", "doctor", "schedules", "stats", "spec", "files", "reading", "records", "history", "train_log",
+              "checkpoints", "recipes", "catalog", "settings", "runs", "comparison", "grouping", "runtime")  # fmt: skip
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

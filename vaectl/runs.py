@@ -6,21 +6,21 @@ import contextlib
 import fcntl
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from vaectl import checkpoints, history
+from vaectl import checkpoints, history, train_log
 from vaectl.catalog import allocate, check_name, find
-from vaectl.errors import OutputError, RunError, UsageError, VaectlError
-from vaectl.files import open_append, sweep, write_json, write_numbered
-from vaectl.reading import SERIES_BYTES, open_regular, parse_json, read_text, within
+from vaectl.errors import RunError, UsageError, VaectlError
+from vaectl.files import sweep, write_json, write_numbered
+from vaectl.reading import SERIES_BYTES, parse_json, read_text, within
 from vaectl.records import SCHEMA, has_numbers, is_evaluation, is_number, read_record
 from vaectl.runtime import arithmetic
 from vaectl.spec import Spec
+from vaectl.train_log import TrainLog, is_held
 
 if TYPE_CHECKING:
     import torch
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from vaectl.vae import VAE
 
 CHECKPOINTS = {"best": checkpoints.BEST, "last": checkpoints.LAST}
-# how long another process may look at the lock of a run that is to be resumed
-LOOKING_SECONDS = 1.0
 
 
 def now() -> str:
@@ -50,8 +48,7 @@ class Run:
 
     path: Path
     record: dict[str, Any]
-    _log: IO[str] | None = field(default=None, repr=False)
-    _taken: float = field(default=0.0, repr=False)
+    _log: TrainLog | None = field(default=None, repr=False)
 
     @property
     def id(self) -> str:
@@ -120,7 +117,7 @@ class Run:
         path = allocate(runs_dir, name)
         run = cls(path, {})
         try:
-            run._take()
+            run._log = TrainLog(run.file(train_log.NAME))
             run.record = {
                 "schema": SCHEMA,
                 "id": path.name,
@@ -160,7 +157,7 @@ class Run:
             OutputError: Its folder cannot be written.
         """
         run = cls.open(reference, runs_dir)
-        run._take()
+        run._log = TrainLog(run.file(train_log.NAME))
         try:
             with run._locked():
                 sweep(run.path)
@@ -244,51 +241,25 @@ class Run:
         return history.read(self.file(history.NAME))[0]
 
     def log(self, line: str) -> None:
-        """Append a line to ``train.log``.
+        """Append a line to ``train.log``, if the run is this process's.
 
         Raises:
             OutputError: It cannot be written.
         """
         if self._log is not None:
-            try:
-                self._log.write(line.rstrip() + "\n")
-                self._log.flush()
-            except OSError as error:
-                raise OutputError(f"cannot write {self._log.name}: {error.strerror}") from None
+            self._log.write(line)
 
     def finish(self, status: str, **changes: Any) -> None:
         """Record how the run ended and how long this process had it, and let go of it."""
         before = self.record["seconds"] if has_numbers(self.record, "seconds") else 0.0
-        seconds = round(before + time.monotonic() - self._taken, 1)
-        self.update(status=status, finished=now(), seconds=seconds, **changes)
+        here = self._log.seconds if self._log is not None else 0.0
+        self.update(status=status, finished=now(), seconds=round(before + here, 1), **changes)
         self.close()
-
-    def _take(self) -> None:
-        # held for as long as the process lives: how others tell a running run from a crashed one
-        path = self.file("train.log")
-        self._taken = time.monotonic()
-        try:
-            self._log = open_append(path)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}") from None
-        until = time.monotonic() + LOOKING_SECONDS
-        while True:
-            try:
-                fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    self.close()
-                    raise RunError(
-                        f"{self.id} is being trained by another process", hint="wait for it, or stop it first"
-                    ) from None
-                time.sleep(0.02)
 
     def close(self) -> None:
         """Let go of the run: if its status is still running, others see it as crashed from now on."""
         if self._log is not None:
-            with contextlib.suppress(OSError):  # what the full disk has no room for was an error before
-                self._log.close()
+            self._log.close()
             self._log = None
 
     def save_checkpoint(self, state: TrainState, *, best: bool = False) -> None:
@@ -377,13 +348,9 @@ class Run:
 
     def _is_alive(self) -> bool:
         try:
-            with open_regular(self.file("train.log")) as log:
-                fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except (OSError, RunError):
+            return is_held(self.file(train_log.NAME))
+        except RunError:
             return False
-        return False
 
 
 def _same_draws(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
