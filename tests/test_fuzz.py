@@ -57,7 +57,7 @@ def nested(levels: int) -> Any:
     return value
 
 
-NASTY += [nested(12), nested(40), nested(700), list(range(300)), {str(i): i for i in range(300)}]
+NASTY += [nested(12), nested(40), nested(200), list(range(300)), {str(i): i for i in range(300)}]
 ANYTHING = st.one_of(
     st.sampled_from(NASTY),
     st.integers(),
