@@ -209,10 +209,13 @@ def break_run(draw: st.DrawFn, run: Path) -> None:
     file = run / draw(st.sampled_from([*FILES, "run.json", "run.json", "run.json"]))
     # a file that was mangled before parses no more
     try:
-        json.loads((run / "run.json").read_text())
-        json.loads(file.read_text().splitlines()[0] if file.suffix == ".jsonl" else "0")
-        sound = file.suffix != ".json" or bool(json.loads(file.read_text()))
-        sound = sound and (file.suffix != ".safetensors" or bool(load_file(file)))
+        json.loads((run / "run.json").read_text())["config"]
+        if file.suffix == ".safetensors":
+            sound = bool(load_file(file))
+        else:
+            text = file.read_text()
+            rows = text.splitlines() if file.suffix == ".jsonl" else [text] if file.suffix == ".json" else []
+            sound = (bool(rows) or file.suffix != ".jsonl") and all(isinstance(json.loads(row), dict) for row in rows)
     except Exception:
         sound = False
     if not sound or draw(st.sampled_from(["splice", "splice", "splice", "mangle"])) == "mangle":
