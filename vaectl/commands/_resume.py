@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vaectl import checkpoints, history
 from vaectl.commands._render import Screen
 from vaectl.commands._session import Session
-from vaectl.errors import RunError, UsageError
+from vaectl.errors import RunError, SettingError, UsageError
 from vaectl.files import write_json
 from vaectl.records import has_numbers
 from vaectl.runs import Run, now
 from vaectl.settings import Layer, resolve
 from vaectl.spec import RESUMABLE
+
+if TYPE_CHECKING:
+    from vaectl.train_state import TrainState
 
 # the settings that may be given with --resume, as they are typed
 ALLOWED = tuple(path.partition(".")[2] for path in RESUMABLE)
@@ -79,30 +82,20 @@ def _go_on(
 ) -> None:
     from vaectl.builder import complete, measure
     from vaectl.commands._training import kept, prepare, show_outcome, train_run
-    from vaectl.runtime import arithmetic
 
     known = run.complete_spec().flat()
     resolved = resolve([Layer("flag", changes, lambda name: f"--{name}"), Layer("from", known, lambda path: path)])
-    spec = complete(resolved.spec)
+    try:
+        spec = complete(resolved.spec)
+    except SettingError as error:
+        raise resolved.named(error) from None
     session = Session(run, screen, _device(run, device_name, screen), data_dir)
     state = prepare(spec, session.data(), session.device)
     rows, torn = history.read(run.file(history.NAME))
-    if checkpoints.has_state(run.path):
-        before, now_with = run.load_checkpoint(state), arithmetic(session.device)
-        for name in before.keys() & now_with.keys():
-            if before[name] != now_with[name]:
-                change = f"{name}: {now_with[name]} where it was {before[name]:.40}"
-                screen.note(f"{change}; the numbers agree only up to rounding")
-    elif any(os.path.lexists(run.path / name) for name in checkpoints.FILES):
-        raise RunError(
-            f"{run.id} has no {checkpoints.STATE}: there is nothing to resume it from",
-            hint=f"begin a new run with its settings: vaectl train --from {run.id}",
-        )
-    if spec.training.epochs < state.epoch + bool(state.batch):
-        raise UsageError(
-            f"--epochs must be at least the {state.epoch + bool(state.batch)} that {run.id} has begun; "
-            f"got {spec.training.epochs}"
-        )
+    _restore(run, state, screen)
+    begun = state.epoch + bool(state.batch)
+    if spec.training.epochs < begun:
+        raise UsageError(f"--epochs must be at least the {begun} that {run.id} has begun; got {spec.training.epochs}")
     reason = state.end(spec.training)
     metrics = run.record["metrics"]
     if reason and run.record["status"] == "completed" and has_numbers(metrics, "elbo", "recon", "kl", "active_units"):
@@ -114,11 +107,6 @@ def _go_on(
     with kept(run):
         if torn:
             screen.note(f"{run.path / history.NAME}: a torn last line was dropped")
-        # what came after the checkpoint is done again
-        done = [row for row in rows if has_numbers(row, "epoch") and row["epoch"] <= state.epoch]
-        if torn or len(done) < len(rows):
-            history.write(run.file(history.NAME), done)
-        best = [row.get("validation") for row in done if row["epoch"] == state.best_epoch]
         past = run.record.get("resumed")
         run.update(
             status="running",
@@ -126,7 +114,7 @@ def _go_on(
             config=spec.to_json(),
             sources=run.record["sources"] | changed,
             best_epoch=state.best_epoch,
-            validation=best[-1] if best and isinstance(best[-1], dict) else {},
+            validation=_rewind(run, rows, state, torn=torn),
             metrics={},
             resumed=[
                 *(past if isinstance(past, list) else []),
@@ -139,6 +127,32 @@ def _go_on(
         run.log(line)
         screen.note(line, "bold")
         train_run(run, state, session.data(), screen, checkpoint_minutes)
+
+
+def _restore(run: Run, state: TrainState, screen: Screen) -> None:
+    """Restore the state of the run's checkpoint; where it died before its first one it stays at the beginning."""
+    from vaectl.runtime import arithmetic
+
+    if checkpoints.has_state(run.path):
+        before, here = run.load_checkpoint(state), arithmetic(state.device)
+        for name in before.keys() & here.keys():
+            if before[name] != here[name]:
+                change = f"{name}: {here[name]} where it was {before[name]:.40}"
+                screen.note(f"{change}; the numbers agree only up to rounding")
+    elif any(os.path.lexists(run.path / name) for name in checkpoints.FILES):
+        raise RunError(
+            f"{run.id} has no {checkpoints.STATE}: there is nothing to resume it from",
+            hint=f"begin a new run with its settings: vaectl train --from {run.id}",
+        )
+
+
+def _rewind(run: Run, rows: Sequence[Mapping[str, Any]], state: TrainState, *, torn: bool) -> dict[str, Any]:
+    """Drop from the history what came after the state, which is done again; the best epoch's validation metrics."""
+    done = [row for row in rows if has_numbers(row, "epoch") and row["epoch"] <= state.epoch]
+    if torn or len(done) < len(rows):
+        history.write(run.file(history.NAME), done)
+    best = [row.get("validation") for row in done if row["epoch"] == state.best_epoch]
+    return best[-1] if best and isinstance(best[-1], dict) else {}
 
 
 def _device(run: Run, asked: str, screen: Screen) -> str:
