@@ -276,6 +276,18 @@ def test_weights_that_overflow_in_the_last_step_are_no_epoch() -> None:
     assert "weight" in end.problem
 
 
+@pytest.mark.parametrize("place", ["weights", "records"])
+def test_a_state_that_is_not_finite_says_so(place: str) -> None:
+    """It must not replace a good checkpoint: none with such numbers is read again."""
+    data = toy_data(300)
+    state = begin(spec_of({}), data)
+    run_on(state, data, Training(batch_size=100), steps=1)
+    assert state.finite
+    with torch.no_grad():
+        (state.records if place == "records" else next(state.model.parameters()))[0, 1] = torch.inf
+    assert not state.finite
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -541,6 +553,42 @@ def test_values_that_a_run_cannot_be_resumed_with(
     assert result.exit_code == 2, result.output
     assert named in result.output
     assert (run / "run.json").read_bytes() == before
+
+
+def test_an_error_names_the_flag_that_was_typed(cli: Cli, isolated: Path) -> None:
+    assert cli(*SMALL, "--epochs", 1, "--validation-fraction", 0).exit_code == 0
+    result = cli("train", "--resume", "run1", "--epochs", 2, "--patience", 1)
+    assert result.exit_code == 2, result.output
+    assert "--patience needs a validation split" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("batch", "place"), [(1, "epoch 1, batch 2 of 2"), (2, "the end of epoch 1"), (3, "epoch 2, batch 2 of 2")]
+)
+def test_a_run_says_where_it_goes_on(
+    cli: Cli, isolated: Path, monkeypatch: pytest.MonkeyPatch, batch: int, place: str
+) -> None:
+    """After the last batch of an epoch only its validation is missing."""
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, batch)
+        assert cli(*SMALL, "--epochs", 2).exit_code == 130
+    assert f"run1  resumed at {place}\n" in cli("train", "--resume", "run1").stderr
+
+
+def test_what_a_killed_process_left_half_written_is_swept(cli: Cli, isolated: Path, reference: Path) -> None:
+    """Files of ours, and the one that safetensors writes to before it renames it."""
+    run = Path(shutil.copytree(reference, isolated / "runs/run1"))
+    for name in (".run.tmp-0123456789ab.json", ".tmpa1B2c3"):
+        (run / name).write_text("half")
+    assert cli("train", "--resume", "run1").exit_code == 0
+    assert_same_run(run, reference)
+
+
+def test_weights_are_as_readable_as_the_rest(reference: Path) -> None:
+    """safetensors writes files that only their owner may read; a run is for whom the umask lets read it."""
+    modes = {path.name: path.stat().st_mode for path in reference.iterdir() if path.is_file()}
+    assert set(modes) >= {*FILES, "state.json"}
+    assert len(set(modes.values())) == 1, modes
 
 
 HOLD = """

@@ -16,6 +16,8 @@ from vaectl.errors import OutputError, UsageError
 
 # in the names of files that are not whole yet
 MARK = ".tmp-"
+# what safetensors calls its own file while it writes one
+FOREIGN = ".tmp??????"
 
 
 @contextmanager
@@ -57,8 +59,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def sweep(folder: Path) -> None:
     """Remove what killed processes left half-written in a folder; nobody may be writing to it."""
-    for file in folder.glob(f".*{MARK}*"):
-        file.unlink(missing_ok=True)
+    for pattern in (f".*{MARK}*", FOREIGN):
+        for file in folder.glob(pattern):
+            file.unlink(missing_ok=True)
 
 
 def rename(source: Path, target: Path) -> None:

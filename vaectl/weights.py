@@ -38,8 +38,11 @@ def save(path: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
     digest = _digest(tensors)
     header = {"format": "vaectl", "config": json.dumps(config, allow_nan=False), "sha256": digest}
     with replacing(path) as temporary:
+        mode = temporary.stat().st_mode
         try:
             save_file(tensors, temporary, metadata=header)
+            # safetensors puts a file of its own there, which nobody else may read
+            temporary.chmod(mode)
             _sort_header(temporary)
         except SafetensorError as error:
             raise OutputError(f"cannot write {path}: {error}") from None
