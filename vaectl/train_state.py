@@ -87,8 +87,8 @@ class TrainState:
 
     @property
     def finite(self) -> bool:
-        """Whether all weights are finite numbers."""
-        return all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())
+        """Whether all weights are finite numbers, and the records of the epoch so far: only then it may be saved."""
+        return all(bool(tensor.isfinite().all()) for tensor in (*self.model.parameters(), self.records))
 
     def end(self, training: Training) -> str:
         """Why training ends here, ``completed`` or ``patience``; empty while it goes on."""

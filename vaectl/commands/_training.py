@@ -189,7 +189,8 @@ def show_outcome(run: Run, conclusion: str, document: dict[str, Any], screen: Sc
 
 
 def _save(run: Run, state: TrainState) -> None:
-    # a step may have left weights that are not finite; that is noticed by the next one, and nobody wants them
+    # a step may have left numbers that are not finite, which no checkpoint may hold; on the CPU the next step notices,
+    # elsewhere the end of the epoch does
     if state.finite:
         run.save_checkpoint(state)
 
