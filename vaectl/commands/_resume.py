@@ -122,8 +122,7 @@ def _go_on(
             ],
         )
         write_json(run.path / "config.json", run.record["config"])
-        place = f"epoch {state.epoch + 1}" + (f", batch {state.batch + 1} of {state.batches}" if state.batch else "")
-        line = f"{run.id}  resumed at {place if not reason else 'its evaluation'}"
+        line = f"{run.id}  resumed at {_place(state) if not reason else 'its evaluation'}"
         run.log(line)
         screen.note(line, "bold")
         train_run(run, state, session.data(), screen, checkpoint_minutes)
@@ -153,6 +152,14 @@ def _rewind(run: Run, rows: Sequence[Mapping[str, Any]], state: TrainState, *, t
         history.write(run.file(history.NAME), done)
     best = [row.get("validation") for row in done if row["epoch"] == state.best_epoch]
     return best[-1] if best and isinstance(best[-1], dict) else {}
+
+
+def _place(state: TrainState) -> str:
+    """Where a training goes on, in words."""
+    epoch = f"epoch {state.epoch + 1}"
+    if state.batch == state.batches:
+        return f"the end of {epoch}"
+    return f"{epoch}, batch {state.batch + 1} of {state.batches}" if state.batch else epoch
 
 
 def _device(run: Run, asked: str, screen: Screen) -> str:
