@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import Cli
+from tests.test_cli_bad_input import mnist_folder
 from tests.toys import toy_data
 from vaectl import checkpoints
 from vaectl.builder import build
@@ -512,6 +514,64 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(
     assert_same_run(isolated / "runs/run1", reference)
 
 
+def test_hints_work_as_they_are_typed(cli: Cli, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is not in the usual folder is named by its path."""
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1)
+        stopped = cli("--runs-dir", "else where", *SMALL, "--epochs", 2)
+    hint = "vaectl train --resume 'else where/run1'"
+    assert hint in stopped.output
+    assert hint in cli("--runs-dir", "else where", "runs", "run1").stderr
+    done = cli(*shlex.split(hint)[1:])
+    assert done.exit_code == 0, done.output
+    assert f"vaectl sample '{isolated}/else where/run1'" in done.output
+    assert not (isolated / "runs").exists()
+
+
+def test_data_that_moved(cli: Cli, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old folder is named; once the new one was, it is remembered; a finished run needs no data to say so."""
+    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
+    mnist_folder(isolated / "old")
+    train = ("train", "--dataset", "mnist", "--hidden-dims", 4, "--epochs", 2)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1)
+        assert cli(*train, "--data-dir", "old").exit_code == 130
+    (isolated / "old").rename("new")
+    missed = cli("train", "--resume", "run1")
+    assert missed.exit_code == 1
+    assert "was trained on data in" in missed.output
+    assert "--data-dir" in missed.output
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1)
+        assert cli("train", "--resume", "run1", "--data-dir", "new").exit_code == 130
+    assert cli("train", "--resume", "run1").exit_code == 0
+    shutil.rmtree("new")
+    again = cli("train", "--resume", "run1")
+    assert again.exit_code == 0
+    assert "nothing left to resume" in again.output
+
+
+def test_a_trained_run_without_its_checkpoint_is_not_begun_anew(cli: Cli, isolated: Path, reference: Path) -> None:
+    run = Path(shutil.copytree(reference, isolated / "runs/run1"))
+    for name in (*FILES, "state.json"):
+        (run / name).unlink()
+    result = cli("train", "--resume", "run1", "--epochs", 4)
+    assert result.exit_code == 1
+    assert "--from run1" in result.output
+    assert len(rows_of(run)) == 3
+
+
+def test_epochs_that_the_history_lost_are_named(cli: Cli, isolated: Path, reference: Path) -> None:
+    """A torn line of an epoch that is in the checkpoint cannot be made again; what the record knows is kept."""
+    run = Path(shutil.copytree(reference, isolated / "runs/run1"))
+    file = run / "metrics.jsonl"
+    file.write_text(file.read_text()[:-40])
+    result = cli("train", "--resume", "run1", "--epochs", 4)
+    assert result.exit_code == 0, result.output
+    assert "has lost epoch 3" in result.stderr
+    assert [row["epoch"] for row in rows_of(run)] == [1, 2, 4]
+
+
 def test_patience_may_be_another_one(cli: Cli, isolated: Path) -> None:
     """A run that patience stopped goes on without it, or with more of it."""
     stopped = cli(*SMALL, "--epochs", 40, "--patience", 1, "--lr", 0.2)
@@ -519,6 +579,9 @@ def test_patience_may_be_another_one(cli: Cli, isolated: Path) -> None:
     epochs = len(rows_of(isolated / "runs/run1"))
     assert epochs < 40
     assert "nothing left" in cli("train", "--resume", "run1").output
+    more = cli("train", "--resume", "run1", "--epochs", 50)
+    assert more.exit_code == 0
+    assert "--patience 1 ended it; go on with more of it, or with --patience 0" in more.stderr
     assert cli("train", "--resume", "run1", "--patience", 0, "--epochs", epochs + 1).exit_code == 0
     assert len(rows_of(isolated / "runs/run1")) == epochs + 1
 

@@ -14,10 +14,12 @@ def main() -> None:
         signal.signal(signum, leave)
     from vaectl.cli import app
 
-    # the app listens for itself, and after it only Python tidies up
-    for signum in SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)
-    app()
+    try:
+        app()  # which listens for itself
+    finally:
+        # only Python tidies up now
+        for signum in SIGNALS:
+            signal.signal(signum, signal.SIG_IGN)
 
 
 def leave(signum: int, frame: FrameType | None) -> None:

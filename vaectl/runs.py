@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -54,6 +55,15 @@ class Run:
     def id(self) -> str:
         """The run's id: its folder's name."""
         return self.path.name
+
+    @property
+    def reference(self) -> str:
+        """What a person types to mean this run: its id, or its path where it is not in the usual folder of runs."""
+        usual = os.environ.get("VAECTL_RUNS_DIR") or "runs"
+        if os.path.realpath(self.path.parent) == os.path.realpath(usual):
+            return self.id
+        path = str(self.path)
+        return shlex.quote(path if os.sep in path else f".{os.sep}{path}")
 
     @property
     def spec(self) -> Spec:

@@ -219,11 +219,8 @@ class TrainState:
         self.records[:batch] = tensors["records"]
         self._order_state = tensors["order"].clone()
         self._order.set_state(self._order_state)
-        self._random = {
-            name.removeprefix("random."): tensor.clone()
-            for name, tensor in tensors.items()
-            if name.startswith("random.")
-        }
+        # a device that the training was not on before keeps the beginning of its stream
+        self._random = self._random | _under(tensors, "random.")
         torch.Generator().set_state(self._random["cpu"])  # raises unless it is one
         self.objective.load_state_dict(_under(tensors, "objective."))
         self._restore_moments(tensors)

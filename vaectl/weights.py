@@ -79,7 +79,9 @@ def read(
             if problem := _misfit(found, like) if room is None else _excess(path, room):
                 raise RunError(f"{path} does not fit the run.json beside it: {problem}")
             state = {name: stored.get_tensor(name) for name in names}
-    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror or error}") from None
+    except (SafetensorError, ValueError, RuntimeError, MemoryError) as error:
         raise RunError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
     if header.get("sha256") != _digest(state):
         raise RunError(f"{path} is damaged: its content does not match its checksum")

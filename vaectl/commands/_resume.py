@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaectl import checkpoints, history
+from vaectl.commands._doctor import ailments
 from vaectl.commands._render import Screen
 from vaectl.commands._session import Session
 from vaectl.errors import RunError, SettingError, UsageError
@@ -24,17 +26,19 @@ if TYPE_CHECKING:
 ALLOWED = tuple(path.partition(".")[2] for path in RESUMABLE)
 
 
-def refuse_others(given: Mapping[str, Any]) -> None:
+def refuse_others(reference: str, given: Mapping[str, Any]) -> None:
     """Raise a UsageError unless the flags given beside ``--resume`` are ones that a run can go on with.
 
     Args:
+        reference: The run.
         given: Value of each flag that was given, by its name without dashes.
     """
     for name in given:
         if name not in ALLOWED:
             raise UsageError(
-                f"--{name.replace('_', '-')} cannot be given with --resume, which changes only epochs and patience",
-                hint="begin a new run with other settings: vaectl train --from RUN ...",
+                f"--{name.replace('_', '-')} cannot be given with --resume: of a run's settings only --epochs and "
+                "--patience may change",
+                hint=f"begin a new run with other settings: vaectl train --from {shlex.quote(reference)} ...",
             )
 
 
@@ -80,15 +84,20 @@ def _go_on(
     argv: Sequence[str],
     checkpoint_minutes: float,
 ) -> None:
-    from vaectl.builder import complete, measure
-    from vaectl.commands._training import kept, prepare, show_outcome, train_run
+    from vaectl.builder import complete
+    from vaectl.commands._training import kept, prepare, train_run
+    from vaectl.runtime import check_device, versions
 
+    check_device(device_name)
     known = run.complete_spec().flat()
     resolved = resolve([Layer("flag", changes, lambda name: f"--{name}"), Layer("from", known, lambda path: path)])
     try:
         spec = complete(resolved.spec)
     except SettingError as error:
         raise resolved.named(error) from None
+    if not changes and run.record["status"] == "completed" and _is_whole(run):
+        _show_end(run, screen)
+        return
     session = Session(run, screen, _device(run, device_name, screen), data_dir)
     state = prepare(spec, session.data(), session.device)
     rows, torn = history.read(run.file(history.NAME))
@@ -97,16 +106,15 @@ def _go_on(
     if spec.training.epochs < begun:
         raise UsageError(f"--epochs must be at least the {begun} that {run.id} has begun; got {spec.training.epochs}")
     reason = state.end(spec.training)
-    metrics = run.record["metrics"]
-    if reason and run.record["status"] == "completed" and has_numbers(metrics, "elbo", "recon", "kl", "active_units"):
-        result = {"measure": measure(spec, run.data_info), "metrics": metrics, "findings": []}
-        conclusion = f"{run.id} has nothing left to resume: it ended after epoch {state.epoch}"
-        show_outcome(run, conclusion, {**result, "seconds": 0.0}, screen)
+    if reason and run.record["status"] == "completed" and _is_whole(run):
+        if reason == "patience":
+            screen.note(f"--patience {spec.training.patience} ended it; go on with more of it, or with --patience 0")
+        elif "patience" in changes:
+            screen.note("all epochs are trained; go on with more --epochs")
+        _show_end(run, screen)
         return
     changed = {path: source for path, source in resolved.sources.items() if source == "flag"}
     with kept(run):
-        if torn:
-            screen.note(f"{run.path / history.NAME}: a torn last line was dropped")
         past = run.record.get("resumed")
         run.update(
             status="running",
@@ -114,11 +122,13 @@ def _go_on(
             config=spec.to_json(),
             sources=run.record["sources"] | changed,
             best_epoch=state.best_epoch,
-            validation=_rewind(run, rows, state, torn=torn),
+            validation=_rewind(run, rows, state, screen, torn=torn),
+            data_directory=str(session.directory.resolve()),
+            device=str(session.device),
             metrics={},
             resumed=[
                 *(past if isinstance(past, list) else []),
-                {"at": now(), "argv": list(argv), "step": state.step},
+                {"at": now(), "argv": list(argv), "step": state.step, "versions": versions()},
             ],
         )
         write_json(run.path / "config.json", run.record["config"])
@@ -138,20 +148,46 @@ def _restore(run: Run, state: TrainState, screen: Screen) -> None:
             if before[name] != here[name]:
                 change = f"{name}: {here[name]} where it was {before[name]:.40}"
                 screen.note(f"{change}; the numbers agree only up to rounding")
-    elif any(os.path.lexists(run.path / name) for name in checkpoints.FILES):
+    elif run.record["best_epoch"] is not None or any(os.path.lexists(run.path / name) for name in checkpoints.FILES):
         raise RunError(
             f"{run.id} has no {checkpoints.STATE}: there is nothing to resume it from",
-            hint=f"begin a new run with its settings: vaectl train --from {run.id}",
+            hint=f"begin a new run with its settings: vaectl train --from {run.reference}",
         )
 
 
-def _rewind(run: Run, rows: Sequence[Mapping[str, Any]], state: TrainState, *, torn: bool) -> dict[str, Any]:
+def _rewind(
+    run: Run, rows: Sequence[Mapping[str, Any]], state: TrainState, screen: Screen, *, torn: bool
+) -> dict[str, Any]:
     """Drop from the history what came after the state, which is done again; the best epoch's validation metrics."""
+    path = run.file(history.NAME)
     done = [row for row in rows if has_numbers(row, "epoch") and row["epoch"] <= state.epoch]
+    if torn:
+        screen.note(f"{path}: a torn last line was dropped")
+    if lost := sorted({*range(1, state.epoch + 1)} - {row["epoch"] for row in done}):
+        screen.warn(f"{path} has lost {'epoch' if len(lost) == 1 else 'epochs'} {', '.join(map(str, lost[:10]))}"
+                    + (" ..." if len(lost) > 10 else ""))  # fmt: skip
     if torn or len(done) < len(rows):
-        history.write(run.file(history.NAME), done)
+        history.write(path, done)
     best = [row.get("validation") for row in done if row["epoch"] == state.best_epoch]
-    return best[-1] if best and isinstance(best[-1], dict) else {}
+    if best and isinstance(best[-1], dict):
+        return best[-1]
+    known: dict[str, Any] = run.record["validation"]
+    return known if run.record["best_epoch"] == state.best_epoch else {}
+
+
+def _is_whole(run: Run) -> bool:
+    return has_numbers(run.record["metrics"], "elbo", "recon", "kl", "active_units")
+
+
+def _show_end(run: Run, screen: Screen) -> None:
+    """Show the result of a run that has nothing left to do, from its record alone."""
+    from vaectl.builder import measure
+    from vaectl.commands._training import show_outcome
+
+    metrics = run.record["metrics"]
+    findings = [finding.to_json() for finding in ailments(run, metrics, screen)]
+    document = {"measure": measure(run.complete_spec(), run.data_info), "metrics": metrics, "findings": findings}
+    show_outcome(run, f"{run.id} has nothing left to resume", {**document, "seconds": 0.0}, screen)
 
 
 def _place(state: TrainState) -> str:

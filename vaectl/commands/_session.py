@@ -76,6 +76,8 @@ class Session:
         self._data_dir = data_dir
         self._models: dict[str, VAE] = {}
         self._data: dict[str | None, Data] = {}
+        # where the run's own data were found
+        self.directory = Path(run.record["data_directory"])
 
     def model(self, checkpoint: str = "best") -> VAE:
         """The model with the weights of a checkpoint, on the device."""
@@ -111,7 +113,13 @@ class Session:
         directory = data_directory(self._data_dir) if named else Path(recorded)
         self.screen.detail(f"data: {name or info.name} in {directory}")
         part = Part(name or info.name, spec.data.options)
-        found = load_data(part, directory, self.screen, keeps=named)
+        try:
+            found = load_data(part, directory, self.screen, keeps=named)
+        except DataError as error:
+            if asked or os.path.isdir(recorded) or name not in (None, info.name):
+                raise
+            gone = f"{self.run.id} was trained on data in {recorded}, which is gone"
+            raise DataError(error.message, hint=f"{gone}: name their folder now with --data-dir") from None
         if name not in (None, info.name):
             if (found.info.shape, found.info.support) != (info.shape, info.support):
                 raise DataError(
@@ -123,6 +131,8 @@ class Session:
                 f"{found.info.fingerprint[:12]}, not {info.fingerprint[:12]}",
                 hint="name the folder of the original data with --data-dir",
             )
+        else:
+            self.directory = directory
         return found
 
 

@@ -65,10 +65,12 @@ def kept(run: Run) -> Iterator[None]:
         if unfinished and isinstance(error, OutputError | OSError) and not isinstance(error, BrokenPipeError):
             message = error.message if isinstance(error, OutputError) else f"cannot write {error.filename or run.path}"
             reason = f": {error.strerror}" if isinstance(error, OSError) else ""
-            raise OutputError(f"{run.id}: {message}{reason}", hint=f"once there is room, {_resume_with(run)}") from None
+            hint = f"once it can be written, {_resume_with(run)}"
+            raise OutputError(f"{run.id}: {message}{reason}", hint=hint) from None
         if isinstance(error, MemoryError | RuntimeError) and "memory" in str(error).lower():
             reason = str(error).splitlines()[0]
-            raise VaectlError(f"{run.id}: {reason}", hint="lower --batch-size or --hidden-dims") from None
+            hint = f"with --from {run.reference} lower --batch-size or --hidden-dims"
+            raise VaectlError(f"{run.id}: {reason}", hint=hint) from None
         raise
     finally:
         run.close()
@@ -105,7 +107,8 @@ def train_run(run: Run, state: TrainState, data: Data, screen: Screen, checkpoin
     )
     pictured = on_device.validation if len(data.validation) else on_device.test
     shown = EpochScreen(screen, spec.training.epochs, spec.latent_dim)
-    board = TensorBoard(run.file("tensorboard"), state.step or None)
+    events_of = run.file("tensorboard")
+    board = TensorBoard(events_of, state.step if events_of.exists() else None)
     run.log(shown.header())
     doctor = Doctor(run, screen, run.history())
     end: Stopped | None = None
@@ -135,8 +138,9 @@ def train_run(run: Run, state: TrainState, data: Data, screen: Screen, checkpoin
                     break
         events.close()
         shown.stop()
-        if end is None:
+        if received and (end is None or end.reason != "diverged"):
             raise _interrupted(run, state, received[0])
+        assert end is not None
         if end.reason == "diverged":
             raise _diverged(run, state, end)
         best = run.load_model("best", state.device)
@@ -185,7 +189,8 @@ def show_outcome(run: Run, conclusion: str, document: dict[str, Any], screen: Sc
         "validation": validation, "findings": document["findings"], "seconds": document["seconds"],
     }  # fmt: skip
     screen.result(result, short=run.id, text=text)
-    screen.note(f"  next: vaectl sample {run.id} -n 64 -o grid.png   ·   vaectl plot-latent {run.id}", "dim")
+    name = run.reference
+    screen.note(f"  next: vaectl sample {name} -n 64 -o grid.png   ·   vaectl plot-latent {name}", "dim")
 
 
 def _save(run: Run, state: TrainState) -> None:
@@ -237,10 +242,9 @@ def _diverged(run: Run, state: TrainState, end: Stopped) -> DivergedError:
     advice.append(f"a lower --grad-clip (it was {training.grad_clip:g})" if training.grad_clip else "--grad-clip 1")
     if training.on_nonfinite == "stop":
         advice.append("--on-nonfinite rollback")
-    return DivergedError(
-        f"{run.id} diverged{after}: {end.problem}; {kept}", hint=f"with --from {run.id} try " + " or ".join(advice)
-    )
+    hint = f"with --from {run.reference} try {' or '.join(advice)}"
+    return DivergedError(f"{run.id} diverged{after}: {end.problem}; {kept}", hint=hint)
 
 
 def _resume_with(run: Run) -> str:
-    return f"resume with: vaectl train --resume {run.id}"
+    return f"resume with: vaectl train --resume {run.reference}"

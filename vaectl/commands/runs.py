@@ -86,11 +86,11 @@ def runs_cli(
         screen.note(f"{hidden} more; show them with --all")
     for row in rows:
         if row["status"] == "crashed":
-            screen.note(_resume_hint(row["id"], row["status"]))
+            screen.note(_resume_hint(Run(runs_dir / row["id"], {}), row["status"]))
 
 
-def _resume_hint(run_id: str, status: str) -> str:
-    return f"{run_id} is {status}; resume with: vaectl train --resume {run_id}"
+def _resume_hint(run: Run, status: str) -> str:
+    return f"{run.id} is {status}; resume with: vaectl train --resume {run.reference}"
 
 
 def _fitting(cells: list[list[str]], width: int) -> tuple[list[tuple[str, str]], list[list[str]]]:
@@ -149,4 +149,4 @@ def _show(run: Run, screen: Screen) -> None:
         shown = [_tabbed(row) for row in fields]
     screen.result(document, short=run.id, text=shown)
     if row["status"] in ("crashed", "interrupted"):
-        screen.note(_resume_hint(run.id, row["status"]))
+        screen.note(_resume_hint(run, row["status"]))

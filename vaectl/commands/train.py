@@ -230,7 +230,7 @@ def train_cli(
     given = {key: value for key, value in flags.items() if value is not None}
     if resume_run is not None:
         others = {"set": assignments, "name": name, "config": config, "from": from_run, "dry_run": dry_run or None}
-        refuse_others(given | {key: value for key, value in others.items() if value is not None})
+        refuse_others(resume_run, given | {key: value for key, value in others.items() if value is not None})
         resume(resume_run, given, screen, runs_dir, data_dir, device, argv, checkpoint_minutes)
         return
     assigned = parse_assignments(assignments or [])
