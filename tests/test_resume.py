@@ -496,6 +496,16 @@ def test_a_finished_run_has_nothing_left(cli: Cli, isolated: Path, reference: Pa
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
+def test_a_record_whose_likelihood_does_not_fit_its_data_is_damaged(cli: Cli, isolated: Path, reference: Path) -> None:
+    run = Path(shutil.copytree(reference, isolated / "runs/run1"))
+    record = json.loads((run / "run.json").read_text())
+    record["dataset"]["support"] = "real"
+    (run / "run.json").write_text(json.dumps(record))
+    result = cli("train", "--resume", "run1")
+    assert result.exit_code == 1, result.output
+    assert "run.json is damaged" in result.output
+
+
 def test_an_evaluation_that_was_interrupted_is_made_up_for(
     cli: Cli, isolated: Path, monkeypatch: pytest.MonkeyPatch, reference: Path
 ) -> None:

@@ -82,10 +82,21 @@ def _complete_part(family: str, part: Part) -> Part:
 
 
 def measure(spec: Spec, info: DataInfo) -> str:
-    """What the log-probabilities of a spec's likelihood are of, on such data: numbers of two kinds are not compared."""
-    likelihood: Any = LIKELIHOODS[spec.likelihood.name]
-    found: str = likelihood.measures[info.support]
-    return found
+    """What the log-probabilities of a spec's likelihood are of, on such data: numbers of two kinds are not compared.
+
+    Raises:
+        UsageError: The likelihood does not take the data's support.
+    """
+    likelihoods: dict[str, Any] = dict(LIKELIHOODS)
+    measures: Mapping[str, str] = likelihoods[spec.likelihood.name].measures
+    if info.support in measures:
+        return measures[info.support]
+    suited = [name for name, likelihood in likelihoods.items() if info.support in likelihood.measures]
+    taken = " or ".join(sorted(measures))
+    raise UsageError(
+        f"likelihood '{spec.likelihood.name}' takes {taken} data; {info.name} is {info.support}",
+        hint=f"likelihoods of {info.support} data: {', '.join(suited)}" if suited else None,
+    )
 
 
 def build(spec: Spec, info: DataInfo) -> tuple[VAE, Objective]:
@@ -98,15 +109,7 @@ def build(spec: Spec, info: DataInfo) -> tuple[VAE, Objective]:
         VaectlError: The model does not fit into memory.
     """
     spec = complete(spec)
-    likelihood_class: Any = LIKELIHOODS[spec.likelihood.name]
-    if info.support not in likelihood_class.measures:
-        candidates: dict[str, Any] = dict(LIKELIHOODS)
-        suited = [name for name, candidate in candidates.items() if info.support in candidate.measures]
-        raise UsageError(
-            f"likelihood '{spec.likelihood.name}' takes {' or '.join(sorted(likelihood_class.measures))} data; "
-            f"{info.name} is {info.support}",
-            hint=f"likelihoods of {info.support} data: {', '.join(suited)}" if suited else None,
-        )
+    measure(spec, info)
     blueprint(spec, info)
     training_set = TrainingSet(info.sizes["train"], spec.training.batch_size)
     objective = OBJECTIVES[spec.objective.name](training_set, **spec.objective.options)

@@ -186,8 +186,12 @@ def _show_end(run: Run, screen: Screen) -> None:
 
     metrics = run.record["metrics"]
     findings = [finding.to_json() for finding in ailments(run, metrics, screen)]
-    document = {"measure": measure(run.complete_spec(), run.data_info), "metrics": metrics, "findings": findings}
-    show_outcome(run, f"{run.id} has nothing left to resume", {**document, "seconds": 0.0}, screen)
+    spec, info = run.complete_spec(), run.data_info
+    try:
+        document = {"measure": measure(spec, info), "metrics": metrics, "findings": findings, "seconds": 0.0}
+    except UsageError as error:
+        raise RunError(f"{run.path / 'run.json'} is damaged: {error.message}") from None
+    show_outcome(run, f"{run.id} has nothing left to resume", document, screen)
 
 
 def _place(state: TrainState) -> str:
