@@ -21,6 +21,19 @@ FOREIGN = ".tmp??????"
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within the block a file is written: what the system refuses is an OutputError that names it.
+
+    Raises:
+        OutputError: It cannot be written, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+@contextmanager
 def beside(path: Path) -> Iterator[Path]:
     """A new empty file in the folder of ``path``, removed when the block ends unless that gave it another name."""
     # named before it is made, so that it is removed whenever a signal comes; writers choose a format by the suffix
@@ -48,13 +61,10 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: The folder is missing or cannot be written, or the disk is full.
     """
-    try:
-        with beside(path) as temporary:
-            yield temporary
-            _flush(temporary)
-            rename(temporary, path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    with writing(path), beside(path) as temporary:
+        yield temporary
+        _flush(temporary)
+        rename(temporary, path)
 
 
 def sweep(folder: Path) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vaectl.errors import OutputError, RunError
-from vaectl.files import open_append, replacing
+from vaectl.errors import RunError
+from vaectl.files import open_append, replacing, writing
 from vaectl.reading import SERIES_BYTES, parse_json, read_text
 
 NAME = "metrics.jsonl"
@@ -21,13 +21,10 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    try:
-        with open_append(path) as file:
-            file.write(_line(row))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from None
+    with writing(path), open_append(path) as file:
+        file.write(_line(row))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read(path: Path) -> tuple[list[dict[str, Any]], bool]:

@@ -21,7 +21,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from vaectl import latents, plots
 from vaectl.data import Split
-from vaectl.errors import OutputError
+from vaectl.files import writing
 from vaectl.grids import encode_png, grid, pairs
 from vaectl.runtime import seeded
 from vaectl.trainer import Epoch
@@ -43,11 +43,9 @@ class TensorBoard:
         # the name by which TensorBoard knows event files, and orders them
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
         self._path = directory / name
-        try:
+        with writing(self._path):
             directory.mkdir(exist_ok=True)
             self._file = self._path.open("ab")
-        except OSError as error:
-            raise OutputError(f"cannot write {self._path}: {error.strerror}") from None
         self._records = RecordWriter(self._file)
         self._add(Event(file_version="brain.Event:2"))
         if step is not None:
@@ -104,8 +102,6 @@ class TensorBoard:
 
     def _add(self, event: Event) -> None:
         event.wall_time = time.time()
-        try:
+        with writing(self._path):
             self._records.write(event.SerializeToString())
             self._records.flush()
-        except OSError as error:
-            raise OutputError(f"cannot write {self._path}: {error.strerror}") from None

@@ -11,8 +11,8 @@ import fcntl
 import time
 from pathlib import Path
 
-from vaectl.errors import OutputError, RunError
-from vaectl.files import open_append
+from vaectl.errors import RunError
+from vaectl.files import open_append, writing
 from vaectl.reading import open_regular
 
 NAME = "train.log"
@@ -33,10 +33,8 @@ class TrainLog:
 
     def __init__(self, path: Path) -> None:
         self._path, self._since = path, time.monotonic()
-        try:
+        with writing(path):
             self._file = open_append(path)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}") from None
         while True:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,11 +57,9 @@ class TrainLog:
         Raises:
             OutputError: It cannot be written.
         """
-        try:
+        with writing(self._path):
             self._file.write(line.rstrip() + "\n")
             self._file.flush()
-        except OSError as error:
-            raise OutputError(f"cannot write {self._path}: {error.strerror}") from None
 
     def close(self) -> None:
         """Let go of it."""
