@@ -99,8 +99,13 @@ def measure(spec: Spec, info: DataInfo) -> str:
     )
 
 
-def build(spec: Spec, info: DataInfo) -> tuple[VAE, Objective]:
+def build(spec: Spec, info: DataInfo, copies: int = 1) -> tuple[VAE, Objective]:
     """The model and the objective of a spec, sized for the data, with the initial weights of the spec's seed.
+
+    Args:
+        spec: The spec.
+        info: The description of its data.
+        copies: How many times the weights will be in memory.
 
     Raises:
         SettingError: As ``complete``.
@@ -110,7 +115,7 @@ def build(spec: Spec, info: DataInfo) -> tuple[VAE, Objective]:
     """
     spec = complete(spec)
     measure(spec, info)
-    blueprint(spec, info)
+    blueprint(spec, info, copies)
     training_set = TrainingSet(info.sizes["train"], spec.training.batch_size)
     objective = OBJECTIVES[spec.objective.name](training_set, **spec.objective.options)
     try:

@@ -16,6 +16,7 @@ from vaectl.errors import RunError, SettingError, UsageError
 from vaectl.files import write_json
 from vaectl.records import has_numbers
 from vaectl.runs import Run, now
+from vaectl.runtime import arithmetic, check_device, resolve_device, versions
 from vaectl.settings import Layer, resolve
 from vaectl.spec import RESUMABLE
 
@@ -86,7 +87,6 @@ def _go_on(
 ) -> None:
     from vaectl.builder import complete
     from vaectl.commands._training import kept, prepare, train_run
-    from vaectl.runtime import check_device, versions
 
     check_device(device_name)
     known = run.complete_spec().flat()
@@ -140,8 +140,6 @@ def _go_on(
 
 def _restore(run: Run, state: TrainState, screen: Screen) -> None:
     """Restore the state of the run's checkpoint; where it died before its first one it stays at the beginning."""
-    from vaectl.runtime import arithmetic
-
     if checkpoints.has_state(run.path):
         before, here = run.load_checkpoint(state), arithmetic(state.device)
         for name in before.keys() & here.keys():
@@ -204,8 +202,6 @@ def _place(state: TrainState) -> str:
 
 def _device(run: Run, asked: str, screen: Screen) -> str:
     """The device that was asked for; for ``auto`` the one that the run was trained on, where this machine has it."""
-    from vaectl.runtime import resolve_device
-
     if asked != "auto":
         return asked
     try:

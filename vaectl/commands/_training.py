@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from vaectl.builder import build
 from vaectl.commands._doctor import Doctor
 from vaectl.commands._epochs import EpochScreen
 from vaectl.commands._evaluation import evaluate_into
@@ -36,13 +37,10 @@ def prepare(spec: Spec, data: Data, device: torch.device) -> TrainState:
     """The state at the very beginning of a training: model and objective on the device.
 
     Raises:
-        UsageError, VaectlError: As ``builder.build``.
+        UsageError, VaectlError: As ``build``.
     """
-    from vaectl import builder
-
     # on an accelerator only the model itself is ever in this machine's memory
-    builder.blueprint(spec, data.info, copies=TRAINING_COPIES if device.type == "cpu" else 1)
-    model, objective = builder.build(spec, data.info)
+    model, objective = build(spec, data.info, copies=TRAINING_COPIES if device.type == "cpu" else 1)
     return TrainState(model.to(device), objective.to(device), spec.training, len(data.train))
 
 
