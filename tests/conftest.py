@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import torch
 from typer.testing import CliRunner, Result
 
 from vaectl.cli import app
+from vaectl.commands import _epochs
+from vaectl.trainer import Step
 
 # two threads of several processes fight on a small machine; the models here need one
 torch.set_num_threads(1)
@@ -59,6 +62,24 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(trained: Path, isolated: Path) -> Path:
     """A copy of the two trained runs at ./runs, for a test to use and to break."""
     return Path(shutil.copytree(trained, isolated / "runs"))
+
+
+def interrupt_at(
+    monkeypatch: pytest.MonkeyPatch, batch: int, signum: int = signal.SIGINT, times: int = 1
+) -> list[Step]:
+    """Let a signal come in the ``batch``-th batch of a training; the steps it shows, as it shows them."""
+    seen: list[Step] = []
+    step = _epochs.EpochScreen.step
+
+    def shown(self: _epochs.EpochScreen, event: Step) -> None:
+        seen.append(event)
+        step(self, event)
+        if len(seen) == batch:
+            for _ in range(times):
+                signal.raise_signal(signum)
+
+    monkeypatch.setattr(_epochs.EpochScreen, "step", shown)
+    return seen
 
 
 @pytest.fixture(scope="session")

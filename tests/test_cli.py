@@ -201,6 +201,7 @@ FLAGS: dict[str, tuple[object, tuple[str, str], object]] = {
     "--weight-decay": (0.1, ("training", "weight_decay"), 0.1),
     "--grad-clip": (0, ("training", "grad_clip"), 0),
     "--patience": (2, ("training", "patience"), 2),
+    "--on-nonfinite": ("rollback", ("training", "on_nonfinite"), "rollback"),
     "--seed": (3, ("training", "seed"), 3),
     "--model": ("beta-vae", ("", "model"), "beta-vae"),
     "--binarize": ("dynamic", ("data", "binarize"), "dynamic"),

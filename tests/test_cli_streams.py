@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.conftest import REPOSITORY, Cli
+from tests.conftest import REPOSITORY, Cli, interrupt_at
 from vaectl.cli import app
-from vaectl.commands import _epochs, _render
+from vaectl.commands import _render
 
 TRAIN = ("train", "--dataset", "digits", "--hidden-dims", "8", "--latent-dim", "2")
 # one line a command that works on the fixture runs, and what it prints alone under -q
@@ -357,16 +357,7 @@ def test_the_first_signal_ends_training_in_order(
     cli: Cli, isolated: Path, monkeypatch: pytest.MonkeyPatch, signum: int, code: int, batch: int
 ) -> None:
     """A signal in the first or second epoch finishes the batch, saves, says interrupted, and exits 128 + its number."""
-    seen = []
-    step = _epochs.EpochScreen.step
-
-    def interrupt(self: _epochs.EpochScreen, event: Any) -> None:
-        seen.append(event)
-        step(self, event)
-        if len(seen) == batch:
-            signal.raise_signal(signum)
-
-    monkeypatch.setattr(_epochs.EpochScreen, "step", interrupt)
+    seen = interrupt_at(monkeypatch, batch, signum)
     result = cli(*TRAIN, "--epochs", 5, "--batch-size", 500, "--json")  # three batches an epoch
     assert result.exit_code == code, result.output
     assert len(seen) == batch

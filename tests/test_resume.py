@@ -19,13 +19,12 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import Cli
+from tests.conftest import Cli, interrupt_at
 from tests.test_cli_bad_input import mnist_folder
 from tests.toys import toy_data
 from vaectl import checkpoints
 from vaectl.builder import build
 from vaectl.checkpoints import FILES
-from vaectl.commands import _epochs
 from vaectl.data import Data
 from vaectl.objectives import Loss, Objective
 from vaectl.recipes import vae
@@ -328,21 +327,6 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = CliRunner().invoke(app, ["--runs-dir", str(folder), *SMALL, "--epochs", "3", "-q"])
     assert result.exit_code == 0, result.output
     return folder / "run1"
-
-
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, batch: int, signum: int = signal.SIGINT, times: int = 1) -> None:
-    """A signal comes in the ``batch``-th batch of all."""
-    seen = []
-    step = _epochs.EpochScreen.step
-
-    def shown(self: _epochs.EpochScreen, event: Step) -> None:
-        seen.append(event)
-        step(self, event)
-        if len(seen) == batch:
-            for _ in range(times):
-                signal.raise_signal(signum)
-
-    monkeypatch.setattr(_epochs.EpochScreen, "step", shown)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 6])
