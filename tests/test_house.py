@@ -22,6 +22,8 @@ LEVELS = {
     "stats": 0,
     "spec": 1,
     "distributions": 1,
+    "bernoulli": 1,
+    "linear": 1,
     "files": 1,
     "reading": 1,
     "runtime": 1,

@@ -14,8 +14,9 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Distribution, Independent, Laplace, Normal
+from torch.distributions import Distribution, Independent, Laplace, Normal
 
+from vaectl.bernoulli import LogitBernoulli
 from vaectl.distributions import (
     LEVELS,
     BatchScaled,
@@ -26,6 +27,7 @@ from vaectl.distributions import (
     at_least_fp32,
 )
 from vaectl.errors import SettingError
+from vaectl.linear import Linear
 from vaectl.spec import Bounds
 
 # what a log-probability is with respect to: numbers of two kinds are never compared
@@ -67,7 +69,7 @@ class OneParameterLikelihood(nn.Module, abc.ABC):
     def __init__(self, features: int, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.shape = shape
-        self.linear = nn.Linear(features, math.prod(shape))
+        self.linear = Linear(features, math.prod(shape))
 
     @abc.abstractmethod
     def pixels(self, parameter: Tensor) -> Distribution:
@@ -94,9 +96,9 @@ class BernoulliLikelihood(OneParameterLikelihood):
         "bytes": CROSS_ENTROPY,
     }
 
-    def pixels(self, parameter: Tensor) -> Bernoulli:
+    def pixels(self, parameter: Tensor) -> LogitBernoulli:
         """Bernoullis by their logits."""
-        return Bernoulli(logits=parameter, validate_args=False)
+        return LogitBernoulli(parameter)
 
 
 class ContinuousBernoulliLikelihood(OneParameterLikelihood):
@@ -157,7 +159,7 @@ class LearnedScale(nn.Module):
         super().__init__()
         self.shape, self.floor = shape, floor
         if shape:
-            self.linear = nn.Linear(features, math.prod(shape))
+            self.linear = Linear(features, math.prod(shape))
         else:
             self.s = nn.Parameter(torch.zeros(()))
 
@@ -247,7 +249,7 @@ class LocationScaleLikelihood(nn.Module, abc.ABC):
             )
         self.shape = shape
         self.floor = None if scale == "fixed" else floor
-        self.linear = nn.Linear(features, math.prod(shape))
+        self.linear = Linear(features, math.prod(shape))
         scales: dict[str, Callable[[], nn.Module]] = {
             "fixed": lambda: FixedScale(sigma),
             "shared": lambda: LearnedScale(features, (), floor),
@@ -298,8 +300,8 @@ class CategoricalLikelihood(nn.Module):
     def __init__(self, features: int, shape: tuple[int, ...], *, rank: Rank = 16) -> None:
         super().__init__()
         self.shape = (*shape, rank)
-        self.linear = nn.Linear(features, math.prod(self.shape))
-        self.levels = nn.Linear(rank, LEVELS)
+        self.linear = Linear(features, math.prod(self.shape))
+        self.levels = Linear(rank, LEVELS)
 
     def forward(self, features: Tensor) -> Independent[LowRankCategorical]:
         """Features (*N, F) -> p with batch shape (*N) and event shape X."""
@@ -334,7 +336,7 @@ class DiscretizedLogisticLikelihood(nn.Module):
     ) -> None:
         super().__init__()
         self.shape, self.floor = shape, floor
-        self.linear = nn.Linear(features, math.prod(shape))
+        self.linear = Linear(features, math.prod(shape))
         self.scale = LearnedScale(features, shape if scale == "per-pixel" else (), floor)
 
     def forward(self, features: Tensor) -> Independent[DiscretizedLogistic]:

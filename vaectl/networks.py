@@ -12,6 +12,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from vaectl.linear import Linear
 from vaectl.spec import Dims
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -45,7 +46,7 @@ class MLP(nn.Module):
         sizes = (math.prod(shape), *hidden_dims)
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(sizes):
-            layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
+            layers += [Linear(before, after), ACTIVATIONS[activation]()]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from vaectl.distributions import at_least_fp32
+from vaectl.linear import Linear
 
 # keeps log sigma finite where softplus underflows to 0 (below about -104 in fp32)
 SCALE_FLOOR = 1e-6
@@ -36,7 +37,7 @@ class GaussianPosterior(nn.Module):
     ) -> None:
         super().__init__()
         self.scale = scale
-        self.linear = nn.Linear(features, 2 * latent_dim)
+        self.linear = Linear(features, 2 * latent_dim)
 
     def forward(self, features: Tensor) -> Independent[Normal]:
         """Features (*N, F) -> q with batch shape (*N) and event shape (D,)."""
