@@ -200,6 +200,7 @@ FLAGS: dict[str, tuple[object, tuple[str, str], object]] = {
     "--lr": (0.01, ("training", "lr"), 0.01),
     "--weight-decay": (0.1, ("training", "weight_decay"), 0.1),
     "--grad-clip": (0, ("training", "grad_clip"), 0),
+    "--precision": ("bf16", ("training", "precision"), "bf16"),
     "--patience": (2, ("training", "patience"), 2),
     "--on-nonfinite": ("rollback", ("training", "on_nonfinite"), "rollback"),
     "--seed": (3, ("training", "seed"), 3),

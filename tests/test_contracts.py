@@ -88,7 +88,7 @@ def test_shapes_of_a_draw(parts: tuple[str, ...]) -> None:
         assert value.shape == (9,)
         assert value.isfinite().all()
     assert torch.equal(draw.elbo, -(draw.recon + draw.kl))
-    loss = objective(draw, 0)
+    loss = objective(draw, objective.scheduled(0))
     assert loss.total.shape == ()
     assert all(term.shape == (9,) for term in loss.terms.values())
 
@@ -100,7 +100,7 @@ def test_every_parameter_receives_a_gradient(parts: tuple[str, ...]) -> None:
     model, objective = build(spec_of(*parts), info)
     # a controller's weight of the KL is 0 until it has seen a draw
     objective.observe(model.draw(x))
-    objective(model.draw(x), 0).total.backward()
+    objective(model.draw(x), objective.scheduled(0)).total.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name

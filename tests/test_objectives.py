@@ -93,7 +93,7 @@ def drawn(model: VAE, x: Tensor, k: int = 1, seed: int = 0) -> Draw:
 def gradient(objective: Objective, model: VAE, x: Tensor, step: int = 0, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Gradient of the loss for the encoder and for the decoder, each as one vector."""
     model.zero_grad()
-    objective(drawn(model, x, objective.draws, seed), step).total.backward()  # type: ignore[no-untyped-call]
+    objective(drawn(model, x, objective.draws, seed), objective.scheduled(step)).total.backward()  # type: ignore[no-untyped-call]
     encoder, decoder = (
         torch.cat([parameter.grad.flatten() for parameter in part.parameters() if parameter.grad is not None])
         for part in (model.encoder, model.decoder)
@@ -110,7 +110,7 @@ def test_free_bits_are_per_dimension_and_over_the_batch(model: VAE, x: Tensor) -
     each = draw.kl_per_dim.mean(0)
     assert bool((each > 0.5).any()) != bool((each > 0.5).all()), "one dimension above, another below"
     by_hand = draw.recon.mean() + 2.0 * torch.tensor([max(0.5, value) for value in each.tolist()]).sum()
-    assert torch.allclose(objective(draw, 0).total, by_hand)
+    assert torch.allclose(objective(draw, objective.scheduled(0)).total, by_hand)
     assert torch.equal(ELBO(TEN_STEPS, beta=2.0, free_bits=0.0)(draw, 0).total, (draw.recon + 2.0 * draw.kl).mean())
 
 
@@ -130,7 +130,7 @@ def test_the_capacity_rises_and_holds_the_kl_from_both_sides(model: VAE, x: Tens
     draw = drawn(model, x)
     for step, capacity in ((0, 0.0), (10, 3.0), (20, 6.0), (999, 6.0)):
         by_hand = draw.recon.mean() + 3.0 * abs(draw.kl.mean() - capacity)
-        assert torch.allclose(objective(draw, step).total, by_hand)
+        assert torch.allclose(objective(draw, objective.scheduled(step)).total, by_hand)
 
 
 def test_the_controller_follows_its_equations(model: VAE, x: Tensor) -> None:
@@ -144,7 +144,7 @@ def test_the_controller_follows_its_equations(model: VAE, x: Tensor) -> None:
         objective.observe(draw)
         assert objective.beta(0) == pytest.approx(0.01 / (1 + math.exp(e)) - n * 0.5 * e, rel=1e-5)
     before = objective.beta(0)
-    loss = objective(draw, 0).total
+    loss = objective(draw, objective.scheduled(0)).total
     assert torch.allclose(loss, (draw.recon + before * draw.kl).mean())
     assert objective.beta(0) == before
     high = KLTarget(TEN_STEPS, target=1e6, max_beta=5.0)

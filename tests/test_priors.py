@@ -232,7 +232,7 @@ def test_doubly_reparameterised_gradients_leave_the_prior_its_own() -> None:
         encoder = Conditional(nn.Identity(), GaussianPosterior(9, 2))
         model = VAE(encoder, prior, Conditional(nn.Linear(2, 9), NormalPixels(1.0)))
         objective = IWAE(TrainingSet(10, 1), k=4, gradient=gradient)  # type: ignore[arg-type]
-        objective(model.draw(torch.rand(8, 9), 4), 0).total.backward()  # type: ignore[no-untyped-call]
+        objective(model.draw(torch.rand(8, 9), 4), objective.scheduled(0)).total.backward()  # type: ignore[no-untyped-call]
         found.append([parameter.grad for parameter in prior.parameters()])
     for plain, doubly in zip(*found, strict=True):
         assert torch.allclose(plain, doubly, rtol=1e-4, atol=1e-6)
@@ -254,7 +254,7 @@ def fitted(prior: nn.Module) -> Tensor:
     objective, train = ELBO(TrainingSet(10, 1)), clusters(2000, seed=1)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for step in range(600):
-        loss = objective(model.draw(train.images[torch.randint(2000, (200,))]), step).total
+        loss = objective(model.draw(train.images[torch.randint(2000, (200,))]), objective.scheduled(step)).total
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

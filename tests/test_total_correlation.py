@@ -56,7 +56,7 @@ def gaussian_draw(covariance: Tensor, batch: int, noise: float, seed: int = 0) -
 def correlations(draw: Draw, examples: int) -> Tensor:
     """The estimated total correlation of each draw (B,)."""
     objective = TotalCorrelation(TrainingSet(examples, len(draw.x)))
-    return objective(draw, 0).terms["total_correlation"]
+    return objective(draw, objective.scheduled(0)).terms["total_correlation"]
 
 
 def test_stratified_weights_by_hand() -> None:
@@ -132,7 +132,7 @@ def test_with_all_weights_one_it_is_the_sampled_elbo(weights: Weights) -> None:
     model, objective = build(dataclasses.replace(vae(), latent_dim=3, objective=Part("tc", options)), data.info)
     draw = model.draw(data.train.batch(slice(0, 50)))
     plain = -(draw.log_px + draw.log_p - draw.log_q).mean()
-    loss = objective(draw, 0).total
+    loss = objective(draw, objective.scheduled(0)).total
     assert loss.item() == pytest.approx(plain.item(), rel=1e-6)
     parameters = list(model.parameters())
     for a, b in zip(*(torch.autograd.grad(v, parameters, retain_graph=True) for v in (loss, plain)), strict=True):
@@ -144,7 +144,7 @@ def test_the_loss_is_its_terms_under_their_weights() -> None:
     objective = TotalCorrelation(TrainingSet(100, 10), alpha=0.5, beta=8.0, gamma=3.0, warmup_epochs=2)
     draw = some_draw()
     for step, beta in ((0, 0.0), (10, 4.0), (20, 8.0)):
-        loss = objective(draw, step)
+        loss = objective(draw, objective.scheduled(step))
         t = {name: values.mean().item() for name, values in loss.terms.items()}
         by_hand = (
             t["recon"] + 0.5 * t["mutual_information"] + beta * t["total_correlation"] + 3.0 * t["kl_by_dimension"]

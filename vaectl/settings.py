@@ -50,6 +50,7 @@ NAMES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "lr": {"training.lr": _same},
     "weight_decay": {"training.weight_decay": _same},
     "grad_clip": {"training.grad_clip": _same},
+    "precision": {"training.precision": _same},
     "patience": {"training.patience": _same},
     "on_nonfinite": {"training.on_nonfinite": _same},
     "seed": {"training.seed": _same},

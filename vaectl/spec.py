@@ -65,6 +65,8 @@ class Training:
         lr: Learning rate of Adam.
         weight_decay: Decoupled weight decay per step, times the learning rate (AdamW); 0 is plain Adam.
         grad_clip: Largest global L2 norm of the gradient; 0 does not clip.
+        precision: What the networks' products are computed in while training: ``fp32``, or ``bf16`` with fp32 weights,
+            log-probabilities and evaluation.
         patience: Epochs without a better validation ELBO after which training stops; 0 never stops early.
         seed: Seed of weights, data order and posterior samples.
         on_nonfinite: Whether a loss or gradient that is not finite stops training, or takes it back to its last good
@@ -78,6 +80,7 @@ class Training:
     lr: Annotated[float, Bounds(0, 100, above=True)] = 1e-3
     weight_decay: Annotated[float, Bounds(0, 100)] = 0.0
     grad_clip: NonNegative = 1.0
+    precision: Literal["fp32", "bf16"] = "fp32"
     patience: Count = 0
     seed: Seed = 0
     on_nonfinite: Literal["stop", "rollback"] = "stop"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vaectl.objectives import Objective
+from vaectl.optimizer import AdamW
 from vaectl.records import has_numbers
 from vaectl.runtime import random_state, seed_streams, seeded, set_random_state
 from vaectl.spec import Training
@@ -31,11 +32,11 @@ class TrainState:
 
     Attributes:
         model, objective: What is trained, and what it minimises.
-        optimizer: Adam with decoupled weight decay (AdamW).
+        optimizer: Clipping, and Adam with decoupled weight decay.
         epoch: Epochs that ended.
         batch: Batches done of the epoch after them.
         step: Optimizer steps in all.
-        records: Loss, reconstruction, KL and gradient norm of each batch of the epoch (T, 4), 0 after ``batch``.
+        records: What each batch of the epoch reported (T, 4), see ``train_step``; 0 after ``batch``.
         best_epoch: The epoch of the best weights, or None.
         best: What made it the best: whether the epoch counts, and its validation ELBO.
         settled: Whether the last epoch counts.
@@ -46,18 +47,14 @@ class TrainState:
         objective: The objective, on the same device.
         training: The settings.
         examples: Training examples.
-
-    References:
-        Decoupled Weight Decay Regularization (Loshchilov and Hutter, 2019), algorithm 2,
-        https://arxiv.org/abs/1711.05101
     """
 
     def __init__(self, model: VAE, objective: Objective, training: Training, examples: int) -> None:
         _, order_seed, noise_seed = seed_streams(training.seed)
         self.model, self.objective = model, objective
         self.device = next(model.parameters()).device
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=training.lr, weight_decay=training.weight_decay, fused=True
+        self.optimizer = AdamW(
+            dict(model.named_parameters()), training.lr, training.weight_decay, clip=training.grad_clip
         )
         self.epoch = self.batch = self.step = self.rollbacks = 0
         self.best: tuple[bool, float] | None = None
@@ -77,8 +74,7 @@ class TrainState:
     @property
     def lr(self) -> float:
         """The learning rate, which a rollback lowers."""
-        rate: float = self.optimizer.param_groups[0]["lr"]
-        return rate
+        return self.optimizer.lr
 
     @property
     def seconds(self) -> float:
@@ -140,7 +136,7 @@ class TrainState:
         lr, rollbacks = self.lr * factor, self.rollbacks + 1
         self.model.load_state_dict(_under(tensors, "model."))
         self._restore_own(tensors, values)
-        self.optimizer.param_groups[0]["lr"], self.rollbacks = lr, rollbacks
+        self.optimizer.lr, self.rollbacks = lr, rollbacks
         self.enter()
 
     def tensors(self) -> dict[str, Tensor]:
@@ -179,14 +175,8 @@ class TrainState:
 
     def _own_tensors(self) -> dict[str, Tensor]:
         random = random_state(self.device) if self._entered else self._random
-        moments = self.optimizer.state_dict()["state"]
-        names = [name for name, _ in self.model.named_parameters()]
         return {
-            **{
-                f"optimizer.{names[place]}.{key}": tensor
-                for place, state in moments.items()
-                for key, tensor in state.items()
-            },
+            **{f"optimizer.{name}": tensor for name, tensor in self.optimizer.tensors().items()},
             **{f"objective.{name}": tensor for name, tensor in self.objective.state_dict().items()},
             **{f"random.{name}": tensor for name, tensor in random.items()},
             "order": self._order_state,
@@ -214,7 +204,7 @@ class TrainState:
             raise ValueError("the best epoch is no such epoch")
         self.settled = bool(values["settled"])
         self._seconds = float(values["seconds"])
-        self.optimizer.param_groups[0]["lr"] = values["lr"]
+        self.optimizer.lr = values["lr"]
         self.records.zero_()
         self.records[:batch] = tensors["records"]
         self._order_state = tensors["order"].clone()
@@ -223,19 +213,7 @@ class TrainState:
         self._random = self._random | _under(tensors, "random.")
         torch.Generator().set_state(self._random["cpu"])  # raises unless it is one
         self.objective.load_state_dict(_under(tensors, "objective."))
-        self._restore_moments(tensors)
-
-    def _restore_moments(self, tensors: Mapping[str, Tensor]) -> None:
-        groups = self.optimizer.state_dict()["param_groups"]
-        state: dict[int, dict[str, Tensor]] = {}
-        for place, (name, parameter) in enumerate(self.model.named_parameters()):
-            if found := _under(tensors, f"optimizer.{name}."):
-                if found["exp_avg"].shape != parameter.shape or found["exp_avg_sq"].shape != parameter.shape:
-                    raise ValueError(f"the moments of {name} are not of its shape")
-                state[place] = found
-        if len(state) not in (0, len(groups[0]["params"])):
-            raise ValueError("the moments of some parameters are missing")
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.optimizer.restore(_under(tensors, "optimizer."))
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

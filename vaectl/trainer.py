@@ -10,12 +10,14 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from vaectl.data import Data
 from vaectl.metrics import evaluate
-from vaectl.objectives import Loss, Objective
+from vaectl.objectives import Objective
 from vaectl.spec import Training
 from vaectl.train_state import TrainState
+from vaectl.train_step import REPORTED, TrainStep
 from vaectl.vae import VAE
 
 
@@ -101,7 +103,13 @@ VALIDATED = ("elbo", "elbo_se", "recon", "kl", "active_units", "posterior_satura
 
 
 def fit(
-    model: VAE, objective: Objective, data: Data, training: Training, state: TrainState | None = None
+    model: VAE,
+    objective: Objective,
+    data: Data,
+    training: Training,
+    state: TrainState | None = None,
+    *,
+    fast: bool = True,
 ) -> Generator[Event, None, None]:
     """Train a model in place, yielding a ``Step`` or ``Epoch`` as each ends and ``Stopped`` last.
 
@@ -115,51 +123,46 @@ def fit(
         data: The data, on the same device.
         training: The settings.
         state: Where the training of this model and objective stands, to go on from there; None begins.
+        fast: Whether steps are repeated from a recording of the first one, with the same results (see ``replay``). It
+            asks that model and objective do the same at every step, and change what they hold in place.
     """
     state = TrainState(model, objective, training, len(data.train)) if state is None else state
     state.enter()
     try:
-        yield from _fit(state, data, training)
+        yield from _fit(state, data, training, fast)
     finally:
         state.leave()
 
 
-def _fit(state: TrainState, data: Data, training: Training) -> Generator[Event, None, None]:
-    problem = ""
+def _fit(state: TrainState, data: Data, training: Training, fast: bool) -> Generator[Event, None, None]:
+    problem, step = "", TrainStep(state, data.train, training, fast)
     while not (reason := "diverged" if problem else state.end(training)):
         if training.on_nonfinite == "rollback" and state.batch == 0:
             state.keep()
-        problem = yield from _epoch(state, data, training)
+        problem = yield from _epoch(state, data, training, step)
         if problem and training.on_nonfinite == "rollback" and state.rollbacks < training.max_rollbacks:
             state.roll_back(training.rollback_factor)
             yield RolledBack(state.epoch + 1, state.step, problem, state.lr, state.rollbacks)
-            problem = ""
+            # the learning rate is another one
+            problem, step = "", TrainStep(state, data.train, training, fast)
     yield Stopped(reason, state.epoch + bool(problem), state.step, state.best_epoch, problem)
 
 
-def _epoch(state: TrainState, data: Data, training: Training) -> Generator[Event, None, str]:
+def _epoch(state: TrainState, data: Data, training: Training, step: TrainStep) -> Generator[Event, None, str]:
     """The rest of an epoch, and what was not finite in it; empty where all was."""
-    model, objective, optimizer = state.model, state.objective, state.optimizer
-    parameters = list(model.parameters())
+    model, objective = state.model, state.objective
     order, size = state.begin_epoch(), training.batch_size
     model.train()
     while state.batch < state.batches:
-        x = data.train.training_batch(order[state.batch * size : (state.batch + 1) * size])
-        draw = model.draw(x, objective.draws)
-        loss: Loss = objective(draw, state.step)
-        optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, training.grad_clip or math.inf)
-        # on an accelerator reading a value stalls the queue, so there the epoch's sums are checked instead
-        if state.device.type == "cpu" and not (math.isfinite(loss.total.item()) and math.isfinite(norm.item())):
-            return _problem(loss, state.step)
-        optimizer.step()
-        objective.observe(draw)
-        with torch.no_grad():
-            state.records[state.batch] = torch.stack((loss.total, draw.recon.mean(), draw.kl.mean(), norm))
+        index = order[state.batch * size : (state.batch + 1) * size]
+        report = step(index)
+        # on an accelerator reading a value stalls the queue, so there the epoch's records are checked instead
+        if state.device.type == "cpu" and not all(map(math.isfinite, report.tolist())):
+            return _problem(report, state.step)
+        state.records[state.batch] = report
         state.step += 1
         state.batch += 1
-        yield Step(state.epoch + 1, state.step, state.batch, state.batches, len(x))
+        yield Step(state.epoch + 1, state.step, state.batch, state.batches, len(index))
     per_batch = state.records.cpu().double()  # (T, 4)
     trained, number = state.seconds, state.epoch + 1
     if not per_batch.isfinite().all():
@@ -198,14 +201,20 @@ def _validate(model: VAE, objective: Objective, data: Data, step: int) -> dict[s
     if len(data.validation) == 0:
         return {}
     result = evaluate(
-        model, data.validation, at_mean=False, loss=lambda draw: objective(draw, step), loss_draws=objective.draws
+        model,
+        data.validation,
+        at_mean=False,
+        loss=lambda draw: objective(draw, objective.scheduled(step)),
+        loss_draws=objective.draws,
     )
     assert result.loss is not None
     metrics = result.metrics()
     return {name: metrics[name] for name in VALIDATED} | {"loss": result.loss}
 
 
-def _problem(loss: Loss, step: int) -> str:
-    terms = [name for name, values in loss.terms.items() if not bool(values.isfinite().all())]
-    verb = "are" if len(terms) > 1 else "is"
-    return f"{' and '.join(terms) or 'the gradient'} {verb} not finite at step {step}"
+def _problem(report: Tensor, step: int) -> str:
+    """What is not finite: the terms of the bound, else the loss, of which they need not be all, else the gradient."""
+    wrong = {name for name, value in zip(REPORTED, report.tolist(), strict=True) if not math.isfinite(value)}
+    terms = [name for name in ("recon", "kl") if name in wrong]
+    subject = " and ".join(terms) or ("the loss" if "loss" in wrong else "the gradient")
+    return f"{subject} {'are' if len(terms) > 1 else 'is'} not finite at step {step}"

@@ -134,6 +134,15 @@ def train_cli(
     grad_clip: Annotated[
         str | None, setting("--grad-clip", "Largest global L2 norm of the gradient; 0 does not clip.", OPTIMIZATION)
     ] = None,
+    precision: Annotated[
+        str | None,
+        setting(
+            "--precision",
+            "What training computes the networks' products in; weights, log-probabilities and evaluation stay fp32.",
+            OPTIMIZATION,
+            "fp32|bf16",
+        ),
+    ] = None,
     patience: Annotated[
         str | None,
         setting("--patience", "Epochs without a better validation ELBO before stopping; 0 never stops.", OPTIMIZATION),
@@ -225,7 +234,7 @@ def train_cli(
         "prior": prior, "likelihood": likelihood, "posterior_scale": posterior_scale, "objective": objective,
         "beta": beta, "beta_schedule": beta_schedule, "warmup_epochs": warmup_epochs, "free_bits": free_bits,
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "grad_clip": grad_clip,
-        "patience": patience, "on_nonfinite": on_nonfinite, "seed": seed,
+        "precision": precision, "patience": patience, "on_nonfinite": on_nonfinite, "seed": seed,
     }  # fmt: skip
     given = {key: value for key, value in flags.items() if value is not None}
     if resume_run is not None:

@@ -52,7 +52,7 @@ class Loss:
 
 
 class Objective(nn.Module, ABC):
-    """What training minimises, a module of one draw and the optimizer step; what it learns as it goes are its buffers.
+    """What training minimises, a module of one draw and a scheduled number; what it learns as it goes are its buffers.
 
     Attributes:
         draws: Draws of z that it needs of each example (K).
@@ -66,8 +66,12 @@ class Objective(nn.Module, ABC):
     needs_factors: bool = False
 
     @abstractmethod
-    def forward(self, draw: Draw, step: int) -> Loss:
-        """The loss of a draw at an optimizer step (0 before the first update)."""
+    def scheduled(self, step: int) -> float:
+        """The number that ``forward`` needs to know of an optimizer step (0 before the first update)."""
+
+    @abstractmethod
+    def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:
+        """The loss of a draw, where ``scheduled`` is that number: a tensor () in training, which repeats its steps."""
 
     @abstractmethod
     def beta(self, step: int) -> float:
@@ -78,7 +82,10 @@ class Objective(nn.Module, ABC):
         return epoch >= self.warmup_epochs
 
     def observe(self, draw: Draw) -> None:
-        """Learn from a training step that was taken; an evaluation is not to be observed."""
+        """Learn from a training step that was taken; an evaluation is not to be observed.
+
+        It may change only what buffers hold, in place, for training repeats a recording of it.
+        """
 
 
 def kl_weight(steps_per_epoch: int, beta: float, schedule: BetaSchedule, warmup_epochs: int, cycles: int) -> Schedule:

@@ -62,13 +62,17 @@ class ELBO(Objective):
         """The weight of the KL at a step."""
         return self._beta(step)
 
-    def forward(self, draw: Draw, step: int) -> Loss:
-        """The loss of a draw at an optimizer step (0 before the first update)."""
+    def scheduled(self, step: int) -> float:
+        """Beta."""
+        return self._beta(step)
+
+    def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:
+        """The loss of a draw with beta as scheduled."""
         terms = {"recon": draw.recon, "kl": draw.kl}
         if self.free_bits == 0:
-            return Loss((terms["recon"] + self.beta(step) * terms["kl"]).mean(), terms)
+            return Loss((terms["recon"] + scheduled * terms["kl"]).mean(), terms)
         rate = draw.kl_per_dim.mean(0).clamp(min=self.free_bits).sum()  # (D,) -> ()
-        return Loss(terms["recon"].mean() + self.beta(step) * rate, terms)
+        return Loss(terms["recon"].mean() + scheduled * rate, terms)
 
 
 class Capacity(Objective):
@@ -101,10 +105,14 @@ class Capacity(Objective):
         """The weight of the distance between the KL and its capacity."""
         return self.gamma
 
-    def forward(self, draw: Draw, step: int) -> Loss:
-        """The loss of a draw at an optimizer step (0 before the first update)."""
+    def scheduled(self, step: int) -> float:
+        """The capacity, in nats."""
+        return self.capacity(step)
+
+    def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:
+        """The loss of a draw with the capacity as scheduled."""
         terms = {"recon": draw.recon, "kl": draw.kl}
-        distance = (terms["kl"].mean() - self.capacity(step)).abs()
+        distance = (terms["kl"].mean() - scheduled).abs()
         return Loss(terms["recon"].mean() + self.gamma * distance, terms)
 
 
@@ -147,7 +155,11 @@ class KLTarget(Objective):
         """The weight of the KL as the controller has it now, whatever the step."""
         return self.weight.item()
 
-    def forward(self, draw: Draw, step: int) -> Loss:
+    def scheduled(self, step: int) -> float:
+        """Nothing: the controller has its weight in a buffer."""
+        return 0.0
+
+    def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:
         """The loss of a draw with the weight as it is now."""
         terms = {"recon": draw.recon, "kl": draw.kl}
         return Loss((terms["recon"] + self.weight * terms["kl"]).mean(), terms)
@@ -161,5 +173,5 @@ class KLTarget(Objective):
         error = self.target - draw.kl.detach().mean()
         proportional = self.k_p * torch.sigmoid(-error)
         # the bounds keep the sum from winding up while the weight stands at one of them
-        self.integral = (self.integral - self.k_i * error).clamp(0, self.max_beta)
-        self.weight = (proportional + self.integral).clamp(0, self.max_beta)
+        self.integral.sub_(self.k_i * error).clamp_(0, self.max_beta)
+        self.weight.copy_((proportional + self.integral).clamp(0, self.max_beta))

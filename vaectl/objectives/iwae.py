@@ -61,16 +61,19 @@ class IWAE(Objective):
         """The weight of ``log q - log p`` at a step."""
         return self._beta(step)
 
-    def forward(self, draw: Draw, step: int) -> Loss:
-        """The loss of a draw at an optimizer step (0 before the first update)."""
+    def scheduled(self, step: int) -> float:
+        """Beta."""
+        return self._beta(step)
+
+    def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:
+        """The loss of a draw with beta as scheduled."""
         terms = {"recon": draw.recon, "kl": draw.kl}
         log_q = _path_only(draw) if self.doubly else draw.log_q
-        log_w = draw.log_px + self.beta(step) * (draw.log_p - log_q)  # (K, B)
+        log_w = draw.log_px + scheduled * (draw.log_p - log_q)  # (K, B)
         bound = log_w.logsumexp(0) - math.log(len(log_w))  # (B,)
         if self.doubly and draw.z.requires_grad:
             # what reaches z carries one normalised weight already; at beta = 1 the encoder's gradient needs its square
-            beta = self.beta(step)
-            weight = 1 - beta + beta * log_w.detach().softmax(0)  # (K, B)
+            weight = 1 - scheduled + scheduled * log_w.detach().softmax(0)  # (K, B)
             draw.z.register_hook(  # type: ignore[no-untyped-call]
                 lambda g: g * weight.reshape(*weight.shape, *(1 for _ in g.shape[2:]))
             )

@@ -73,15 +73,19 @@ class TotalCorrelation(Objective):
         """The weight of the total correlation at a step."""
         return self._beta(step)
 
-    def forward(self, draw: Draw, step: int) -> Loss:
-        """The loss of a draw at an optimizer step (0 before the first update)."""
+    def scheduled(self, step: int) -> float:
+        """Beta."""
+        return self._beta(step)
+
+    def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:
+        """The loss of a draw with beta as scheduled."""
         log_w = log_weights(len(draw.x), self.examples, self.weights).to(draw.z)
         joint, marginals = aggregate(draw, log_w)
         recon = draw.recon
         information = (draw.log_q - joint).mean(0)  # (B,)
         correlation = (joint - marginals).mean(0)  # (B,)
         by_dimension = (marginals - draw.log_p).mean(0)  # (B,)
-        weighted = self.alpha * information + self.beta(step) * correlation + self.gamma * by_dimension
+        weighted = self.alpha * information + scheduled * correlation + self.gamma * by_dimension
         terms = {
             "recon": recon,
             "mutual_information": information,

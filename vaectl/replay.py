@@ -1,0 +1,172 @@
+"""A computation done once as it is written, then repeated without what surrounds its operators.
+
+A training step of a small model spends about a third of its time in Python and in autograd, which work out the same
+list of operators at every step. Here that list is kept: on the CPU as a function of torch's operators alone, on CUDA as
+a graph that the driver launches at once. Both repeat the operators of the plain computation in the same order on the
+same tensors, so their results are its results, to the bit on the CPU.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.node import map_aggregate
+from torch.utils._python_dispatch import TorchDispatchMode
+
+Computation = Callable[[], Tensor]
+
+# their results decide the course of Python code, or the shapes of what follows, and so may differ the next time
+DEPENDS_ON_DATA = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+CUDA_WARM_UP = 3
+
+
+def repeated(computation: Computation, device: torch.device) -> Computation:
+    """The same computation, faster from its second call on (on CUDA from the fourth).
+
+    What changes from call to call must lie in tensors that exist before the first one and are changed in place; a
+    number of Python's, an ``if``, or an attribute that is set anew would be repeated as they were. Random numbers come
+    from torch's global streams, as they do in the computation itself. Devices other than the CPU and CUDA get the
+    computation as it is, and so do computations in which Python asks for a tensor's value.
+
+    Args:
+        computation: No arguments -> a tensor that it makes, which the next call may overwrite.
+        device: Where its tensors are.
+    """
+    kinds: dict[str, Callable[[Computation], Computation]] = {"cpu": Tape, "cuda": Graph}
+    return kinds[device.type](computation) if device.type in kinds else computation
+
+
+class Tape:
+    """On the CPU: the operators below autograd, as Python code that calls them one after the other."""
+
+    def __init__(self, computation: Computation) -> None:
+        self.computation = computation
+        self.program: Computation | None = None
+        self.repeats = True
+
+    def __call__(self) -> Tensor:
+        """Compute."""
+        if self.program is not None:
+            with torch.no_grad():
+                return self.program()
+        if not self.repeats:
+            return self.computation()
+        with _Recorder() as recorder:
+            result = self.computation()
+        self.repeats = recorder.repeats
+        if self.repeats:
+            self.program = recorder.program(result)
+        return result
+
+
+class Graph:
+    """On CUDA: a graph of kernels. The first calls compute plainly, on a stream of their own, as capturing asks for.
+
+    A computation that cannot be captured, such as one that copies numbers from the host, stays as it is.
+    """
+
+    def __init__(self, computation: Computation) -> None:
+        self.computation = computation
+        self.calls = 0
+        self.repeats = True
+        self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.result: Tensor
+
+    def __call__(self) -> Tensor:
+        """Compute; nothing waits for the result."""
+        self.calls += 1
+        if not self.repeats:
+            return self.computation()
+        if self.calls <= CUDA_WARM_UP:
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                result = self.computation()
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return result
+        if self.graph is None:
+            graph = torch.cuda.CUDAGraph()
+            try:
+                with torch.cuda.graph(graph):
+                    self.result = self.computation()
+            except RuntimeError:  # nothing of it has run
+                self.repeats = False
+                return self.computation()
+            self.graph = graph
+        self.graph.replay()
+        return self.result
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes down every operator that runs within the block, and what it was given and gave."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.repeats = True
+        # holding every tensor, so that no two have the same id
+        self._calls: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        results = out if isinstance(out, tuple | list) else (out,)
+        plain = not any(tag in func.tags for tag in DEPENDS_ON_DATA)
+        self.repeats &= plain and all(isinstance(value, Tensor | None) for value in results)
+        self._calls.append((func, args, kwargs or {}, out))
+        return out
+
+    def program(self, result: Tensor) -> Computation:
+        """The operators as a function that calls them again and returns what ``result`` was."""
+        graph, nodes, references = fx.Graph(), dict[int, fx.Node](), list[Tensor]()
+
+        def refer(tensors: Iterable[Tensor]) -> None:
+            for tensor in tensors:
+                if id(tensor) not in nodes:
+                    nodes[id(tensor)] = graph.placeholder(f"outside{len(references)}")
+                    references.append(tensor.detach())
+
+        made, views = set[int](), set[int]()
+        for func, args, kwargs, out in self._calls:
+            inputs = _tensors((args, kwargs))
+            refer(tensor for tensor in inputs if id(tensor) not in made)
+            # a view of what is always there is always there
+            if func.is_view and inputs and all(id(tensor) in nodes for tensor in inputs):
+                refer(_tensors(out))
+                views.add(id(out))
+            made |= {id(tensor) for tensor in _tensors(out)} - nodes.keys()
+        for func, args, kwargs, out in self._calls:
+            inputs, results = _tensors((args, kwargs)), _tensors(out)
+            if func is torch.ops.aten.detach.default:
+                nodes.setdefault(id(out), nodes[id(inputs[0])])
+            elif id(out) not in views:
+                arguments, named = map_aggregate(
+                    (args, kwargs), lambda value: nodes[id(value)] if isinstance(value, Tensor) else value
+                )
+                call = graph.call_function(func, arguments, named)
+                if isinstance(out, Tensor):
+                    nodes.setdefault(id(out), call)
+                else:
+                    for place, tensor in enumerate(results):
+                        nodes.setdefault(id(tensor), graph.call_function(operator.getitem, (call, place)))
+        graph.output(nodes[id(result)])
+        graph.eliminate_dead_code(_acts)
+        return partial(fx.GraphModule(nn.Module(), graph).forward, *references)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    map_aggregate(value, lambda leaf: found.append(leaf) if isinstance(leaf, Tensor) else None)
+    return found
+
+
+def _acts(node: fx.Node) -> bool:
+    """Whether a call does more than to return its result: it changes a tensor, or draws random numbers."""
+    if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+        return node.op in ("placeholder", "output")
+    return node.target._schema.is_mutable or torch.Tag.nondeterministic_seeded in node.target.tags

@@ -1,0 +1,65 @@
+"""One optimizer step: a batch, a draw through the model, the objective, its gradient, and the move.
+
+Shapes: ``B`` batch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vaectl.data import Split
+from vaectl.objectives import Loss
+from vaectl.replay import repeated
+from vaectl.spec import Training
+from vaectl.train_state import TrainState
+
+# what a step reports of its batch, means over the examples; the last is the global norm of the gradient before clipping
+REPORTED = ("loss", "recon", "kl", "grad_norm")
+
+
+class TrainStep:
+    """The step that a training repeats. Nothing in it waits for a number that an accelerator has yet to work out.
+
+    Args:
+        state: The training.
+        examples: The training split, on the state's device.
+        training: The settings.
+        fast: Whether full batches are repeated from a recording; else each is computed as it is written here.
+    """
+
+    def __init__(self, state: TrainState, examples: Split, training: Training, fast: bool = True) -> None:
+        self.state, self.examples = state, examples
+        self.dtype = torch.bfloat16 if training.precision == "bf16" else torch.float32
+        self.index = torch.zeros(min(training.batch_size, len(examples)), dtype=torch.int64, device=state.device)
+        self.scheduled = torch.zeros((), device=state.device)
+
+        def full_batch() -> Tensor:
+            return self._compute(self.index, self.scheduled)
+
+        self._full_batch = repeated(full_batch, state.device) if fast else full_batch
+
+    def __call__(self, index: Tensor) -> Tensor:
+        """Take a step on the examples at ``index`` (B,) and return what is ``REPORTED`` of it (4,).
+
+        Where the loss or the gradient is not finite the weights stay as they were. The result may be overwritten by
+        the next step.
+        """
+        self.scheduled.fill_(self.state.objective.scheduled(self.state.step))
+        if len(index) != len(self.index):
+            return self._compute(index, self.scheduled)
+        self.index.copy_(index)
+        return self._full_batch()
+
+    def _compute(self, index: Tensor, scheduled: Tensor) -> Tensor:
+        model, objective, optimizer = self.state.model, self.state.objective, self.state.optimizer
+        x = self.examples.training_batch(index)
+        # the networks' products alone: distributions compute in fp32 whatever they are given
+        with torch.autocast(self.state.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            draw = model.draw(x, objective.draws)
+        loss: Loss = objective(draw, scheduled)
+        gradients = torch.autograd.grad(loss.total, list(optimizer.parameters.values()), allow_unused=True)
+        with torch.no_grad():
+            norm = optimizer.step(gradients, loss.total)
+            objective.observe(draw)
+            return torch.stack((loss.total, draw.recon.mean(), draw.kl.mean(), norm))
