@@ -34,7 +34,7 @@ docs:
 docs-check: docs
     git diff --exit-code -- docs/cli.md
 
-# vaectl beside a tutorial's loop, interleaved
+# vaectl's speed and memory beside others' and the floor; --help says how to measure a part of it
 bench *arguments:
     python -m benchmarks {{ arguments }}
 

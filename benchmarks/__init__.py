@@ -1,1 +1,1 @@
-"""Benchmarks: vaectl's epoch and start-up beside other people's, timed in one interleaved run."""
+"""Benchmarks: vaectl's training, start-up, memory and use beside other people's and beside the floor."""

@@ -1,4 +1,4 @@
-"""Epoch loops of other libraries over the work of ``loops``; a peer that is not installed gives None.
+"""Epoch loops of other libraries over the work of ``loops``; a peer that is not installed is absent.
 
 Shapes: ``N`` training examples, ``B`` batch, ``P`` pixels, ``D`` latent.
 """
@@ -14,11 +14,12 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmarks.loops import BATCH, CLIP, DECODER, ENCODER, LATENT, LR, PIXELS, Epoch, mlp
+from benchmarks.loops import BATCH, CLIP, DECODER, ENCODER, LATENT, LR, PIXELS, mlp
+from benchmarks.tables import AbsentError, Work
 from vaectl.data import Data
 
 
-def pythae(data: Data) -> Epoch | None:
+def pythae(data: Data) -> Work:
     """pythae's own trainer and VAE on these layers; it holds the data as fp32 tensors and clips no gradient."""
     try:
         from pythae.data.datasets import BaseDataset
@@ -27,7 +28,7 @@ def pythae(data: Data) -> Epoch | None:
         from pythae.models.nn import BaseDecoder, BaseEncoder
         from pythae.trainers import BaseTrainer, BaseTrainerConfig
     except ImportError:
-        return None
+        raise AbsentError("pythae is not installed") from None
 
     class Encoder(BaseEncoder):
         def __init__(self) -> None:
@@ -58,20 +59,20 @@ def pythae(data: Data) -> Epoch | None:
         )
         trainer.prepare_training()
 
-    def epoch() -> float:
+    def epoch() -> dict[str, float]:
         with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
-            return float(trainer.train_step(1))
+            return {"loss": float(trainer.train_step(1))}
 
     return epoch
 
 
-def jax_scan(data: Data) -> Epoch | None:
+def jax_scan(data: Data) -> Work:
     """JAX with the whole epoch compiled ahead: one ``lax.scan`` over the full batches, then the short one."""
     try:
         import jax
         import jax.numpy as jnp
     except ImportError:
-        return None
+        raise AbsentError("jax is not installed") from None
     n, full = len(data.train), len(data.train) // BATCH
 
     def initial(key: Any, sizes: tuple[int, ...]) -> list[Any]:
@@ -123,4 +124,4 @@ def jax_scan(data: Data) -> Epoch | None:
     weights = (initial(keys[0], ENCODER), initial(keys[1], DECODER))
     images = jax.block_until_ready(jnp.asarray(data.train.images.flatten(1).numpy()))  # uint8 (N, P)
     compiled = jax.jit(train).lower(weights, images, keys[2]).compile()
-    return lambda: float(jax.block_until_ready(compiled(weights, images, keys[2]))[1])
+    return lambda: {"loss": float(jax.block_until_ready(compiled(weights, images, keys[2]))[1])}
