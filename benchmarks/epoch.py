@@ -22,6 +22,7 @@ LOOPS: Mapping[str, Callable[[Data], Work]] = {
     "eager, data resident": eager,
     "jax scan": jax_scan,
     "vaectl": vaectl,
+    "vaectl, plain step": partial(vaectl, options={"fast": False}),
     "vaectl bf16": partial(vaectl, settings={"precision": "bf16"}),
     **{name: partial(training, backend=backend) for name, backend in (FP32 | BF16).items()},
 }

@@ -13,6 +13,7 @@ from tests.toys import toy_data
 from vaectl.builder import build
 from vaectl.data import Data
 from vaectl.distributions import base_of
+from vaectl.linear import onednn
 from vaectl.replay import Tape, repeated
 from vaectl.spec import Spec, Training
 from vaectl.train_state import TrainState
@@ -62,6 +63,7 @@ def recorded(spec: Spec, data: Data) -> Tape:
 @pytest.mark.parametrize("parts", COMBINATIONS, ids="-".join)
 def test_every_part_can_be_repeated(parts: tuple[str, ...]) -> None:
     """None asks for a tensor's value within a step, which would also make an accelerator wait."""
+    onednn.cache_clear()  # nor does the first step of a process
     spec = dataclasses.replace(spec_of(*parts), training=Training(batch_size=30))
     assert recorded(spec, toy_data(90)).repeats
 

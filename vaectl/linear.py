@@ -32,9 +32,9 @@ def onednn() -> Callable[[Tensor, Tensor, Tensor | None], Tensor] | None:
 
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
-    x, weight = torch.eye(3), torch.arange(6.0).view(2, 3)
+    x, weight, bias = torch.eye(3, device="cpu"), torch.ones(2, 3, device="cpu"), torch.ones(2, device="cpu")
     try:
-        right = product(x, weight, torch.ones(2)).equal(weight.T + 1)
+        right = product(x, weight, bias).tolist() == [[2.0, 2.0]] * 3
     except (AttributeError, RuntimeError):
         return None
     return product if right else None
@@ -74,6 +74,8 @@ class Linear(nn.Linear):
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features)
+        # asked here already: a step that is recorded must not ask for values
+        onednn()
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` (*N, I) -> (*N, O)."""

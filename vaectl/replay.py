@@ -37,8 +37,9 @@ def repeated(computation: Computation, device: torch.device) -> Computation:
         computation: No arguments -> a tensor that it makes, which the next call may overwrite.
         device: Where its tensors are.
     """
-    kinds: dict[str, Callable[[Computation], Computation]] = {"cpu": Tape, "cuda": Graph}
-    return kinds[device.type](computation) if device.type in kinds else computation
+    if device.type == "cpu":
+        return Tape(computation)
+    return Graph(computation, device) if device.type == "cuda" else computation
 
 
 class Tape:
@@ -70,36 +71,44 @@ class Graph:
     A computation that cannot be captured, such as one that copies numbers from the host, stays as it is.
     """
 
-    def __init__(self, computation: Computation) -> None:
-        self.computation = computation
+    def __init__(self, computation: Computation, device: torch.device) -> None:
+        self.computation, self.device = computation, device
         self.calls = 0
         self.repeats = True
-        self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.graph: torch.cuda.CUDAGraph | None = None
         self.result: Tensor
 
     def __call__(self) -> Tensor:
         """Compute; nothing waits for the result."""
         self.calls += 1
-        if not self.repeats:
-            return self.computation()
-        if self.calls <= CUDA_WARM_UP:
-            self.stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self.stream):
-                result = self.computation()
-            torch.cuda.current_stream().wait_stream(self.stream)
-            return result
-        if self.graph is None:
-            graph = torch.cuda.CUDAGraph()
-            try:
-                with torch.cuda.graph(graph):
-                    self.result = self.computation()
-            except RuntimeError:  # nothing of it has run
-                self.repeats = False
+        with torch.cuda.device(self.device):
+            if self.repeats and self.calls <= CUDA_WARM_UP:
+                return self._warm_up()
+            if self.repeats and self.graph is None:
+                self._capture()
+            if self.graph is None:
                 return self.computation()
+            self.graph.replay()
+            return self.result
+
+    def _warm_up(self) -> Tensor:
+        main = torch.cuda.current_stream()
+        self.stream.wait_stream(main)
+        with torch.cuda.stream(self.stream):
+            result = self.computation()
+        main.wait_stream(self.stream)
+        return result
+
+    def _capture(self) -> None:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self.result = self.computation()
+        except RuntimeError:  # nothing of it has run
+            self.repeats = False
+        else:
             self.graph = graph
-        self.graph.replay()
-        return self.result
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
