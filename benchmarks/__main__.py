@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torchvision import datasets
 
 from benchmarks import cuda, epoch, goals, memory, scaling, startup, use
 from benchmarks.machine import installed, machine
@@ -27,7 +26,7 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     arguments = parse()
     logging.disable(logging.WARNING)  # pythae tells a lot
-    name = "mnist" if present(datasets.MNIST, arguments.data_dir) else "glyphs"
+    name = "mnist" if present("MNIST", arguments.data_dir) else "glyphs"
     whole = load(name, Store(arguments.data_dir, note=print), validation_fraction=0.0)
     data, source = epoch.first(whole, arguments.images), Source(name, arguments.data_dir)
     data_bytes = sum(split.images.nbytes for split in (whole.train, whole.test))

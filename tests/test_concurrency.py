@@ -271,8 +271,8 @@ def test_glyphs_are_cached_by_many_at_once(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.fixture
-def mirror(tmp_path: Path) -> Iterator[type[datasets.MNIST]]:
-    """A small MNIST that a server of this machine offers, as torchvision's class describes it."""
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """Files of a small MNIST, and their checksums, that torchvision's class finds at a server of this machine."""
     raw = write_idx(tmp_path / "offered", packed=True) / "MNIST" / "raw"
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -289,21 +289,22 @@ def mirror(tmp_path: Path) -> Iterator[type[datasets.MNIST]]:
             for path in raw.glob(f"{name}-ubyte.gz")
         ]
         mirrors = [f"http://127.0.0.1:{server.server_address[1]}/"]
-        yield type("MNIST", (datasets.MNIST,), {"mirrors": mirrors, "resources": resources})
+        monkeypatch.setattr(datasets.MNIST, "mirrors", mirrors)
+        monkeypatch.setattr(datasets.MNIST, "resources", resources)
+        yield dict(resources)
         server.shutdown()
         thread.join()
 
 
-def test_a_data_set_is_downloaded_by_many_at_once(tmp_path: Path, mirror: type[datasets.MNIST]) -> None:
+def test_a_data_set_is_downloaded_by_many_at_once(tmp_path: Path, mirror: dict[str, str]) -> None:
     """All succeed, whoever comes first, and four whole files are left."""
     directory = tmp_path / "data"
     directory.mkdir()
-    loaded = at_once(6, lambda place: load_idx(mirror, Store(directory)))
+    loaded = at_once(6, lambda place: load_idx("MNIST", Store(directory)))
     for raw in loaded:
         assert np.array_equal(raw.train_images, loaded[0].train_images)
         assert raw.train_images.shape == (24, 1, 8, 8)
     files = sorted((directory / "MNIST" / "raw").iterdir())
-    assert [path.name for path in files] == sorted(name for name, _ in mirror.resources)
-    digests = dict(mirror.resources)
+    assert [path.name for path in files] == sorted(mirror)
     for path in files:
-        assert hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == digests[path.name]
+        assert hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == mirror[path.name]

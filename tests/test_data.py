@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from torchvision import datasets
+from torchvision.transforms import v2
 
 from tests.toys import toy_data
 from vaectl import data
@@ -251,6 +252,23 @@ def test_real_mnist_is_what_the_field_knows(mnist: Path) -> None:
     x = loaded.test.batch(slice(None)).double()
     floor = -(torch.special.xlogy(x, x) + torch.special.xlogy(1 - x, 1 - x)).sum((1, 2, 3)).mean()
     assert floor.item() == pytest.approx(45.53, abs=0.005)
+
+
+def test_the_files_are_those_of_torchvision() -> None:
+    """What is found and read without torchvision is what its classes would download."""
+    for dataset in (datasets.MNIST, datasets.FashionMNIST, datasets.KMNIST):
+        assert tuple(name for name, _ in dataset.resources) == idx.ARCHIVES
+
+
+def test_bytes_become_what_torchvision_makes_of_them() -> None:
+    """All 256 of them, to the last bit, and the stored bytes stay as they are."""
+    loaded = toy_data(validation_fraction=0.0)
+    stored = torch.arange(256, dtype=torch.uint8).reshape(16, 1, 4, 4)
+    split = dataclasses.replace(loaded.train, images=stored.clone())
+    expected = v2.ToDtype(torch.float32, scale=True)(stored)
+    assert torch.equal(split.batch(slice(None)), expected)
+    assert torch.equal(split.batch(torch.arange(16)), expected)
+    assert torch.equal(split.images, stored)
 
 
 def test_the_timeout_is_short() -> None:

@@ -19,7 +19,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from vaectl import latents, plots
+from vaectl import latents
 from vaectl.data import Split
 from vaectl.files import writing
 from vaectl.grids import encode_png, grid, pairs
@@ -85,6 +85,8 @@ class TensorBoard:
 
     def latent_space(self, model: VAE, split: Split, train: Split, step: int) -> None:
         """A scatter of the codes of up to 2,000 examples; principal components are fitted to training examples."""
+        from vaectl import plots  # with matplotlib, which a training without an end needs as little as its first step
+
         shown = split.first(2000)
         view = latents.view_of(model, shown, train)
         figure = plots.scatter(view.points, shown.labels.cpu().numpy(), view.axes, "posterior means")

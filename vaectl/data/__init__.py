@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from torchvision import datasets
-
 from vaectl.data.base import Binarize, Data, Raw, Split, Store, split_data
 from vaectl.data.digits import load_digits
-from vaectl.data.glyphs import known_factors, load_or_generate
 from vaectl.data.idx import UnavailableError, load_idx, present
 from vaectl.data.info import DataInfo
 from vaectl.errors import DataError, SettingError
@@ -43,7 +40,7 @@ def load(
     if binarize == "none" and binarize_seed:
         raise SettingError("data.binarize_seed", "is for --binarize static or dynamic")
     if name == "auto":
-        found = present(datasets.MNIST, store.directory)
+        found = present("MNIST", store.directory)
         try:
             raw = SOURCES["mnist"](store)
         except UnavailableError as error:
@@ -63,6 +60,9 @@ def load_glyphs(store: Store) -> Raw:
     Raises:
         DataError: The fonts that they are drawn from, which matplotlib ships, are missing.
     """
+    # with scipy's image filters and PIL, which other data do without
+    from vaectl.data.glyphs import known_factors, load_or_generate
+
     try:
         train, test = load_or_generate(store.directory, store.note, keep=store.keeps)
     except FileNotFoundError as error:
@@ -72,9 +72,9 @@ def load_glyphs(store: Store) -> Raw:
 
 
 SOURCES: dict[str, Callable[[Store], Raw]] = {
-    "mnist": lambda store: load_idx(datasets.MNIST, store),
-    "fashion-mnist": lambda store: load_idx(datasets.FashionMNIST, store),
-    "kmnist": lambda store: load_idx(datasets.KMNIST, store),
+    "mnist": lambda store: load_idx("MNIST", store),
+    "fashion-mnist": lambda store: load_idx("FashionMNIST", store),
+    "kmnist": lambda store: load_idx("KMNIST", store),
     "digits": load_digits,
     "glyphs": load_glyphs,
 }

@@ -16,7 +16,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from torchvision import datasets
 
 from vaectl.data.base import Raw, Store
 from vaectl.errors import DataError
@@ -24,6 +23,11 @@ from vaectl.files import beside
 from vaectl.reading import open_regular, size_text
 
 TIMEOUT_SECONDS = 15
+# of the four files of a torchvision class, in its order: what is read where it lies needs no torchvision, whose import
+# takes as long as torch's
+ARCHIVES = tuple(
+    f"{split}-{kind}-idx{dims}-ubyte.gz" for split in ("train", "t10k") for kind, dims in (("images", 3), ("labels", 1))
+)
 # pixels of a file, and how many are read at once
 MAX_BYTES, CHUNK_BYTES = 1 << 30, 1 << 20
 
@@ -32,16 +36,20 @@ class UnavailableError(DataError):
     """The files are not in the data directory and could not be downloaded."""
 
 
-def load_idx(dataset: type[datasets.MNIST], store: Store) -> Raw:
+def load_idx(name: str, store: Store) -> Raw:
     """The data set of a torchvision class from ``directory/NAME/raw``; what is missing there is downloaded.
+
+    Args:
+        name: The class: ``MNIST``, or one derived from it.
+        store: Where the files are, and whom to tell.
 
     Raises:
         UnavailableError: A file is neither there nor to be had.
         DataError: A file is damaged or cannot be read.
     """
-    folder = store.directory / dataset.__name__ / "raw"
+    folder = store.directory / name / "raw"
     arrays = []
-    for archive, md5 in dataset.resources:
+    for archive in ARCHIVES:
         file = folder / archive
         plain = file.with_suffix("")
         if not plain.exists() and not file.exists():
@@ -50,21 +58,21 @@ def load_idx(dataset: type[datasets.MNIST], store: Store) -> Raw:
                     f"no {archive} in {folder}, where the run's record says that its data are",
                     hint="name a folder of data sets with --data-dir; what is missing there is downloaded",
                 )
-            _download(dataset, file, md5, store)
+            _download(name, file, store)
         arrays.append(_read_idx(plain if plain.exists() else file))
     train_images, train_labels, test_images, test_labels = arrays
-    for images, labels, name in ((train_images, train_labels, "train"), (test_images, test_labels, "t10k")):
+    for images, labels, part in ((train_images, train_labels, "train"), (test_images, test_labels, "t10k")):
         if images.ndim != 3 or labels.shape != (len(images),) or len(images) == 0:
-            raise DataError(f"{folder}: the {name} files hold images {images.shape} and labels {labels.shape}")
+            raise DataError(f"{folder}: the {part} files hold images {images.shape} and labels {labels.shape}")
     if train_images.shape[1:] != test_images.shape[1:] or 0 in train_images.shape:
         raise DataError(f"{folder}: the train files hold images {train_images.shape} and t10k {test_images.shape}")
     return Raw(train_images[:, None], train_labels, test_images[:, None], test_labels)
 
 
-def present(dataset: type[datasets.MNIST], directory: Path) -> bool:
+def present(name: str, directory: Path) -> bool:
     """Whether all four files of a torchvision class lie in the data directory, gzipped or not."""
-    folder = directory / dataset.__name__ / "raw"
-    return all((folder / name).exists() or (folder / name[:-3]).exists() for name, _ in dataset.resources)
+    folder = directory / name / "raw"
+    return all((folder / archive).exists() or (folder / archive[:-3]).exists() for archive in ARCHIVES)
 
 
 def _read_idx(file: Path) -> np.ndarray:
@@ -96,7 +104,11 @@ def _read_idx(file: Path) -> np.ndarray:
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 
-def _download(dataset: type[datasets.MNIST], file: Path, md5: str, store: Store) -> None:
+def _download(name: str, file: Path, store: Store) -> None:
+    from torchvision import datasets
+
+    dataset: type[datasets.MNIST] = getattr(datasets, name)
+    md5 = dict(dataset.resources)[file.name]
     problems = []
     for mirror in dataset.mirrors:
         try:
