@@ -12,6 +12,7 @@ from matplotlib import color_sequences
 from PIL import Image
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Independent, Normal
+from torchvision.utils import make_grid
 
 from tests.toys import toy_data
 from vaectl import grids, latents, plots
@@ -42,6 +43,16 @@ class Prior(nn.Module):
 
 def echo(mean: list[float]) -> VAE:
     return VAE(Conditional(nn.Identity(), nn.Identity()), Prior(mean), Echo())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 9])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 20, 31)])
+def test_a_grid_is_that_of_torchvision(n: int, shape: tuple[int, int, int]) -> None:
+    """Tile for tile, of grey and of coloured images, in full rows and in one that is not full."""
+    images = torch.randint(0, 256, (n, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    for columns in (1, 3, 20):
+        expected = make_grid(images, nrow=columns, padding=2, pad_value=64).permute(1, 2, 0).numpy()
+        assert np.array_equal(grids.grid(images / 255, columns, tile_pixels=1), expected)
 
 
 def test_a_grid_shows_each_image_once_in_order() -> None:

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from vaectl.files import replacing
 
 # small images are enlarged by a whole factor until a tile has about this many pixels: within figures and alone
 TILE_PIXELS, LARGE_TILE_PIXELS = 56, 112
+# between tiles and around them
+GAP, GAP_GREY = 2, 64
 
 
 def grid(images: Tensor, columns: int | None = None, tile_pixels: int = TILE_PIXELS) -> np.ndarray:
@@ -36,8 +37,22 @@ def grid(images: Tensor, columns: int | None = None, tile_pixels: int = TILE_PIX
     factor = max(1, tile_pixels // max(images.shape[-2:]))
     pixels = images.detach().float().cpu().clamp(0, 1).mul(255).round().to(torch.uint8)
     pixels = pixels.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
-    sheet: Tensor = make_grid(pixels, nrow=columns or math.ceil(math.sqrt(n)), padding=2, pad_value=64)
-    return sheet.permute(1, 2, 0).numpy()
+    return _sheet(pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy(), columns or math.ceil(math.sqrt(n)))
+
+
+def _sheet(tiles: np.ndarray, columns: int) -> np.ndarray:
+    """Tiles (N, height, width, 3) in rows, as torchvision's ``make_grid``, whose import takes as long as torch's."""
+    n, height, width, channels = tiles.shape
+    if n == 1:
+        single: np.ndarray = tiles[0]
+        return single
+    columns = min(columns, n)
+    rows = math.ceil(n / columns)
+    framed = np.full((rows * columns, height + GAP, width + GAP, channels), GAP_GREY, np.uint8)
+    framed[:n, GAP:, GAP:] = tiles
+    lines = framed.reshape(rows, columns, height + GAP, width + GAP, channels).swapaxes(1, 2)
+    sheet = lines.reshape(rows * (height + GAP), columns * (width + GAP), channels)
+    return np.pad(sheet, ((0, GAP), (0, GAP), (0, 0)), constant_values=GAP_GREY)
 
 
 def pairs(above: Tensor, below: Tensor, columns: int) -> Tensor:
