@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import vaectl
+from vaectl.commands._deferred import COMMANDS
 
 PACKAGE = Path(vaectl.__file__).parent
 
@@ -147,6 +150,19 @@ def test_no_print_and_no_bare_except_in_the_package() -> None:
                 assert node.func.id != "print", file
             if isinstance(node, ast.ExceptHandler):
                 assert node.type is not None, file
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_says_what_their_help_says(name: str) -> None:
+    """A command is listed without its file, by a line that must be the one of its function."""
+    stem = name.replace("-", "_")
+    function = getattr(importlib.import_module(f"vaectl.commands.{stem}"), f"{stem}_cli")
+    assert COMMANDS[name] == inspect.getdoc(function)
+
+
+def test_every_command_is_listed() -> None:
+    files = {path.stem.replace("_", "-") for path in (PACKAGE / "commands").glob("[!_]*.py")}
+    assert files == set(COMMANDS)
 
 
 def test_importing_vaectl_imports_no_torch() -> None:

@@ -14,16 +14,8 @@ import typer
 from typer.core import TyperGroup
 
 from vaectl import __version__
-from vaectl.commands._options import State
-from vaectl.commands._render import print_error
-from vaectl.commands.compare import compare_cli
-from vaectl.commands.embed import embed_cli
-from vaectl.commands.eval import eval_cli
-from vaectl.commands.plot_latent import plot_latent_cli
-from vaectl.commands.runs import runs_cli
-from vaectl.commands.sample import sample_cli
-from vaectl.commands.selftest import selftest_cli
-from vaectl.commands.train import train_cli
+from vaectl.commands._deferred import COMMANDS, Deferred
+from vaectl.commands._state import State
 from vaectl.errors import InterruptedRunError, UsageError, VaectlError
 from vaectl.signals import Signalled, listening
 
@@ -31,7 +23,10 @@ TRUE = ("1", "true", "yes", "on", "y", "t")
 
 
 class Boundary(TyperGroup):
-    """The group whose ``main`` turns every error into ``error:`` and ``hint:`` lines and the right exit code."""
+    """The group of commands, whose ``main`` turns every error into ``error:`` and ``hint:`` lines and an exit code."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | {"commands": {name: Deferred(name) for name in COMMANDS}})
 
     def main(self, args: Any = None, *positional: Any, **extra: Any) -> Any:
         """Run the command line and exit the process."""
@@ -54,6 +49,8 @@ class Boundary(TyperGroup):
                 if "--debug" in given or os.environ.get("VAECTL_DEBUG", "").lower() in TRUE:
                     traceback.print_exc()
             error = _as_error(caught, listener.signum)
+            from vaectl.commands._render import print_error  # with rich, which completion and --version do without
+
             try:
                 if not isinstance(caught, BrokenPipeError):
                     print_error(error, as_json="--json" in given)
@@ -116,13 +113,3 @@ def main(
 ) -> None:
     """Train, evaluate, sample and compare variational autoencoders."""
     context.obj = State(runs_dir, argv=tuple(context.obj))
-
-
-app.command("train")(train_cli)
-app.command("eval")(eval_cli)
-app.command("sample")(sample_cli)
-app.command("embed")(embed_cli)
-app.command("plot-latent")(plot_latent_cli)
-app.command("compare")(compare_cli)
-app.command("runs")(runs_cli)
-app.command("selftest")(selftest_cli)

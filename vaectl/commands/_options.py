@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from vaectl.commands._render import setting_text
+from vaectl.commands._state import State
 from vaectl.errors import SettingError, VaectlError
 from vaectl.recipes import vae
 from vaectl.settings import NAMES
 from vaectl.spec import Bounds, coerce
-
-
-@dataclass(frozen=True)
-class State:
-    """What the options before the command decide, and the whole command line as it was given."""
-
-    runs_dir: Path
-    argv: tuple[str, ...]
 
 
 def state(context: typer.Context) -> State:
