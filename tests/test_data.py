@@ -20,7 +20,7 @@ from torchvision.transforms import v2
 from tests.toys import toy_data
 from vaectl import data
 from vaectl.builder import build
-from vaectl.data import DataInfo, Raw, Store, idx, split_data
+from vaectl.data import DataInfo, Raw, Store, base, idx, split_data
 from vaectl.errors import DataError, SettingError
 from vaectl.recipes import vae
 from vaectl.spec import Training
@@ -292,6 +292,18 @@ def test_static_binarisation_draws_every_pixel_once_with_its_grey_level() -> Non
     assert not torch.equal(split_data("toy", raw, 0.25, "static", 1).test.images, once.test.images)
     index = torch.arange(5)
     assert torch.equal(once.train.training_batch(index), once.train.batch(index))
+
+
+def test_a_draw_does_not_depend_on_how_images_are_divided() -> None:
+    """Parts are drawn as the whole would be, across the borders of what is drawn at once."""
+    images = np.random.default_rng(0).integers(0, 256, (2 * base.CHUNK + 10, 1, 2, 2), dtype=np.uint8)
+    rows = np.random.default_rng(1).permutation(len(images))
+    parts = np.sort(rows[:900]), np.sort(rows[900:]), np.arange(0)
+    [whole] = base.binarized(images, np.random.RandomState(5), np.arange(len(images)))
+    uniform = np.random.RandomState(5).random_sample(images.shape)
+    assert np.array_equal(whole, np.where(uniform * 255 < images, 255, 0))
+    for part, drawn in zip(parts, base.binarized(images, np.random.RandomState(5), *parts), strict=True):
+        assert np.array_equal(drawn, whole[part])
 
 
 def test_dynamic_binarisation_trains_on_fresh_draws_and_evaluates_on_fixed_ones() -> None:

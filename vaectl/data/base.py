@@ -21,6 +21,8 @@ from vaectl.errors import DataError
 
 Binarize = Literal["none", "static", "dynamic"]
 SCALING = "uint8 / 255"
+# images binarised at once: their uniform numbers take eight times their memory
+CHUNK = 1000
 
 
 @dataclass(frozen=True)
@@ -131,18 +133,24 @@ class Data:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
 
-def binarized(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-    """One Bernoulli draw of each pixel with its grey level as the probability: uint8 0 or 255 (N, *X).
+def binarized(images: np.ndarray, random: np.random.RandomState, *parts: np.ndarray) -> list[np.ndarray]:
+    """One Bernoulli draw of each pixel with its grey level as the probability: uint8 0 or 255 (M, *X) for each part.
+
+    Every image is drawn, whichever part it is in, so that its draw is the same however the images are divided.
 
     Args:
         images: uint8 (N, *X).
         random: Source of uniform numbers; its stream is frozen by NumPy for good, so the draws are, too.
+        parts: Ascending rows of ``images``, int64 (M,) each.
     """
-    out = np.empty_like(images)
-    for start in range(0, len(images), 1000):  # in chunks, whose uniform numbers take eight times the images' memory
-        part = images[start : start + 1000]
-        out[start : start + 1000] = (random.random_sample(part.shape) * 255 < part) * np.uint8(255)
-    return out
+    drawn = [np.empty((len(rows), *images.shape[1:]), np.uint8) for rows in parts]
+    for start in range(0, len(images), CHUNK):
+        grey = images[start : start + CHUNK]
+        binary = (random.random_sample(grey.shape) * 255 < grey) * np.uint8(255)
+        for out, rows in zip(drawn, parts, strict=True):
+            low, high = np.searchsorted(rows, (start, start + CHUNK))
+            out[low:high] = binary[rows[low:high] - start]
+    return drawn
 
 
 def split_data(
@@ -172,27 +180,34 @@ def split_data(
     # RandomState's stream is frozen by NumPy for good, so the split is the same in every version
     order = np.random.RandomState(0).permutation(count)
     train_rows, validation_rows = np.sort(order[held:]), np.sort(order[:held])
+    test_rows = np.arange(len(raw.test_images))
     digest = hashlib.sha256()
     for array in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
-    train_images, test_images = raw.train_images, raw.test_images
-    if binarize != "none":
+    # the splits are the second copy of the source's arrays, and there is no third one
+    if binarize == "none":
+        train_images, validation_images = (
+            raw.train_images.take(rows, axis=0) for rows in (train_rows, validation_rows)
+        )
+        test_images = np.require(raw.test_images, requirements=("C", "W"))
+    else:
         random = np.random.RandomState(binarize_seed)
-        train_images, test_images = binarized(train_images, random), binarized(test_images, random)
+        train_images, validation_images = binarized(raw.train_images, random, train_rows, validation_rows)
+        [test_images] = binarized(raw.test_images, random, test_rows)
 
     def split(images: np.ndarray, labels: np.ndarray, factors: Mapping[str, np.ndarray], rows: np.ndarray) -> Split:
-        pictures, kinds = torch.from_numpy(images[rows]), torch.from_numpy(labels[rows].astype(np.int64))
+        kinds = torch.from_numpy(labels[rows].astype(np.int64))
         known = {name: values[rows] for name, values in factors.items()}
-        return Split(pictures, kinds, torch.from_numpy(rows), factors=known)
+        return Split(torch.from_numpy(images), kinds, torch.from_numpy(rows), factors=known)
 
     train = split(train_images, raw.train_labels, raw.train_factors, train_rows)
     if binarize == "dynamic":
-        train = dataclasses.replace(train, grey=torch.from_numpy(raw.train_images[train_rows]))
+        train = dataclasses.replace(train, grey=torch.from_numpy(raw.train_images.take(train_rows, axis=0)))
     data = {
         "train": train,
-        "validation": split(train_images, raw.train_labels, raw.train_factors, validation_rows),
-        "test": split(test_images, raw.test_labels, raw.test_factors, np.arange(len(test_images))),
+        "validation": split(validation_images, raw.train_labels, raw.train_factors, validation_rows),
+        "test": split(test_images, raw.test_labels, raw.test_factors, test_rows),
     }
     info = DataInfo(
         name=name,

@@ -56,6 +56,7 @@ OWN_SLANT = np.array([slant for _, slant, _ in FONTS], np.float32)  # (fonts,)
 TRAIN, TEST = (60_000, 1), (10_000, 2)  # (n, seed)
 
 SIDE = 28
+PART_BYTES = 1 << 20  # of the cache, read at once
 CHUNK = 500  # images rendered at once: small enough for the processor's cache
 TILE = 160
 HEIGHT = 96  # of a glyph in its tile: the margin is wider than the thickest pen reaches
@@ -179,7 +180,10 @@ def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: t
             raise ValueError(f"unexpected array {name}: {found}")
         size = math.prod(shape) * np.dtype(dtype).itemsize
         # to its end, where zipfile compares the checksum; a member that goes on beyond it is none of ours
-        content = member.read(size) + member.read(1)
+        # in parts, because at once zipfile would hold it twice
+        content = bytearray()
+        while len(content) <= size and (part := member.read(min(PART_BYTES, size + 1 - len(content)))):
+            content += part
     if len(content) != size:
         raise ValueError(f"{name} has not the {size} bytes of its shape")
     return np.frombuffer(content, dtype).reshape(shape)
