@@ -10,6 +10,7 @@ import pytest
 import torch
 from matplotlib import color_sequences
 from PIL import Image
+from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Independent, Normal
 from torchvision.utils import make_grid
@@ -228,3 +229,14 @@ def test_every_label_is_in_the_legend_in_a_colour_of_its_own() -> None:
     colours = {tuple(handle.get_facecolor()[0][:3]) for handle in legend.legend_handles}  # type: ignore[union-attr]
     assert len(colours) == 10
     assert list(color_sequences["petroff10"]) == plots.PALETTE
+
+
+@pytest.mark.parametrize("shape", [(500, 3), (40, 100), (3, 4)])
+def test_principal_components_are_those_of_scikit_learn(shape: tuple[int, int]) -> None:
+    """Directions with their signs, and parts of the variance, to 1e-12; more dimensions than points, too."""
+    random = np.random.default_rng(0)
+    points = random.normal(size=shape) @ random.normal(size=(shape[1], shape[1]))
+    components, explained = latents.principal_components(points)
+    pca = PCA(n_components=2, svd_solver="full").fit(points)
+    assert np.abs(components - pca.components_).max() < 1e-12
+    assert explained == pytest.approx(tuple(pca.explained_variance_ratio_), abs=1e-12)

@@ -93,18 +93,34 @@ def view(codes: Codes, fit_on: Tensor, dims: Sequence[int] | None = None) -> Vie
     if dims is None and latent_dim > 2 and bool((fit_on == fit_on[0]).all()):
         dims = (0, 1)  # codes that are all the same, or a single one, have no principal components
     if dims is None and latent_dim > 2:
-        from sklearn.decomposition import PCA
-
-        pca = PCA(n_components=2, svd_solver="full").fit(fit_on.double().numpy())
-        first, second = (float(ratio) for ratio in pca.explained_variance_ratio_)
+        known = fit_on.double().numpy()
+        components, (first, second) = principal_components(known)
         axes = (f"PC 1 ({first:.0%} of variance)", f"PC 2 ({second:.0%} of variance)")
-        return View(pca.transform(codes.mean.double().numpy()), axes, (first, second))
+        return View((codes.mean.double().numpy() - known.mean(0)) @ components.T, axes, (first, second))
     chosen = list(dims) if dims is not None else list(range(latent_dim))
     columns = codes.mean[:, chosen].double()  # (N, 1 or 2)
     if len(chosen) == 2:
         return View(columns.numpy(), (f"z{chosen[0]}", f"z{chosen[1]}"))
     scale = codes.scale[:, chosen].double()
     return View(torch.cat((columns, scale), dim=1).numpy(), (f"z{chosen[0]}", f"posterior scale of z{chosen[0]}"))
+
+
+def principal_components(points: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+    """The two orthogonal directions of most variance, and the part of all variance along each.
+
+    As scikit-learn's ``PCA``, whose import takes as long as torch's and 80 MB.
+
+    Args:
+        points: float64 (M, D) with D > 2, not all the same.
+
+    Returns:
+        Unit vectors (2, D), each with its largest component positive; and two parts from 0 to 1.
+    """
+    variances, directions = np.linalg.eigh(np.cov(points, rowvar=False))  # ascending; directions (D, D) in columns
+    components = directions[:, :-3:-1].T  # (2, D)
+    largest = components[np.arange(2), np.abs(components).argmax(1)]
+    first, second = (float(part) for part in variances[:-3:-1].clip(0) / variances.sum())
+    return components * np.sign(largest)[:, None], (first, second)
 
 
 def prior_quantiles(model: VAE, probabilities: Tensor) -> Tensor:
