@@ -20,6 +20,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.conftest import REPOSITORY, Cli, interrupt_at
+from tests.test_data import write_mnist
 from vaectl.cli import app
 from vaectl.commands import _render
 
@@ -493,6 +494,46 @@ def test_light_commands_import_nothing_heavy(runs: Path) -> None:
     assert done.returncode == 0, done.stderr
     for line, modules in json.loads(done.stdout).items():
         assert not set(modules) & set(HEAVY), line
+
+
+FIRST_STEP = """
+import json, os, sys
+from vaectl.cli import app
+from vaectl.commands._epochs import EpochScreen
+
+def stop(self, event):
+    print(json.dumps(sorted(sys.modules)), flush=True)
+    os._exit(0)
+
+EpochScreen.step = stop
+app(sys.argv[1:], prog_name="vaectl")
+"""
+
+
+@pytest.fixture(scope="module")
+def at_the_first_step(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """What a training on an IDX data set has imported when its first optimizer step is done."""
+    place = tmp_path_factory.mktemp("first-step")
+    write_mnist(place / "data", zipped=True)
+    line = ("--runs-dir", str(place / "runs"), "train", "--dataset", "mnist", "--data-dir", str(place / "data"))
+    done = python("-c", FIRST_STEP, *line, "-q", environment={"PYTHONPATH": str(REPOSITORY)})
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+WITHIN_OPTIM = pytest.mark.xfail(
+    strict=True, reason="torch.optim's optimizers import torch's compiler at their first step"
+)
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["torchvision", "matplotlib", "sklearn", "scipy", "pyarrow",
+     pytest.param("torch._dynamo", marks=WITHIN_OPTIM), pytest.param("sympy", marks=WITHIN_OPTIM)],
+)  # fmt: skip
+def test_the_first_step_comes_before(package: str, at_the_first_step: set[str]) -> None:
+    """Training begins within a second of torch's import, because what takes longer is imported when it is used."""
+    assert package not in at_the_first_step
 
 
 def complete(words: str, position: int, **environment: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from vaectl.data.base import Binarize, Data, Raw, Split, Store, split_data
 from vaectl.data.digits import load_digits
+from vaectl.data.glyphs import known_factors, load_or_generate
 from vaectl.data.idx import UnavailableError, load_idx, present
 from vaectl.data.info import DataInfo
 from vaectl.errors import DataError, SettingError
@@ -60,9 +61,6 @@ def load_glyphs(store: Store) -> Raw:
     Raises:
         DataError: The fonts that they are drawn from, which matplotlib ships, are missing.
     """
-    # with scipy's image filters and PIL, which other data do without
-    from vaectl.data.glyphs import known_factors, load_or_generate
-
     try:
         train, test = load_or_generate(store.directory, store.note, keep=store.keeps)
     except FileNotFoundError as error:

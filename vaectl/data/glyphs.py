@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
 from vaectl.reading import open_regular
 
@@ -206,6 +205,9 @@ def _save(path: Path, train: Glyphs, test: Glyphs) -> None:
 
 def _render(atlas: Atlas, labels: Integers, factors: Floats, control: Floats) -> npt.NDArray[np.uint8]:
     """Images (n, S, S) of labels (n,), factors (n, F) and control points (n, 3, K, K)."""
+    # here and below, because the cache is read without drawing
+    from scipy import ndimage
+
     # All that is one per image has the shape (n, 1, 1), to go with the pixels.
     columns = factors.T.astype(np.float64)[..., None, None]  # (F, n, 1, 1)
     font, slant, thickness, width, rotation, size, elastic, shift_x, shift_y = columns
@@ -251,6 +253,8 @@ def _smooth(control: Floats) -> Floats:
 
 @lru_cache(maxsize=1)
 def _atlas() -> Atlas:
+    from scipy import ndimage
+
     lent = [(file, character) for file, _, drawn in FONTS for character in drawn if character != "."]
     lines = _thin(np.stack([_mask(file, character) for file, character in lent]))  # (G, T, T)
     fields = [ndimage.gaussian_filter(ndimage.distance_transform_edt(~line), 1.0) for line in lines]
@@ -264,6 +268,8 @@ def _atlas() -> Atlas:
 
 def _mask(file: str, character: str) -> Bools:
     """Filled shape (T, T) of a character, its longer side HEIGHT, in the middle of its tile."""
+    from scipy import ndimage
+
     # Found but not imported: that would take longer than the drawing.
     spec = importlib.util.find_spec("matplotlib")
     if spec is None or spec.origin is None:
