@@ -8,6 +8,7 @@ import hashlib
 import http.server
 import struct
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -304,6 +305,21 @@ def test_a_draw_does_not_depend_on_how_images_are_divided() -> None:
     assert np.array_equal(whole, np.where(uniform * 255 < images, 255, 0))
     for part, drawn in zip(parts, base.binarized(images, np.random.RandomState(5), *parts), strict=True):
         assert np.array_equal(drawn, whole[part])
+
+
+@pytest.mark.parametrize("kind", ["none", "static"])
+def test_splitting_holds_the_images_once_more(kind: base.Binarize) -> None:
+    """Beside the source's arrays there is one array of each split and no other, but for what is drawn at once."""
+    images, labels = np.zeros((30_000, 1, 28, 28), np.uint8), np.zeros(30_000, np.uint8)
+    raw = Raw(images, labels, images[:1000], labels[:1000])
+    tracemalloc.start()
+    try:
+        split_data("toy", raw, 1 / 12, kind)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    drawn = 3 * 8 * images[: base.CHUNK].size if kind == "static" else 0  # uniform numbers, and what is made of them
+    assert peak < 1.1 * images.nbytes + drawn
 
 
 def test_dynamic_binarisation_trains_on_fresh_draws_and_evaluates_on_fixed_ones() -> None:
