@@ -17,8 +17,10 @@ from vaectl.errors import DataError
 from vaectl.stats import mean_and_se
 from vaectl.vae import VAE, Draw, evaluating
 
-# draws decoded at once, over examples and samples: what bounds the memory
+# draws made at once, over examples and samples: what bounds the memory, and with the seed decides the draws
 DRAWS_AT_ONCE = 10_000
+# how many of them a CPU decodes at once: what one layer makes of so many is still in its cache when the next reads it
+DECODED_AT_ONCE = 2000
 
 
 @dataclass(frozen=True)
@@ -78,17 +80,20 @@ def importance_bound(
     bound, ess = torch.empty(2, len(split), dtype=torch.float64)
     done = 0
     with evaluating(model, seed):
+        p = model.prior(model.encoder)
         for x in split.batches(examples_at_once):
-            q, p = model.encoder(x), model.prior(model.encoder)
+            q = model.encoder(x)
             # log sum w and log sum w^2, gathered over chunks of draws
             first = torch.full((len(x),), -math.inf, dtype=torch.float64)
             second = first.clone()
+            at_once = max(1, DECODED_AT_ONCE // len(x)) if x.device.type == "cpu" else samples
             for start in range(0, samples, DRAWS_AT_ONCE):
-                z = q.sample((min(DRAWS_AT_ONCE, samples - start),))  # (k, B, *Z)
-                draw = Draw(x=x, q=q, z=z, p=p, px=model.decoder(z))
-                log_w = (draw.log_px + draw.log_p - draw.log_q).cpu().double()  # (k, B)
-                first = torch.logaddexp(first, log_w.logsumexp(0))
-                second = torch.logaddexp(second, (2 * log_w).logsumexp(0))
+                drawn = q.sample((min(DRAWS_AT_ONCE, samples - start),))
+                for z in torch.split(drawn, at_once):  # (k, B, *Z)
+                    draw = Draw(x=x, q=q, z=z, p=p, px=model.decoder(z))
+                    log_w = (draw.log_px + draw.log_p - draw.log_q).cpu().double()  # (k, B)
+                    first = torch.logaddexp(first, log_w.logsumexp(0))
+                    second = torch.logaddexp(second, (2 * log_w).logsumexp(0))
             bound[done : done + len(x)] = first - math.log(samples)
             ess[done : done + len(x)] = (2 * first - second).exp()
             done += len(x)
