@@ -89,6 +89,7 @@ def test_a_run_that_finds_no_room_at_all_leaves_nothing(cli: Cli, disk: Path) ->
 
 @pytest.mark.parametrize(
     "command", ["sample run1", "plot-latent run1", "embed run1 -o disk/codes.npz", "eval run1 --seed 1",
+                "sample run1 -n 9000 -o disk/x.npy", "sample run1 -n 9000 -o disk/x.npz", "embed run1 -o disk/a.csv",
                 "eval run1 -o disk/m.json", "eval run1 --per-example disk/v.npz", "compare run1 run2 -o disk/r.html"],
 )  # fmt: skip
 def test_a_full_disk_of_the_other_commands(cli: Cli, disk: Path, command: str) -> None:

@@ -1,13 +1,18 @@
-"""Arrays of examples as files: ``.npz``, or tables as ``.csv`` and ``.parquet``.
+"""Arrays of examples as files: ``.npy`` and ``.npz``, or tables as ``.csv`` and ``.parquet``, written as they come.
 
-Shapes: ``N`` examples; an array is (N,) or (N, D), and a table has one column for each of the D.
+Shapes: ``N`` examples, ``n`` of them in a part, ``S`` the shape of one; in a table ``S`` is () or (D,), and there is
+one column for each of the D.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import chain, islice
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -15,6 +20,30 @@ from vaectl.errors import VaectlError
 from vaectl.files import replacing
 
 FORMATS = (".npz", ".csv", ".parquet")
+# parts of a table that are one row group of .parquet: many small ones would make a larger file that is slower to read
+PARTS_AT_ONCE = 20
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An array that is made as it is written, and never held whole.
+
+    Attributes:
+        shape: (N, *S).
+        dtype: Of every part.
+        parts: (n, *S) each, N examples in all; they can be taken once.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    parts: Iterable[np.ndarray]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def whole(self) -> np.ndarray:
+        """The array (N, *S), held after all."""
+        return np.concatenate(list(self.parts))
 
 
 def require_format(suffix: str) -> None:
@@ -23,36 +52,98 @@ def require_format(suffix: str) -> None:
         raise VaectlError("a .parquet file needs the package pyarrow", hint="install it with: pip install pyarrow")
 
 
-def save(arrays: Mapping[str, np.ndarray], path: Path) -> None:
-    """Write arrays of N rows; in a table the columns of an array ``z`` (N, D) are z0, z1, ... .
+def save_npy(stream: Stream, path: Path) -> None:
+    """Write an array as its parts come.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    # given a name instead of a file, numpy may add a suffix to it
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        _write(stream, file)
+
+
+def save_npz(streams: Mapping[str, Stream], path: Path) -> None:
+    """Write arrays as their parts come, one array after the other.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, stream in streams.items():
+            # how large a member will be is not known to zipfile before it is written
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                _write(stream, member)
+
+
+def _write(stream: Stream, file: IO[bytes]) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(stream.dtype), "fortran_order": False, "shape": stream.shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for part in stream.parts:
+        file.write(np.ascontiguousarray(part).data)
+
+
+def save(rows: Iterable[Mapping[str, np.ndarray]], count: int, path: Path) -> None:
+    """Write arrays of N rows that come in parts; in a table the columns of an array ``z`` (N, D) are z0, z1, ... .
+
+    A table is written as the parts come. An ``.npz`` file holds one array after the other, so its arrays are gathered
+    first: give it numbers of an example, not images, which are for ``save_npz``.
 
     Args:
-        arrays: Name -> numbers (N,) or (N, D); of any shape for ``.npz``.
+        rows: Name -> numbers (n,) or (n, D), with the same names in every part.
+        count: N, 1 at least.
         path: The file; its suffix is one of ``FORMATS``.
 
     Raises:
         OutputError: The file cannot be written.
     """
+    suffix, parts = path.suffix.lower(), iter(rows)
     with replacing(path) as temporary:
-        if path.suffix.lower() == ".npz":
-            with temporary.open("wb") as file:  # given a name, numpy may add a suffix to it
-                np.savez(file, **arrays)  # type: ignore[arg-type]
+        if suffix == ".npz":
+            _save_npz(parts, count, temporary)
         else:
-            _save_table(arrays, temporary)
+            {".csv": _save_csv, ".parquet": _save_parquet}[suffix](parts, temporary)
 
 
-def _save_table(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+def _save_npz(rows: Iterator[Mapping[str, np.ndarray]], count: int, path: Path) -> None:
+    first = next(rows)
+    # made at once: small arrays that stay, between large ones that go, would keep the heap from shrinking
+    arrays = {name: np.empty((count, *values.shape[1:]), values.dtype) for name, values in first.items()}
+    start = 0
+    for part in chain([first], rows):
+        for name, values in part.items():
+            arrays[name][start : start + len(values)] = values
+        start += len(values)
+    with path.open("wb") as file:  # given a name, numpy may add a suffix to it
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _save_csv(rows: Iterator[Mapping[str, np.ndarray]], path: Path) -> None:
+    tables = map(_columns, rows)
+    first = next(tables)
+    # nine significant digits bring a float32 back exactly, seventeen a float64
+    digits = {"i": "%d", "f": "%.9g"}
+    form = ["%.17g" if column.dtype == np.float64 else digits[column.dtype.kind] for column in first.values()]
+    with path.open("w", encoding="utf-8") as file:
+        file.write(",".join(first) + "\n")
+        for table in chain([first], tables):
+            np.savetxt(file, np.column_stack(list(table.values())), form, ",")
+
+
+def _save_parquet(rows: Iterator[Mapping[str, np.ndarray]], path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    groups = iter(lambda: list(islice(rows, PARTS_AT_ONCE)), [])
+    tables = (pa.concat_tables([pa.table(_columns(part)) for part in group]) for group in groups)
+    first = next(tables)
+    with parquet.ParquetWriter(path, first.schema) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table)
+
+
+def _columns(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {}
     for name, values in arrays.items():
         columns |= {name: values} if values.ndim == 1 else {f"{name}{i}": values[:, i] for i in range(values.shape[1])}
-    if path.suffix.lower() == ".csv":
-        # nine significant digits bring a float32 back exactly, seventeen a float64
-        digits = {"i": "%d", "f": "%.9g"}
-        form = ["%.17g" if column.dtype == np.float64 else digits[column.dtype.kind] for column in columns.values()]
-        table = np.column_stack(list(columns.values()))
-        np.savetxt(path, table, form, ",", header=",".join(columns), comments="")
-    else:
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        parquet.write_table(pa.table(columns), path)
+    return columns

@@ -5,7 +5,7 @@ Shapes: ``N`` examples, ``D`` latent (flattened), ``X`` data shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,18 +47,28 @@ class View:
 
 
 @torch.no_grad()
-def encode(
+def encodings(
     model: VAE, split: Split, *, seed: int = 0, progress: Callable[[int], None] = lambda examples: None
-) -> Codes:
-    """The posterior of every example; mean and scale are the same at every call, ``draw`` follows the seed."""
-    parts: list[tuple[Tensor, ...]] = []
+) -> Iterator[Codes]:
+    """The posteriors of a split in order, a batch at a time: however many examples there are, memory holds one batch.
+
+    Mean and scale are the same at every call, ``draw`` follows the seed. Until the last batch is taken, or ``close``
+    is called, torch's random stream is the seed's.
+    """
     done = 0
     with evaluating(model, seed):
         for x in split.batches(EVALUATION_BATCH):
             q = model.encoder(x)
-            parts.append(tuple(value.flatten(1).cpu() for value in (q.mean, q.stddev, q.sample())))
+            yield Codes(*(value.flatten(1).cpu() for value in (q.mean, q.stddev, q.sample())))
             done += len(x)
             progress(done)
+
+
+def encode(
+    model: VAE, split: Split, *, seed: int = 0, progress: Callable[[int], None] = lambda examples: None
+) -> Codes:
+    """The posterior of every example, as ``encodings``."""
+    parts = [(part.mean, part.scale, part.draw) for part in encodings(model, split, seed=seed, progress=progress)]
     return Codes(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 

@@ -158,9 +158,10 @@ class Screen:
     def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
         """A transient bar, or a line a minute, over ``total`` examples; the block calls what it gets with the count."""
         if self.progress == "bar":
-            from rich.progress import BarColumn, Progress, TextColumn
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+            count = TextColumn("{task.completed}/{task.total}")
+            columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
             with Progress(*columns, console=self.err, transient=True) as bar:
                 task = bar.add_task(what, total=total or None)
                 yield lambda done: bar.update(task, completed=done)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +24,7 @@ from vaectl.commands._options import (
     seed_option,
     state,
 )
+from vaectl.commands._pace import Clock
 from vaectl.commands._render import Screen
 from vaectl.commands._session import Session, check_choice, check_destination, deliver
 from vaectl.errors import DataError, UsageError
@@ -30,6 +33,9 @@ from vaectl.spec import SPLITS
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from vaectl.data import Split
+    from vaectl.vae import VAE
 
 
 def embed_cli(
@@ -71,36 +77,49 @@ def embed_cli(
     suffix = check_destination(output, arrays.FORMATS, force=force)
     arrays.require_format(suffix)
     session = Session(opened, screen, device, data_dir)
-    codes = embed(session, split, dataset, checkpoint=checkpoint, draw=draw, seed=seed or 0)
-    path = deliver(output, opened, "embeddings", suffix, lambda path: arrays.save(codes, path))
-    count, latent_dim = codes["z"].shape
-    document = {"run": opened.id, "path": str(path), "split": split, "n": count, "latent_dim": latent_dim, "draw": draw}
-    screen.result(document, short=str(path), text=f"{count} codes of {latent_dim} dimensions of {opened.id}: {path}")
+    model = session.model(checkpoint)
+    examples = session.data(dataset).split(split)
+    count, latent_dim = len(examples), opened.spec.latent_dim
+    if count == 0:
+        raise DataError(f"--split {split} has no examples")
+    clock = Clock()
+    with (
+        session.screen.counting("encoding", count) as counted,
+        closing(rows(model, examples.to(session.device), draw=draw, seed=seed or 0, progress=counted)) as parts,
+    ):
+        path = deliver(output, opened, "embeddings", suffix, lambda path: arrays.save(parts, count, path))
+    pace = clock.pace(count)
+    document = {
+        "run": opened.id,
+        "path": str(path),
+        "split": split,
+        "n": count,
+        "latent_dim": latent_dim,
+        "draw": draw,
+        **pace.to_json(),
+    }
+    text = f"{count} codes of {latent_dim} dimensions of {opened.id} ({pace}): {path}"
+    screen.result(document, short=str(path), text=text)
 
 
-def embed(
-    session: Session, split: str, dataset: str | None, *, checkpoint: str, draw: bool, seed: int
-) -> dict[str, np.ndarray]:
-    """The codes of a split.
+def rows(
+    model: VAE, examples: Split, *, draw: bool, seed: int, progress: Callable[[int], None]
+) -> Generator[dict[str, np.ndarray]]:
+    """The codes of a split, a batch of n examples at a time.
 
-    Returns:
-        ``row`` (N,): the example's row in the data set's own training or test array; ``label`` (N,); ``z`` (N, D):
-        posterior means, or draws; ``scale`` (N, D): posterior standard deviations.
-
-    Raises:
-        DataError: The split is empty.
+    Yields:
+        ``row`` (n,): the example's row in the data set's own training or test array; ``label`` (n,); ``z`` (n, D):
+        posterior means, or draws; ``scale`` (n, D): posterior standard deviations.
     """
     from vaectl import latents
 
-    model = session.model(checkpoint)
-    examples = session.data(dataset).split(split)
-    if len(examples) == 0:
-        raise DataError(f"--split {split} has no examples")
-    with session.screen.counting("encoding", len(examples)) as progress:
-        codes = latents.encode(model, examples.to(session.device), seed=seed, progress=progress)
-    return {
-        "row": examples.rows.numpy(),
-        "label": examples.labels.numpy(),
-        "z": (codes.draw if draw else codes.mean).numpy(),
-        "scale": codes.scale.numpy(),
-    }
+    done = 0
+    for codes in latents.encodings(model, examples, seed=seed, progress=progress):
+        part = slice(done, done + len(codes.mean))
+        yield {
+            "row": examples.rows[part].cpu().numpy(),
+            "label": examples.labels[part].cpu().numpy(),
+            "z": (codes.draw if draw else codes.mean).numpy(),
+            "scale": codes.scale.numpy(),
+        }
+        done = part.stop

@@ -26,6 +26,7 @@ from vaectl.commands._options import (
     output_option,
     state,
 )
+from vaectl.commands._pace import Clock
 from vaectl.commands._render import Screen, finite, plus_minus
 from vaectl.commands._session import Session, check_choice
 from vaectl.errors import UsageError
@@ -86,22 +87,26 @@ def eval_cli(
     session = Session(Run.open(run, state(context).runs_dir), screen, device, data_dir)
     model = session.model(checkpoint)
     data = session.data()
+    clock = Clock()
     document, values = evaluate_into(
         session.run, model, data, split, checkpoint, seed, screen, importance_samples=importance_samples
     )
+    pace = clock.pace(document["n"])
+    document |= pace.to_json()
     findings = ailments(session.run, document["metrics"], screen)
     document["findings"] = [finding.to_json() for finding in findings]
     if output is not None:
         write_json(output, finite(document))
     if per_example is not None:
         examples = data.split(split)
-        arrays.save({"row": examples.rows.numpy(), "label": examples.labels.numpy(), **values}, per_example)
+        rows = {"row": examples.rows.numpy(), "label": examples.labels.numpy(), **values}
+        arrays.save([rows], len(examples), per_example)
         screen.note(f"values of each example: {per_example}")
     metrics = document["metrics"]
     title = f"{session.run.id}  {split}, {document['n']} examples  {checkpoint} weights  seed {seed}"
     columns = [("metric", "left"), ("value", "right"), ("standard error", "left"), ("unit", "left")]
     shown = screen.table(columns, list(_rows(document, session.run.spec.latent_dim)))
-    screen.result(document, short=f"{metrics['elbo']:.4f}", text=[title, shown])
+    screen.result(document, short=f"{metrics['elbo']:.4f}", text=[title, shown, f"evaluated in {pace}"])
     for finding in findings:
         say(finding, screen)
     for name, factor in (document["disentanglement"] or {"factors": {}})["factors"].items():

@@ -24,19 +24,23 @@ from vaectl.commands._options import (
     output_option,
     state,
 )
+from vaectl.commands._pace import Clock
 from vaectl.commands._render import Screen
 from vaectl.commands._session import Session, check_choice, check_destination, deliver
 from vaectl.errors import UsageError
-from vaectl.files import replacing
 from vaectl.runs import Run
 
 if TYPE_CHECKING:
-    import torch
+    import numpy as np
     from torch import Tensor
     from torch.distributions import Distribution
 
+    from vaectl.arrays import Stream
+    from vaectl.vae import VAE
+
 FORMATS = (".png", ".npz", ".npy")
 MODES = ("mean", "mode", "draw")
+# images decoded at once
 CHUNK = 1000
 MOST_TILES = 10_000
 
@@ -118,96 +122,120 @@ def sample_cli(
         raise UsageError(
             f"-n {num_samples} is too many for one picture; at most {MOST_TILES}", hint="write .npz or .npy"
         )
+    import torch
+
+    from vaectl.runtime import seeded
+
     session = Session(opened, screen, device, data_dir)
     kind = "reconstructions" if reconstruct else "interpolations" if interpolate else "samples"
-    arrays, columns = make(
-        session, kind, num_samples, checkpoint=checkpoint, mode=mode, seed=seed, columns=columns,
-        temperature=1.0 if temperature is None else temperature,
-    )  # fmt: skip
-    path = deliver(output, opened, "samples", suffix, lambda path: write(path, arrays, columns))
-    made = len(arrays["images"])
+    model = session.model(checkpoint)
+    if uses_data:
+        session.data()
+    clock = Clock()
+    with torch.no_grad(), seeded(seed), screen.counting(kind, num_samples) as counted:
+        made, columns = make(
+            session, model, kind, num_samples, mode=mode, columns=columns, progress=counted,
+            temperature=1.0 if temperature is None else temperature,
+        )  # fmt: skip
+        path = deliver(output, opened, "samples", suffix, lambda path: write(path, made, columns))
+    pace = clock.pace(num_samples)
     lines = f" in lines of {columns}" if interpolate else ""
-    document = {"run": opened.id, "path": str(path), "kind": kind, "n": made, "mode": mode, "seed": seed}
-    screen.result(document, short=str(path), text=f"{made} {kind}{lines} of {opened.id}: {path}")
+    document = {
+        "run": opened.id,
+        "path": str(path),
+        "kind": kind,
+        "n": num_samples,
+        "mode": mode,
+        "seed": seed,
+        **pace.to_json(),
+    }
+    screen.result(document, short=str(path), text=f"{num_samples} {kind}{lines} of {opened.id} ({pace}): {path}")
 
 
 def make(
     session: Session,
+    model: VAE,
     kind: str,
     n: int,
     *,
-    checkpoint: str,
     mode: str,
-    seed: int,
     columns: int | None,
     temperature: float,
-) -> tuple[dict[str, Tensor], int]:
-    """The images of a kind, and the columns to show them in.
+    progress: Callable[[int], None],
+) -> tuple[dict[str, Stream], int]:
+    """The images of a kind, decoded as they are taken, and the columns to show them in.
 
     Returns:
         ``images`` float32 (n, C, H, W), which a likelihood of real numbers may put outside [0, 1]; reconstructions
         also have ``originals`` and ``labels``.
 
     Raises:
-        UsageError: More reconstructions are asked for than there are test examples.
+        UsageError: More reconstructions or interpolations are asked for than there are test examples.
     """
+    import numpy as np
     import torch
 
     from vaectl import latents
-    from vaectl.runtime import seeded
+    from vaectl.arrays import Stream
 
-    model = session.model(checkpoint)
-    with torch.no_grad(), seeded(seed), session.screen.counting(kind, n) as progress:
-        if kind == "samples":
-            chunks: Iterator[Distribution] = (model.sample(size, temperature) for size in _sizes(n))
-            return {"images": _decode(chunks, mode, progress)}, columns or math.ceil(math.sqrt(n))
-        test = session.data().test
-        order = torch.randperm(len(test))
-        if kind == "reconstructions":
-            if n > len(test):
-                raise UsageError(f"-n {n}: the test split has {len(test)} examples")
-            rows = order[:n]
-            originals = test.batch(rows)
-            chunks = (model.decoder(model.encoder(x.to(session.device)).mean) for x in torch.split(originals, CHUNK))
-            arrays = {"images": _decode(chunks, mode, progress), "originals": originals, "labels": test.labels[rows]}
-            return arrays, columns or min(n, 16)
-        steps = columns or 8
-        lines = math.ceil(n / steps)
-        if 2 * lines > len(test):
-            raise UsageError(f"-n {n}: {lines} lines need {2 * lines} test examples; there are {len(test)}")
-        ends = test.batch(order[: 2 * lines]).to(session.device)
-        at_once = max(1, CHUNK // steps)
-        starts = zip(torch.split(ends[:lines], at_once), torch.split(ends[lines:], at_once), strict=True)
-        chunks = (latents.interpolate(model, a, b, steps) for a, b in starts)
-        return {"images": _decode(chunks, mode, progress)[:n]}, steps
+    shape, pixels, device = (n, *session.run.data_info.shape), np.dtype(np.float32), session.device
+    if kind == "samples":
+        samples = (model.sample(min(CHUNK, n - start), temperature) for start in range(0, n, CHUNK))
+        return {"images": Stream(shape, pixels, _decode(samples, n, mode, progress))}, columns or math.ceil(
+            math.sqrt(n)
+        )
+    test = session.data().test
+    order = torch.randperm(len(test))
+    if kind == "reconstructions":
+        if n > len(test):
+            raise UsageError(f"-n {n}: the test split has {len(test)} examples")
+        parts = torch.split(order[:n], CHUNK)
+        means = (model.decoder(model.encoder(test.batch(rows).to(device)).mean) for rows in parts)
+        streams = {
+            "images": Stream(shape, pixels, _decode(means, n, mode, progress)),
+            "originals": Stream(shape, pixels, (test.batch(rows).numpy() for rows in parts)),
+            "labels": Stream((n,), np.dtype(np.int64), [test.labels[order[:n]].numpy()]),
+        }
+        return streams, columns or min(n, 16)
+    steps = columns or 8
+    lines = math.ceil(n / steps)
+    if 2 * lines > len(test):
+        raise UsageError(f"-n {n}: {lines} lines need {2 * lines} test examples; there are {len(test)}")
+    at_once = max(1, CHUNK // steps)
+    starts, ends = (torch.split(rows, at_once) for rows in (order[:lines], order[lines : 2 * lines]))
+    between = (
+        latents.interpolate(model, test.batch(a).to(device), test.batch(b).to(device), steps)
+        for a, b in zip(starts, ends, strict=True)
+    )
+    return {"images": Stream(shape, pixels, _decode(between, n, mode, progress))}, steps
 
 
-def write(path: Path, made: dict[str, Tensor], columns: int) -> None:
-    """Write images as a grid (reconstructions under their originals), or as arrays."""
-    import numpy as np
-
+def write(path: Path, made: dict[str, Stream], columns: int) -> None:
+    """Write images as a grid (reconstructions under their originals), or as arrays, which are never held whole."""
     from vaectl import arrays
-    from vaectl.grids import LARGE_TILE_PIXELS, grid, pairs, save_png
 
     suffix = path.suffix.lower()
-    if suffix == ".png":
-        images = pairs(made["originals"], made["images"], columns) if "originals" in made else made["images"]
-        save_png(grid(images, columns, LARGE_TILE_PIXELS), path)
-    elif suffix == ".npz":
-        arrays.save({name: value.numpy() for name, value in made.items()}, path)
+    if suffix == ".npz":
+        arrays.save_npz(made, path)
+    elif suffix == ".npy":
+        arrays.save_npy(made["images"], path)
     else:
-        # given a name instead of a file, numpy may add a suffix to it
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.save(file, made["images"].numpy())
+        _save_grid(path, made, columns)
 
 
-def _sizes(n: int) -> Iterator[int]:
-    yield from (min(CHUNK, n - start) for start in range(0, n, CHUNK))
-
-
-def _decode(chunks: Iterator[Distribution], mode: str, progress: Callable[[int], None]) -> torch.Tensor:
+def _save_grid(path: Path, made: dict[str, Stream], columns: int) -> None:
     import torch
 
+    from vaectl.grids import LARGE_TILE_PIXELS, grid, pairs, save_png
+
+    images = torch.from_numpy(made["images"].whole())
+    if "originals" in made:
+        images = pairs(torch.from_numpy(made["originals"].whole()), images, columns)
+    save_png(grid(images, columns, LARGE_TILE_PIXELS), path)
+
+
+def _decode(chunks: Iterator[Distribution], n: int, mode: str, progress: Callable[[int], None]) -> Iterator[np.ndarray]:
+    """The first ``n`` images of likelihoods, float32 (chunk, C, H, W) at a time."""
     from vaectl.distributions import mode_of
 
     shown: dict[str, Callable[[Distribution], Tensor]] = {
@@ -215,10 +243,9 @@ def _decode(chunks: Iterator[Distribution], mode: str, progress: Callable[[int],
         "mode": mode_of,
         "draw": lambda px: px.sample(),
     }
-    made: list[torch.Tensor] = []
     done = 0
     for px in chunks:
-        made.append(shown[mode](px).float().cpu())
-        done += len(made[-1])
+        images = shown[mode](px)[: n - done].float().cpu()
+        yield images.numpy()
+        done += len(images)
         progress(done)
-    return torch.cat(made)
