@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vaectl.data import Split
 from vaectl.errors import DataError
+from vaectl.runtime import keep_freed_memory
 from vaectl.stats import mean_and_se
 from vaectl.vae import VAE, Draw, evaluating
 
@@ -79,6 +80,7 @@ def importance_bound(
     # made at once: small tensors that stay, between large ones that go, would keep the heap from shrinking
     bound, ess = torch.empty(2, len(split), dtype=torch.float64)
     done = 0
+    keep_freed_memory()
     with evaluating(model, seed):
         p = model.prior(model.encoder)
         for x in split.batches(examples_at_once):

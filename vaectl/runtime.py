@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # of Linux's control groups, as a container sees its own
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+# a little less than the 32 MB that glibc's threshold can rise to
+KEPT_BYTES = 2**25 - 2**13
 
 
 def check_device(name: str) -> None:
@@ -62,6 +64,21 @@ def seed_streams(seed: int) -> tuple[int, int, int]:
 
     weights, order, noise = np.random.SeedSequence(seed).generate_state(3)
     return int(weights), int(order), int(noise)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep tens of megabytes of what is freed for the next tensors, as it otherwise comes to do by chance.
+
+    Memory above a threshold goes back to the system when it is freed, and the system clears every page of it when it
+    is next written: for the tensors of a batch that takes longer than computing them. The threshold rises to the
+    largest block that was ever freed, here one that is never written. Other C libraries are not affected.
+
+    References:
+        mallopt(3), M_MMAP_THRESHOLD, https://man7.org/linux/man-pages/man3/mallopt.3.html
+    """
+    import torch
+
+    torch.empty(KEPT_BYTES, dtype=torch.uint8)
 
 
 @contextmanager
