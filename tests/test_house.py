@@ -65,7 +65,7 @@ LEVELS = {
     "runs": 5,
     "comparison": 6,
     "grouping": 7,
-    "tracking": 6,
+    "tracking": 7,
     "commands": 8,
     "cli": 9,
     "__init__": 10,
