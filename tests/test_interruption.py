@@ -74,7 +74,7 @@ MOMENTS = {
     "sample decodes": ("sample run1 -o out.png -f", vae.VAE, "sample"),
     "sample writes an array": ("sample run1 -o out.npz -f", arrays, "_write"),
     "sample writes": ("sample run1 -o out.png -f", files, "_flush"),
-    "sample draws its grid": ("sample run1 -o out.png -f", grids, "make_grid"),
+    "sample draws its grid": ("sample run1 -o out.png -f", grids, "_sheet"),
     "sample writes a numbered file": ("sample run1", files, "_flush"),
     "sample names a numbered file": ("sample run1", files, "_name"),
     "embed encodes": ("embed run1 -o out.npz -f", latents, "encodings"),
