@@ -521,16 +521,10 @@ def at_the_first_step(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-WITHIN_OPTIM = pytest.mark.xfail(
-    strict=True, reason="torch.optim's optimizers import torch's compiler at their first step"
-)
-
-
 @pytest.mark.parametrize(
     "package",
-    ["torchvision", "matplotlib", "sklearn", "scipy", "pyarrow",
-     pytest.param("torch._dynamo", marks=WITHIN_OPTIM), pytest.param("sympy", marks=WITHIN_OPTIM)],
-)  # fmt: skip
+    ["torchvision", "matplotlib", "sklearn", "scipy", "pyarrow", "torch._dynamo", "sympy"],
+)
 def test_the_first_step_comes_before(package: str, at_the_first_step: set[str]) -> None:
     """Training begins within a second of torch's import, because what takes longer is imported when it is used."""
     assert package not in at_the_first_step

@@ -120,6 +120,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # holding every tensor, so that no two have the same id
         self._calls: list[tuple[Any, Any, Any, Any]] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # torch asks a mode this when it is defined; yes, the default, would import its compiler, which takes seconds
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
