@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Laplace, Normal
 
+from vaectl.distributed import batch_mean
 from vaectl.distributions import (
     LEVELS,
     BatchScaled,
@@ -193,7 +194,7 @@ class OptimalScale(nn.Module):
 
     def fit(self, residuals: Tensor) -> Tensor:
         """The scale () of detached residuals (*N, *X), which also enter the running mean."""
-        moment = residuals.abs().pow(self.power).mean()
+        moment = batch_mean(residuals.abs().pow(self.power).mean())
         self.weight.mul_(DECAY).add_(1 - DECAY)
         self.moment.lerp_(moment.to(self.moment.dtype), (1 - DECAY) / self.weight)
         return self._scale(moment)

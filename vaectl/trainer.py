@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from vaectl.data import Data
+from vaectl.distributed import ALONE, Processes, batch_mean
 from vaectl.metrics import evaluate
 from vaectl.objectives import Loss, Objective
 from vaectl.spec import Training
@@ -101,7 +102,12 @@ VALIDATED = ("elbo", "elbo_se", "recon", "kl", "active_units", "posterior_satura
 
 
 def fit(
-    model: VAE, objective: Objective, data: Data, training: Training, state: TrainState | None = None
+    model: VAE,
+    objective: Objective,
+    data: Data,
+    training: Training,
+    state: TrainState | None = None,
+    processes: Processes = ALONE,
 ) -> Generator[Event, None, None]:
     """Train a model in place, yielding a ``Step`` or ``Epoch`` as each ends and ``Stopped`` last.
 
@@ -115,21 +121,22 @@ def fit(
         data: The data, on the same device.
         training: The settings.
         state: Where the training of this model and objective stands, to go on from there; None begins.
+        processes: The processes that each call this with equal arguments, to share every batch.
     """
     state = TrainState(model, objective, training, len(data.train)) if state is None else state
     state.enter()
     try:
-        yield from _fit(state, data, training)
+        yield from _fit(state, data, training, processes)
     finally:
         state.leave()
 
 
-def _fit(state: TrainState, data: Data, training: Training) -> Generator[Event, None, None]:
+def _fit(state: TrainState, data: Data, training: Training, processes: Processes) -> Generator[Event, None, None]:
     problem = ""
     while not (reason := "diverged" if problem else state.end(training)):
         if training.on_nonfinite == "rollback" and state.batch == 0:
             state.keep()
-        problem = yield from _epoch(state, data, training)
+        problem = yield from _epoch(state, data, training, processes)
         if problem and training.on_nonfinite == "rollback" and state.rollbacks < training.max_rollbacks:
             state.roll_back(training.rollback_factor)
             yield RolledBack(state.epoch + 1, state.step, problem, state.lr, state.rollbacks)
@@ -137,36 +144,40 @@ def _fit(state: TrainState, data: Data, training: Training) -> Generator[Event, 
     yield Stopped(reason, state.epoch + bool(problem), state.step, state.best_epoch, problem)
 
 
-def _epoch(state: TrainState, data: Data, training: Training) -> Generator[Event, None, str]:
+def _epoch(state: TrainState, data: Data, training: Training, processes: Processes) -> Generator[Event, None, str]:
     """The rest of an epoch, and what was not finite in it; empty where all was."""
     model, objective, optimizer = state.model, state.objective, state.optimizer
     parameters = list(model.parameters())
     order, size = state.begin_epoch(), training.batch_size
     model.train()
     while state.batch < state.batches:
-        x = data.train.training_batch(order[state.batch * size : (state.batch + 1) * size])
-        draw = model.draw(x, objective.draws)
-        loss: Loss = objective(draw, state.step)
-        optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, training.grad_clip or math.inf)
-        # on an accelerator reading a value stalls the queue, so there the epoch's sums are checked instead
-        if state.device.type == "cpu" and not (math.isfinite(loss.total.item()) and math.isfinite(norm.item())):
-            return _problem(loss, state.step)
-        optimizer.step()
-        objective.observe(draw)
-        with torch.no_grad():
-            state.records[state.batch] = torch.stack((loss.total, draw.recon.mean(), draw.kl.mean(), norm))
+        index = order[state.batch * size : (state.batch + 1) * size]
+        with processes.sharing(len(index)) as share:
+            x = data.train.training_batch(index, share.rows if share else slice(None))
+            draw = model.draw(x, objective.draws)
+            loss: Loss = objective(draw, state.step)
+            optimizer.zero_grad(set_to_none=True)
+            weight = share.weight if share else 1.0
+            (weight * loss.total).backward()  # type: ignore[no-untyped-call]
+            figures = weight * torch.stack((loss.total, draw.recon.mean(), draw.kl.mean())).detach()
+            figures = processes.add_gradients(parameters, figures)
+            norm = torch.nn.utils.clip_grad_norm_(parameters, training.grad_clip or math.inf)
+            # on an accelerator reading a value stalls the queue, so there the epoch's sums are checked instead
+            if state.device.type == "cpu" and not (math.isfinite(figures[0].item()) and math.isfinite(norm.item())):
+                return _problem(loss, state.step)
+            optimizer.step()
+            objective.observe(draw)
+        state.records[state.batch] = torch.cat((figures, norm[None]))
         state.step += 1
         state.batch += 1
-        yield Step(state.epoch + 1, state.step, state.batch, state.batches, len(x))
+        yield Step(state.epoch + 1, state.step, state.batch, state.batches, len(index))
     per_batch = state.records.cpu().double()  # (T, 4)
     trained, number = state.seconds, state.epoch + 1
     if not per_batch.isfinite().all():
         return f"a term is not finite in epoch {number}"
     if not state.finite:
         return f"a weight is not finite after epoch {number}"
-    validation = _validate(model, objective, data, state.step)
+    validation = _validate(model, objective, data, state.step, processes)
     if validation and not math.isfinite(validation["elbo"]):
         return f"the validation ELBO is not finite after epoch {number}"
     # the last batch may be short, so batches count by their examples
@@ -194,11 +205,16 @@ def _epoch(state: TrainState, data: Data, training: Training) -> Generator[Event
     return ""
 
 
-def _validate(model: VAE, objective: Objective, data: Data, step: int) -> dict[str, float]:
+def _validate(model: VAE, objective: Objective, data: Data, step: int, processes: Processes) -> dict[str, float]:
     if len(data.validation) == 0:
         return {}
     result = evaluate(
-        model, data.validation, at_mean=False, loss=lambda draw: objective(draw, step), loss_draws=objective.draws
+        model,
+        data.validation,
+        at_mean=False,
+        loss=lambda draw: objective(draw, step),
+        loss_draws=objective.draws,
+        processes=processes,
     )
     assert result.loss is not None
     metrics = result.metrics()
@@ -206,6 +222,7 @@ def _validate(model: VAE, objective: Objective, data: Data, step: int) -> dict[s
 
 
 def _problem(loss: Loss, step: int) -> str:
-    terms = [name for name, values in loss.terms.items() if not bool(values.isfinite().all())]
+    # in whichever process's rows
+    terms = [name for name, values in loss.terms.items() if batch_mean((~values.isfinite()).float().mean()) > 0]
     verb = "are" if len(terms) > 1 else "is"
     return f"{' and '.join(terms) or 'the gradient'} {verb} not finite at step {step}"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from vaectl.distributed import batch_mean
 from vaectl.objectives.base import CYCLES, BetaSchedule, Loss, Objective, TrainingSet, kl_weight
 from vaectl.schedules import linear_warmup
 from vaectl.spec import Count, NonNegative, Size
@@ -67,7 +68,7 @@ class ELBO(Objective):
         terms = {"recon": draw.recon, "kl": draw.kl}
         if self.free_bits == 0:
             return Loss((terms["recon"] + self.beta(step) * terms["kl"]).mean(), terms)
-        rate = draw.kl_per_dim.mean(0).clamp(min=self.free_bits).sum()  # (D,) -> ()
+        rate = batch_mean(draw.kl_per_dim.mean(0)).clamp(min=self.free_bits).sum()  # (D,) -> ()
         return Loss(terms["recon"].mean() + self.beta(step) * rate, terms)
 
 
@@ -104,7 +105,7 @@ class Capacity(Objective):
     def forward(self, draw: Draw, step: int) -> Loss:
         """The loss of a draw at an optimizer step (0 before the first update)."""
         terms = {"recon": draw.recon, "kl": draw.kl}
-        distance = (terms["kl"].mean() - self.capacity(step)).abs()
+        distance = (batch_mean(terms["kl"].mean()) - self.capacity(step)).abs()
         return Loss(terms["recon"].mean() + self.gamma * distance, terms)
 
 
@@ -158,7 +159,7 @@ class KLTarget(Objective):
 
     def observe(self, draw: Draw) -> None:
         """Set the weight for the next step from the KL of this one."""
-        error = self.target - draw.kl.detach().mean()
+        error = self.target - batch_mean(draw.kl.detach().mean())
         proportional = self.k_p * torch.sigmoid(-error)
         # the bounds keep the sum from winding up while the weight stands at one of them
         self.integral = (self.integral - self.k_i * error).clamp(0, self.max_beta)
