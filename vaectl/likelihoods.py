@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Laplace, Normal
 
-from vaectl.distributed import batch_mean
 from vaectl.distributions import (
     LEVELS,
     BatchScaled,
@@ -27,6 +26,7 @@ from vaectl.distributions import (
     at_least_fp32,
 )
 from vaectl.errors import SettingError
+from vaectl.shares import batch_mean
 from vaectl.spec import Bounds
 
 # what a log-probability is with respect to: numbers of two kinds are never compared

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 
 from vaectl.data import Data
-from vaectl.distributed import ALONE, Processes, batch_mean
+from vaectl.distributed import ALONE, Processes
 from vaectl.metrics import evaluate
 from vaectl.objectives import Loss, Objective
+from vaectl.shares import batch_mean
 from vaectl.spec import Training
 from vaectl.train_state import TrainState
 from vaectl.vae import VAE

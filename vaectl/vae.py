@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, kl_divergence
 
-from vaectl.distributed import current_share
 from vaectl.runtime import seeded
+from vaectl.shares import current_share
 
 
 class Conditional(nn.Module):

@@ -33,14 +33,14 @@ def leading(place: Place) -> Iterator[Processes | None]:
     if place.world == 1:
         yield None
         return
+    from vaectl.board import Board
     from vaectl.distributed import Processes
 
-    processes = Processes(place)
-    processes.meet()
-    with processes.telling():
-        yield processes
-        if not processes.is_posted(PLAN):
-            processes.post(PLAN)  # there was nothing to train
+    board = Board(place)
+    with board.telling():
+        yield Processes(board)
+        if not board.is_posted(PLAN):
+            board.post(PLAN)  # there was nothing to train
 
 
 def gather(processes: Processes, spec: Spec, info: DataInfo, directory: Path, state: TrainState) -> None:
@@ -66,10 +66,10 @@ def gather(processes: Processes, spec: Spec, info: DataInfo, directory: Path, st
             hint="run vaectl train without torchrun",
         )
     plan = {"config": spec.to_json(), "fingerprint": info.fingerprint, "directory": str(directory.resolve())}
-    processes.post(PLAN, {**plan, "device": state.device.type})
-    with processes.one_by_one():
+    processes.board.post(PLAN, {**plan, "device": state.device.type})
+    with processes.board.one_by_one():
         pass  # the data are loaded
-    processes.wait_for_all()
+    processes.board.wait_for_all()
     processes.connect(state.device)
 
 
@@ -108,25 +108,26 @@ def follow(place: Place, data_dir: Path | None) -> None:
     import torch
 
     from vaectl import builder
+    from vaectl.board import Board
     from vaectl.commands._training import prepare
     from vaectl.distributed import Processes
     from vaectl.trainer import Stopped, fit
 
-    processes = Processes(place)
-    processes.meet()
-    with processes.telling():
-        plan = processes.read(PLAN)
+    board = Board(place)
+    processes = Processes(board)
+    with board.telling():
+        plan = board.read(PLAN)
         if plan is None:
             return
         spec = builder.complete(Spec.from_json(plan["config"]))
         device = processes.device(torch.device(plan["device"]))
         directory = _directory(data_dir, Path(plan["directory"]))
-        with processes.one_by_one():
+        with board.one_by_one():
             data = load_data(spec.data, directory, Screen(True, False, False, "none"))
         if data.info.fingerprint != plan["fingerprint"]:
             raise DataError(f"{data.info.name} in {directory} is not what process 0 trains on")
         state = prepare(spec, data, device)
-        processes.wait_for_all()
+        board.wait_for_all()
         processes.connect(device)
         reference = match(processes, state)
         end: Stopped | None = None

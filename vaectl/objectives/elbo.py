@@ -10,9 +10,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from vaectl.distributed import batch_mean
 from vaectl.objectives.base import CYCLES, BetaSchedule, Loss, Objective, TrainingSet, kl_weight
 from vaectl.schedules import linear_warmup
+from vaectl.shares import batch_mean
 from vaectl.spec import Count, NonNegative, Size
 from vaectl.stats import on_target
 from vaectl.vae import Draw
