@@ -35,19 +35,26 @@ class Board:
 
     Args:
         place: The place of this process.
-
-    Raises:
-        VaectlError: The launcher cannot be reached.
+        store: Where it is kept.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, store: Store) -> None:
         self.place = place
+        self._store = PrefixStore("vaectl", store)
+
+    @classmethod
+    def of_launcher(cls, place: Place) -> Board:
+        """The board that the launcher of this process keeps.
+
+        Raises:
+            VaectlError: It cannot be reached.
+        """
         try:
             store, _, _ = next(rendezvous("env://", timeout=OPENING))
         except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise VaectlError(f"the launcher of these processes cannot be reached: {reason}") from error
-        self._store = PrefixStore("vaectl", store)
+        return cls(place, store)
 
     def store(self, name: str) -> Store:
         """A part of the board for others to write on."""
@@ -68,13 +75,16 @@ class Board:
             LostError: Another process failed, or it waited in vain.
         """
         since = time.monotonic()
-        while not self.is_posted(name):
-            if self.is_posted(FAILURE):
-                raise self.lost()
-            if time.monotonic() - since > WAITING_SECONDS:
-                raise LostError("the other processes of this training did not come")
-            time.sleep(POLL_SECONDS)
-        return json.loads(self._store.get(name))
+        try:
+            while not self.is_posted(name):
+                if self.is_posted(FAILURE):
+                    raise self.lost()
+                if time.monotonic() - since > WAITING_SECONDS:
+                    raise LostError("the other processes of this training did not come")
+                time.sleep(POLL_SECONDS)
+            return json.loads(self._store.get(name))
+        except RuntimeError as error:
+            raise self.lost() from error
 
     def wait_for_all(self) -> None:
         """Return once all processes have come here.
@@ -122,7 +132,7 @@ class Board:
             while not self.is_posted(FAILURE) and time.monotonic() < until:
                 time.sleep(POLL_SECONDS)
             if self.is_posted(FAILURE):
-                word = self.read(FAILURE)
+                word = json.loads(self._store.get(FAILURE))
                 # the leader tells what the others fail of; what it fails of itself it has told
                 return LostError(
                     word["message"], hint=word["hint"], exit_code=word["exit_code"], code=word["code"], told=rank == 0

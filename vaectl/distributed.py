@@ -93,7 +93,7 @@ class Processes:
                 world_size=self.world,
                 timeout=TIMEOUT,
             )
-        self._connected, self._device = True, device
+        self._device = device
 
     def disconnect(self) -> None:
         """End the connection; numbers are then those of this process."""

@@ -36,7 +36,7 @@ def leading(place: Place) -> Iterator[Processes | None]:
     from vaectl.board import Board
     from vaectl.distributed import Processes
 
-    board = Board(place)
+    board = Board.of_launcher(place)
     with board.telling():
         yield Processes(board)
         if not board.is_posted(PLAN):
@@ -113,7 +113,7 @@ def follow(place: Place, data_dir: Path | None) -> None:
     from vaectl.distributed import Processes
     from vaectl.trainer import Stopped, fit
 
-    board = Board(place)
+    board = Board.of_launcher(place)
     processes = Processes(board)
     with board.telling():
         plan = board.read(PLAN)
