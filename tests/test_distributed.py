@@ -355,6 +355,19 @@ def test_the_others_tell_of_a_killed_leader(cli: Cli, start: Start, isolated: Pa
 
 
 @pytest.mark.slow
+def test_a_signal_ends_a_process_that_waits_for_one_that_does_not_answer(start: Start, isolated: Path) -> None:
+    """Where Python itself does not hear of the signal, within the time that torchrun gives it."""
+    both = start("-m", "vaectl", *TRAIN, "--epochs", 2000, "--progress", "none")
+    until_trained(isolated / "runs" / "run1")
+    both[1].send_signal(signal.SIGSTOP)
+    time.sleep(1)
+    both[0].send_signal(signal.SIGTERM)
+    ((code, _, stderr),) = ended(both[:1])
+    assert code == 1
+    assert errors(stderr) == ["error: run1 stopped: process 1 was lost"]
+
+
+@pytest.mark.slow
 def test_the_leader_tells_what_another_process_fails_of(start: Start, isolated: Path) -> None:
     """Before a run is made, with the exit code of the one that failed."""
     elsewhere = ({}, {"VAECTL_DATA_DIR": "/nowhere"})

@@ -37,6 +37,7 @@ class Processes:
         rank: The number of this process; 0 leads.
         world: How many there are.
         heard: The signals that came to this process, as they come.
+        steps: Optimizer steps that all have added up.
 
     Args:
         board: The board of several processes; None is for one.
@@ -48,7 +49,7 @@ class Processes:
         self.heard: Sequence[int] = ()
         self._board = board
         self._device: torch.device | None = None
-        self._steps = self._agreed = 0
+        self.steps = self._agreed = 0
 
     @property
     def board(self) -> Board:
@@ -153,8 +154,8 @@ class Processes:
         *added, figures, flags = self.sum((*gradients, figures, flags))
         for parameter, gradient in zip(parameters, added, strict=True):
             parameter.grad = gradient
-        self._steps += 1
-        if flags.device.type == "cpu" or self._steps % LISTEN_EVERY == 0:
+        self.steps += 1
+        if flags.device.type == "cpu" or self.steps % LISTEN_EVERY == 0:
             came = [signum for signum, count in zip(SIGNALS, flags.tolist(), strict=True) if count > 0]
             self._agreed = self._agreed or (came[0] if came else 0)
         return figures

@@ -7,12 +7,16 @@ load the data and build the model, too, take over the leader's weights and state
 from __future__ import annotations
 
 import os
+import select
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaectl.commands._render import Screen
+from vaectl.commands._render import Screen, print_error
 from vaectl.commands._session import DEFAULT_DATA_DIR, data_directory, load_data
 from vaectl.errors import DataError, DivergedError, InterruptedRunError, LostError, UsageError
 from vaectl.launcher import Place
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from vaectl.train_state import TrainState
 
 PLAN = "plan"
+# torchrun kills what has not ended 30 s after its signal
+STUCK_SECONDS = 25.0
 
 
 @contextmanager
@@ -132,7 +138,7 @@ def follow(place: Place, data_dir: Path | None) -> None:
         reference = match(processes, state)
         end: Stopped | None = None
         try:
-            with noting() as processes.heard:
+            with noting() as processes.heard, unstuck(processes, reference):
                 for event in fit(state.model, state.objective, data.to(device), spec.training, state, processes):
                     end = event if isinstance(event, Stopped) else None
                     if processes.stop:
@@ -145,6 +151,46 @@ def follow(place: Place, data_dir: Path | None) -> None:
             raise DivergedError(end.problem)
         if signum:
             raise InterruptedRunError("interrupted", signum=signum)
+
+
+@contextmanager
+def unstuck(processes: Processes, reference: str) -> Iterator[None]:
+    """Within the block a signal ends this process also where it waits for another that does not answer.
+
+    Python handles a signal between two of its own steps, and a call that waits for another process is one step. A
+    thread hears of the signal at once, and gives the training ``STUCK_SECONDS`` to come to another step.
+
+    Args:
+        processes: The processes.
+        reference: The run.
+    """
+    if processes.world == 1:
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def watch() -> None:
+        while os.read(reader, 64):  # what is read is the signals' numbers; nothing at the end
+            steps = processes.steps
+            if select.select([reader], [], [], STUCK_SECONDS)[0] or processes.steps > steps:
+                continue
+            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+            error = lost_in(processes.board.lost(), reference)
+            if error.told:
+                print_error(error, as_json="--json" in sys.argv)
+            os._exit(error.exit_code)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+        thread.join()
+        os.close(reader)
 
 
 def lost_in(error: LostError, reference: str) -> LostError:

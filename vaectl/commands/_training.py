@@ -14,7 +14,7 @@ from vaectl.builder import build
 from vaectl.commands._doctor import Doctor
 from vaectl.commands._epochs import EpochScreen
 from vaectl.commands._evaluation import evaluate_into
-from vaectl.commands._processes import lost_in, match
+from vaectl.commands._processes import lost_in, match, unstuck
 from vaectl.commands._render import Screen, duration, finite, plus_minus, sparkline
 from vaectl.data import Data
 from vaectl.distributed import Processes
@@ -118,7 +118,7 @@ def train_run(
     events = fit(state.model, state.objective, on_device, spec.training, state, processes)
     try:
         shown.start()
-        with noting() as processes.heard:
+        with noting() as processes.heard, unstuck(processes, run.reference):
             for event in events:
                 if isinstance(event, Step):
                     shown.step(event)
