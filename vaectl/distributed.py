@@ -93,6 +93,7 @@ class Processes:
                 rank=self.rank,
                 world_size=self.world,
                 timeout=TIMEOUT,
+                device_id=device if device.type == "cuda" else None,
             )
         self._device = device
 
