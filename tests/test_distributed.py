@@ -273,6 +273,14 @@ def test_a_process_that_says_nothing_is_named(boards: list[Board], rank: int) ->
     assert (error.message, error.told, error.code) == (f"process {1 - rank} was lost", True, "lost")
 
 
+def test_a_connection_that_fails_between_living_processes_says_why(boards: list[Board]) -> None:
+    """The leader tells it, and none is called lost."""
+    boards[1].post("seen/1")
+    error = boards[0].lost("no route to host")
+    assert (error.message, error.told) == ("the connection between its processes failed: no route to host", True)
+    assert not boards[1].lost("no route to host").told
+
+
 def test_the_first_of_a_machine_goes_first(boards: list[Board]) -> None:
     leader, other = boards
     with leader.one_by_one():

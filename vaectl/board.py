@@ -33,13 +33,18 @@ FAILURE = "failure"
 class Board:
     """What the processes of one training tell each other.
 
+    Attributes:
+        place: The place of this process.
+        said: The names under which it wrote something.
+
     Args:
         place: The place of this process.
-        store: Where it is kept.
+        store: Where the board is kept.
     """
 
     def __init__(self, place: Place, store: Store) -> None:
         self.place = place
+        self.said: set[str] = set()
         self._store = PrefixStore("vaectl", store)
 
     @classmethod
@@ -63,6 +68,7 @@ class Board:
     def post(self, name: str, word: Any = None) -> None:
         """Write what can be JSON, for the others to read."""
         self._store.set(name, json.dumps(word))
+        self.said.add(name)
 
     def is_posted(self, name: str) -> bool:
         """Whether something is written under a name."""
@@ -121,8 +127,12 @@ class Board:
                     self.post(FAILURE, _told(error, self.place.rank))
             raise
 
-    def lost(self) -> LostError:
-        """What to say of another process that failed: its own words, where it had any."""
+    def lost(self, reason: str = "") -> LostError:
+        """What to say of another process that failed: its own words, where it had any.
+
+        Args:
+            reason: How it came to light, for where all processes are alive.
+        """
         # the launcher is about to end the others with a signal, and what they say then is why
         deafen()
         rank, world = self.place.rank, self.place.world
@@ -141,9 +151,11 @@ class Board:
             told = all(other in gone for other in range(rank))
         except RuntimeError:
             # the machine of the board is gone, and with it whoever else could say so
-            gone, told = [], True
-        who = f"process {gone[0]}" if len(gone) == 1 else "another process of this training"
-        return LostError(f"{who} was lost", told=told)
+            return LostError("process 0 or its launcher was lost")
+        if not gone:
+            return LostError(f"the connection between its processes failed: {reason}", told=told)
+        noun, verb = ("process", "was") if len(gone) == 1 else ("processes", "were")
+        return LostError(f"{noun} {', '.join(map(str, gone))} {verb} lost", told=told)
 
 
 def _told(error: BaseException, rank: int) -> Mapping[str, Any]:

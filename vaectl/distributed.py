@@ -183,7 +183,7 @@ class Processes:
             yield
         except RuntimeError as error:  # gloo's and NCCL's are of no other kind
             self._device = None
-            raise self.board.lost() from error
+            raise self.board.lost(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 
 
 ALONE = Processes()

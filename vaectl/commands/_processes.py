@@ -45,7 +45,7 @@ def leading(place: Place) -> Iterator[Processes | None]:
     board = Board.of_launcher(place)
     with board.telling():
         yield Processes(board)
-        if not board.is_posted(PLAN):
+        if PLAN not in board.said:
             board.post(PLAN)  # there was nothing to train
 
 
