@@ -332,7 +332,7 @@ def test_dynamic_binarisation_trains_on_fresh_draws_and_evaluates_on_fixed_ones(
     assert dynamic.info.support == "binary"
     assert dynamic.info.preprocessing != grey.info.preprocessing
     torch.manual_seed(0)
-    draws = torch.stack([dynamic.train.training_batch(slice(0, 10)) for _ in range(400)])
+    draws = torch.stack([dynamic.train.training_batch(torch.arange(10)) for _ in range(400)])
     assert set(draws.unique().tolist()) == {0.0, 1.0}
     p = grey.train.batch(slice(0, 10))
     assert (draws.mean(0) - p).abs().max() < 5 * 0.5 / 400**0.5
@@ -346,8 +346,8 @@ def test_every_epoch_of_dynamic_binarisation_sees_other_images_and_repeats_by_se
     seen: list[torch.Tensor] = []
 
     class Watched(type(data.train)):  # type: ignore[misc]
-        def training_batch(self, index: torch.Tensor) -> torch.Tensor:
-            x = super().training_batch(index)
+        def training_batch(self, index: torch.Tensor, rows: slice = slice(None)) -> torch.Tensor:
+            x = super().training_batch(index, rows)
             seen.append(torch.zeros(len(self), *x.shape[1:]).index_copy(0, index, x))
             return x
 

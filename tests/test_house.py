@@ -20,10 +20,13 @@ PACKAGE = Path(vaectl.__file__).parent
 # an import must go to a lower number; folders may import within themselves
 LEVELS = {
     "errors": 0,
+    "launcher": 0,
     "signals": 0,
     "schedules": 0,
     "stats": 0,
     "spec": 1,
+    "board": 1,
+    "shares": 1,
     "distributions": 1,
     "bernoulli": 1,
     "linear": 1,
@@ -32,6 +35,7 @@ LEVELS = {
     "files": 1,
     "reading": 1,
     "runtime": 1,
+    "distributed": 2,
     "records": 2,
     "doctor": 3,
     "recipes": 2,
@@ -83,8 +87,9 @@ OWNERS = {
     "PIL": {"grids", "data", "tracking"},
 }
 
-TORCH_FREE = ("errors", "doctor", "schedules", "stats", "spec", "files", "reading", "records", "history", "train_log",
-              "checkpoints", "recipes", "catalog", "settings", "runs", "comparison", "grouping", "runtime")  # fmt: skip
+TORCH_FREE = ("errors", "launcher", "doctor", "schedules", "stats", "spec", "files", "reading", "records", "history",
+              "train_log", "checkpoints", "recipes", "catalog", "settings", "runs", "comparison", "grouping",
+              "runtime")  # fmt: skip
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -24,6 +24,8 @@ def main() -> None:
 
 def leave(signum: int, frame: FrameType | None) -> None:
     """Handle a signal while the modules are imported: there is nothing to tidy up, and nothing to print with yet."""
+    if "LOCAL_RANK" in os.environ and os.environ.get("RANK", "0") != "0":  # of several processes one has the screen
+        os._exit(128 + signum)
     message = "interrupted" if signum == signal.SIGINT else "terminated"
     os.write(2, f"error: {message}\n".encode())
     if "--json" in sys.argv:

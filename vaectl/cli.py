@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +18,8 @@ from typer.core import TyperGroup
 from vaectl import __version__
 from vaectl.commands._deferred import COMMANDS, Deferred
 from vaectl.commands._state import State
-from vaectl.errors import InterruptedRunError, UsageError, VaectlError
+from vaectl.errors import InterruptedRunError, LostError, UsageError, VaectlError
+from vaectl.launcher import here
 from vaectl.signals import Signalled, listening
 
 TRUE = ("1", "true", "yes", "on", "y", "t")
@@ -29,7 +32,8 @@ class Boundary(TyperGroup):
         super().__init__(**options | {"commands": {name: Deferred(name) for name in COMMANDS}})
 
     def main(self, args: Any = None, *positional: Any, **extra: Any) -> Any:
-        """Run the command line and exit the process."""
+        """Run the command line and exit the process; of several processes one has the screen, and may lose it."""
+        follows = here().rank > 0
         with listening() as listener:
             given = list(sys.argv[1:] if args is None else args)
             for stream in (sys.stdout, sys.stderr):
@@ -37,7 +41,8 @@ class Boundary(TyperGroup):
                     stream.reconfigure(errors="replace")
             caught: BaseException
             try:
-                code = super().main(given, *positional, **{**extra, "standalone_mode": False, "obj": given})
+                with silenced() if follows else contextlib.nullcontext():
+                    code = super().main(given, *positional, **{**extra, "standalone_mode": False, "obj": given})
                 sys.stdout.flush()
                 listener.deaf = True
                 if listener.signum is None or not code:
@@ -52,7 +57,8 @@ class Boundary(TyperGroup):
             from vaectl.commands._render import print_error  # with rich, which completion and --version do without
 
             try:
-                if not isinstance(caught, BrokenPipeError):
+                mute = follows and not (isinstance(error, LostError) and error.told)
+                if not mute and not isinstance(caught, BrokenPipeError):
                     print_error(error, as_json="--json" in given)
                 sys.stdout.flush()
             except OSError:
@@ -61,9 +67,16 @@ class Boundary(TyperGroup):
             sys.exit(error.exit_code)
 
 
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Within the block nothing that is printed is seen."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):  # noqa: PTH123
+        yield
+
+
 def _as_error(caught: BaseException, signum: int | None) -> VaectlError:
     """What a person is told of an exception, after a signal if one came."""
-    if isinstance(caught, InterruptedRunError):
+    if isinstance(caught, InterruptedRunError | LostError):
         return caught
     if signum is not None or isinstance(caught, typer.Abort | KeyboardInterrupt):
         # whatever else was caught, the signal may have been its cause
@@ -112,4 +125,9 @@ def main(
     ] = False,
 ) -> None:
     """Train, evaluate, sample and compare variational autoencoders."""
+    if here().world > 1 and context.invoked_subcommand != "train":
+        raise UsageError(
+            f"vaectl {context.invoked_subcommand} is for one process; there are {here().world}",
+            hint="run it without torchrun",
+        )
     context.obj = State(runs_dir, argv=tuple(context.obj))

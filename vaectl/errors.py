@@ -92,6 +92,24 @@ class InterruptedRunError(VaectlError):
         self.exit_code = 128 + signum
 
 
+class LostError(VaectlError):
+    """Another process of this training failed or was lost.
+
+    Args:
+        message: What is known of it.
+        hint: What to do about it, or None.
+        exit_code: That of the process that failed.
+        code: The kind of its failure.
+        told: Whether this process is the one that tells it.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, exit_code: int = 1, code: str = "lost", told: bool = True
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code, self.code, self.told = exit_code, code, told
+
+
 def shown(value: Any) -> str:
     """A value as an error names it: cut short where it is long."""
     return SHORT.repr(value)

@@ -28,6 +28,7 @@ from vaectl.distributions import (
 )
 from vaectl.errors import SettingError
 from vaectl.linear import Linear
+from vaectl.shares import batch_mean
 from vaectl.spec import Bounds
 
 # what a log-probability is with respect to: numbers of two kinds are never compared
@@ -195,7 +196,7 @@ class OptimalScale(nn.Module):
 
     def fit(self, residuals: Tensor) -> Tensor:
         """The scale () of detached residuals (*N, *X), which also enter the running mean."""
-        moment = residuals.abs().pow(self.power).mean()
+        moment = batch_mean(residuals.abs().pow(self.power).mean())
         self.weight.mul_(DECAY).add_(1 - DECAY)
         self.moment.lerp_(moment.to(self.moment.dtype), (1 - DECAY) / self.weight)
         return self._scale(moment)

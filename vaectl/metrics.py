@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vaectl.data import Split
+from vaectl.distributed import ALONE, Processes
 from vaectl.distributions import scale_of
 from vaectl.errors import DataError
 from vaectl.objectives import Loss
@@ -87,6 +88,7 @@ def evaluate(
     loss: Callable[[Draw], Loss] | None = None,
     loss_draws: int = 1,
     progress: Callable[[int], None] = lambda examples: None,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """The one-sample ELBO at beta = 1 and its terms, for every example of a split.
 
@@ -100,6 +102,7 @@ def evaluate(
         loss: The objective at some step, to average over the split too.
         loss_draws: Draws that the objective needs of each example.
         progress: Called with the number of examples done.
+        processes: The processes that each call this with equal arguments, to share every batch.
 
     Raises:
         DataError: The split is empty.
@@ -113,32 +116,39 @@ def evaluate(
     head: Any = model.decoder.head
     with evaluating(model, seed):
         prior = model.prior(model.encoder)
-        for x in split.batches(EVALUATION_BATCH):
-            draw = model.draw(x)
-            rows["recon"].append(draw.recon)
-            rows["kl"].append(draw.kl)
-            rows["elbo"].append(draw.elbo)
-            mean = draw.q.mean  # (B, *Z)
-            if at_mean:
-                rows["recon_at_mean"].append(-model.decoder(mean).log_prob(x))
-            if loss is not None:
-                many = draw if loss_draws == 1 else model.draw(x, loss_draws)
-                objective += float(loss(many).total) * len(x)
-            codes = mean.flatten(1).cpu().double()  # (B, D)
+        for batch in split.batches(EVALUATION_BATCH):
+            with processes.sharing(len(batch)) as share:
+                x = batch if share is None else batch[share.rows]
+                count = len(x) if share is None else share.count
+                draw = model.draw(x)
+                mean = draw.q.mean  # (B, *Z)
+                found = {"recon": draw.recon, "kl": draw.kl, "elbo": draw.elbo}
+                if at_mean:
+                    found["recon_at_mean"] = -model.decoder(mean).log_prob(x)
+                for name, values in found.items():
+                    rows[name].append(values if share is None else share.within(values[:count]))
+                if loss is not None:
+                    many = draw if loss_draws == 1 else model.draw(x, loss_draws)
+                    objective += float(loss(many).total) * count
+            codes = mean[:count].flatten(1).cpu().double()  # (B, D)
             first, second = first + codes.sum(0), second + codes.square().sum(0)
-            kl_dims = kl_dims + draw.kl_per_dim.cpu().double().sum(0)
-            saturated["posterior"] += len(x) * _part(scale_of(draw.q), *POSTERIOR_RANGE)
+            kl_dims = kl_dims + draw.kl_per_dim[:count].cpu().double().sum(0)
+            saturated["posterior"] += count * _part(scale_of(draw.q), *POSTERIOR_RANGE)
             if head.floor is not None:
-                saturated["likelihood"] += len(x) * _part(scale_of(draw.px), NEAR_FLOOR * head.floor, math.inf)
-            done += len(x)
+                saturated["likelihood"] += count * _part(scale_of(draw.px), NEAR_FLOOR * head.floor, math.inf)
+            done += len(batch)
             progress(done)
     n = len(split)
+    per_example = {name: torch.cat(parts).cpu().double() for name, parts in rows.items()}
+    others = torch.tensor([*saturated.values(), objective], dtype=torch.float64)
+    first, second, kl_dims, others, *values_of = processes.sum((first, second, kl_dims, others, *per_example.values()))
+    posterior, likelihood, objective = others.tolist()
     return Evaluation(
-        per_example={name: torch.cat(parts).cpu().double() for name, parts in rows.items()},
+        per_example=dict(zip(per_example, values_of, strict=True)),
         mean_variance=second / n - (first / n) ** 2,
         prior_variance=prior.variance.flatten().cpu().double(),
         kl_per_dim=kl_dims / n,
-        saturation={name: part / n for name, part in saturated.items()},
+        saturation={"posterior": posterior / n, "likelihood": likelihood / n},
         loss=None if loss is None else objective / n,
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaectl.errors import UsageError
+from vaectl.launcher import here
 
 if TYPE_CHECKING:
     import torch
@@ -142,4 +143,7 @@ def arithmetic(device: torch.device) -> dict[str, str]:
     """What decides the last bits of a computation: two trainings that differ in it agree only up to rounding."""
     import torch
 
-    return {"torch": torch.__version__, "device": device.type, "threads": str(torch.get_num_threads())}
+    return {
+        "torch": torch.__version__, "device": device.type, "threads": str(torch.get_num_threads()),
+        "processes": str(here().world),
+    }  # fmt: skip

@@ -83,8 +83,19 @@ def listening() -> Iterator[Listener]:
         if before:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, previous in before.items():
-            signal.signal(number, previous)
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, previous)
         sys.unraisablehook = unraisable
+
+
+def deafen() -> None:
+    """Ignore SIGINT and SIGTERM for good: the process is about to end, and not because of them.
+
+    Off the main thread the caller owns the signals.
+    """
+    with contextlib.suppress(ValueError):
+        for signum in SIGNALS:
+            signal.signal(signum, signal.SIG_IGN)
 
 
 @contextmanager
@@ -99,7 +110,8 @@ def noting() -> Iterator[list[int]]:
 
     def restore() -> None:
         for signum, handler in previous.items():
-            signal.signal(signum, handler)
+            if signal.getsignal(signum) != signal.SIG_IGN:
+                signal.signal(signum, handler)
 
     def note(signum: int, frame: FrameType | None) -> None:
         nonlocal since

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vaectl.data import Split
+from vaectl.distributed import ALONE, Processes
 from vaectl.objectives import Loss
 from vaectl.replay import repeated
 from vaectl.spec import Training
@@ -25,11 +26,21 @@ class TrainStep:
         state: The training.
         examples: The training split, on the state's device.
         training: The settings.
-        fast: Whether full batches are repeated from a recording; else each is computed as it is written here.
+        processes: The processes that share every batch.
+        fast: Whether full batches are repeated from a recording; else each is computed as it is written here, as it is
+            where there are several processes.
     """
 
-    def __init__(self, state: TrainState, examples: Split, training: Training, fast: bool = True) -> None:
-        self.state, self.examples = state, examples
+    def __init__(
+        self,
+        state: TrainState,
+        examples: Split,
+        training: Training,
+        processes: Processes = ALONE,
+        *,
+        fast: bool = True,
+    ) -> None:
+        self.state, self.examples, self.processes = state, examples, processes
         self.dtype = torch.bfloat16 if training.precision == "bf16" else torch.float32
         self.index = torch.zeros(min(training.batch_size, len(examples)), dtype=torch.int64, device=state.device)
         self.scheduled = torch.zeros((), device=state.device)
@@ -37,7 +48,7 @@ class TrainStep:
         def full_batch() -> Tensor:
             return self._compute(self.index, self.scheduled)
 
-        self._full_batch = repeated(full_batch, state.device) if fast else full_batch
+        self._full_batch = repeated(full_batch, state.device) if fast and processes.world == 1 else full_batch
 
     def __call__(self, index: Tensor) -> Tensor:
         """Take a step on the examples at ``index`` (B,) and return what is ``REPORTED`` of it (4,).
@@ -53,13 +64,18 @@ class TrainStep:
 
     def _compute(self, index: Tensor, scheduled: Tensor) -> Tensor:
         model, objective, optimizer = self.state.model, self.state.objective, self.state.optimizer
-        x = self.examples.training_batch(index)
-        # the networks' products alone: distributions compute in fp32 whatever they are given
-        with torch.autocast(self.state.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            draw = model.draw(x, objective.draws)
-        loss: Loss = objective(draw, scheduled)
-        gradients = torch.autograd.grad(loss.total, list(optimizer.parameters.values()), allow_unused=True)
-        with torch.no_grad():
-            norm = optimizer.step(gradients, loss.total)
-            objective.observe(draw)
-            return torch.stack((loss.total, draw.recon.mean(), draw.kl.mean(), norm))
+        with self.processes.sharing(len(index)) as share:
+            x = self.examples.training_batch(index, share.rows if share else slice(None))
+            # the networks' products alone: distributions compute in fp32 whatever they are given
+            with torch.autocast(self.state.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                draw = model.draw(x, objective.draws)
+            loss: Loss = objective(draw, scheduled)
+            total = share.weight * loss.total if share else loss.total
+            found = torch.autograd.grad(total, list(optimizer.parameters.values()), allow_unused=True)
+            with torch.no_grad():
+                figures = torch.stack((loss.total, draw.recon.mean(), draw.kl.mean()))
+                figures = share.weight * figures if share else figures
+                gradients, figures = self.processes.add(found, list(optimizer.parameters.values()), figures)
+                norm = optimizer.step(gradients, figures[0])
+                objective.observe(draw)
+                return torch.cat((figures, norm[None]))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vaectl.data import Data
+from vaectl.distributed import ALONE, Processes
 from vaectl.metrics import evaluate
 from vaectl.objectives import Objective
 from vaectl.spec import Training
@@ -109,6 +110,7 @@ def fit(
     training: Training,
     state: TrainState | None = None,
     *,
+    processes: Processes = ALONE,
     fast: bool = True,
 ) -> Generator[Event, None, None]:
     """Train a model in place, yielding a ``Step`` or ``Epoch`` as each ends and ``Stopped`` last.
@@ -123,32 +125,37 @@ def fit(
         data: The data, on the same device.
         training: The settings.
         state: Where the training of this model and objective stands, to go on from there; None begins.
+        processes: The processes that each call this with equal arguments, to share every batch.
         fast: Whether steps are repeated from a recording of the first one, with the same results (see ``replay``). It
             asks that model and objective do the same at every step, and change what they hold in place.
     """
     state = TrainState(model, objective, training, len(data.train)) if state is None else state
     state.enter()
     try:
-        yield from _fit(state, data, training, fast)
+        yield from _fit(state, data, training, processes, fast)
     finally:
         state.leave()
 
 
-def _fit(state: TrainState, data: Data, training: Training, fast: bool) -> Generator[Event, None, None]:
-    problem, step = "", TrainStep(state, data.train, training, fast)
+def _fit(
+    state: TrainState, data: Data, training: Training, processes: Processes, fast: bool
+) -> Generator[Event, None, None]:
+    problem, step = "", TrainStep(state, data.train, training, processes, fast=fast)
     while not (reason := "diverged" if problem else state.end(training)):
         if training.on_nonfinite == "rollback" and state.batch == 0:
             state.keep()
-        problem = yield from _epoch(state, data, training, step)
+        problem = yield from _epoch(state, data, training, processes, step)
         if problem and training.on_nonfinite == "rollback" and state.rollbacks < training.max_rollbacks:
             state.roll_back(training.rollback_factor)
             yield RolledBack(state.epoch + 1, state.step, problem, state.lr, state.rollbacks)
             # the learning rate is another one
-            problem, step = "", TrainStep(state, data.train, training, fast)
+            problem, step = "", TrainStep(state, data.train, training, processes, fast=fast)
     yield Stopped(reason, state.epoch + bool(problem), state.step, state.best_epoch, problem)
 
 
-def _epoch(state: TrainState, data: Data, training: Training, step: TrainStep) -> Generator[Event, None, str]:
+def _epoch(
+    state: TrainState, data: Data, training: Training, processes: Processes, step: TrainStep
+) -> Generator[Event, None, str]:
     """The rest of an epoch, and what was not finite in it; empty where all was."""
     model, objective = state.model, state.objective
     order, size = state.begin_epoch(), training.batch_size
@@ -169,7 +176,7 @@ def _epoch(state: TrainState, data: Data, training: Training, step: TrainStep) -
         return f"a term is not finite in epoch {number}"
     if not state.finite:
         return f"a weight is not finite after epoch {number}"
-    validation = _validate(model, objective, data, state.step)
+    validation = _validate(model, objective, data, state.step, processes)
     if validation and not math.isfinite(validation["elbo"]):
         return f"the validation ELBO is not finite after epoch {number}"
     # the last batch may be short, so batches count by their examples
@@ -197,7 +204,7 @@ def _epoch(state: TrainState, data: Data, training: Training, step: TrainStep) -
     return ""
 
 
-def _validate(model: VAE, objective: Objective, data: Data, step: int) -> dict[str, float]:
+def _validate(model: VAE, objective: Objective, data: Data, step: int, processes: Processes) -> dict[str, float]:
     if len(data.validation) == 0:
         return {}
     result = evaluate(
@@ -206,6 +213,7 @@ def _validate(model: VAE, objective: Objective, data: Data, step: int) -> dict[s
         at_mean=False,
         loss=lambda draw: objective(draw, objective.scheduled(step)),
         loss_draws=objective.draws,
+        processes=processes,
     )
     assert result.loss is not None
     metrics = result.metrics()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, kl_divergence
 
 from vaectl.runtime import seeded
+from vaectl.shares import current_share
 
 
 class Conditional(nn.Module):
@@ -139,9 +140,19 @@ class VAE(nn.Module):
         self.decoder = decoder
 
     def draw(self, x: Tensor, k: int = 1) -> Draw:
-        """``k`` reparameterised draws for each example of ``x`` (B, *X)."""
-        q = self.encoder(x)
-        z = q.rsample((k,))  # (K, B, *Z)
+        """``k`` reparameterised draws for each example of ``x`` (B, *X).
+
+        Where ``x`` is this process's share of a batch, the draws are those that one process would have made for it.
+        """
+        share = current_share()
+        if share is None:
+            q = self.encoder(x)
+            z = q.rsample((k,))  # (K, B, *Z)
+        else:
+            features = self.encoder.network(x)
+            q = self.encoder.head(features)
+            # with the random numbers of the whole batch, of which only the own rows are of use
+            z = self.encoder.head(share.within(features)).rsample((k,))[:, share.rows]
         return Draw(x=x, q=q, z=z, p=self.prior(self.encoder), px=self.decoder(z))
 
     def sample(self, n: int, temperature: float = 1.0) -> Distribution:

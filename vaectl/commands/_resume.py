@@ -21,6 +21,7 @@ from vaectl.settings import Layer, resolve
 from vaectl.spec import RESUMABLE
 
 if TYPE_CHECKING:
+    from vaectl.distributed import Processes
     from vaectl.train_state import TrainState
 
 # the settings that may be given with --resume, as they are typed
@@ -52,6 +53,7 @@ def resume(
     device_name: str,
     argv: Sequence[str],
     checkpoint_minutes: float,
+    processes: Processes | None = None,
 ) -> None:
     """Go on with a run, in its folder and from its last checkpoint.
 
@@ -64,6 +66,7 @@ def resume(
         device_name: The device; ``auto`` is the one it was trained on, where this machine has it.
         argv: The command line, for the record.
         checkpoint_minutes: Time between two checkpoints within an epoch.
+        processes: The processes that train it from now on, of which this one leads; None for this one.
 
     Raises:
         RunError: There is no such run, another process trains it, or its files are damaged.
@@ -71,7 +74,7 @@ def resume(
     """
     run = Run.resume(reference, runs_dir)
     try:
-        _go_on(run, changes, screen, data_dir, device_name, argv, checkpoint_minutes)
+        _go_on(run, changes, screen, data_dir, device_name, argv, checkpoint_minutes, processes)
     finally:
         run.close()
 
@@ -84,10 +87,14 @@ def _go_on(
     device_name: str,
     argv: Sequence[str],
     checkpoint_minutes: float,
+    processes: Processes | None,
 ) -> None:
     from vaectl.builder import complete
+    from vaectl.commands._processes import gather
     from vaectl.commands._training import kept, prepare, train_run
+    from vaectl.distributed import Processes
 
+    processes = processes or Processes()
     check_device(device_name)
     known = run.complete_spec().flat()
     resolved = resolve([Layer("flag", changes, lambda name: f"--{name}"), Layer("from", known, lambda path: path)])
@@ -98,8 +105,8 @@ def _go_on(
     if not changes and run.record["status"] == "completed" and _is_whole(run):
         _show_end(run, screen)
         return
-    session = Session(run, screen, _device(run, device_name, screen), data_dir)
-    state = prepare(spec, session.data(), session.device)
+    session = Session(run, screen, _device(run, device_name, screen, processes), data_dir)
+    state = prepare(spec, session.data(), processes.device(session.device))
     rows, torn = history.read(run.file(history.NAME))
     _restore(run, state, screen)
     begun = state.epoch + bool(state.batch)
@@ -114,6 +121,7 @@ def _go_on(
         _show_end(run, screen)
         return
     changed = {path: source for path, source in resolved.sources.items() if source == "flag"}
+    gather(processes, spec, session.data().info, session.directory, state)
     with kept(run):
         past = run.record.get("resumed")
         run.update(
@@ -124,7 +132,7 @@ def _go_on(
             best_epoch=state.best_epoch,
             validation=_rewind(run, rows, state, screen, torn=torn),
             data_directory=str(session.directory.resolve()),
-            device=str(session.device),
+            device=str(state.device),
             metrics={},
             resumed=[
                 *(past if isinstance(past, list) else []),
@@ -135,7 +143,7 @@ def _go_on(
         line = f"{run.id}  resumed at {_place(state) if not reason else 'its evaluation'}"
         run.log(line)
         screen.note(line, "bold")
-        train_run(run, state, session.data(), screen, checkpoint_minutes)
+        train_run(run, state, session.data(), screen, checkpoint_minutes, processes)
 
 
 def _restore(run: Run, state: TrainState, screen: Screen) -> None:
@@ -200,12 +208,14 @@ def _place(state: TrainState) -> str:
     return f"{epoch}, batch {state.batch + 1} of {state.batches}" if state.batch else epoch
 
 
-def _device(run: Run, asked: str, screen: Screen) -> str:
+def _device(run: Run, asked: str, screen: Screen, processes: Processes) -> str:
     """The device that was asked for; for ``auto`` the one that the run was trained on, where this machine has it."""
     if asked != "auto":
         return asked
     try:
-        return str(resolve_device(run.record["device"]))
+        device = resolve_device(run.record["device"])
+        # of several processes each has a GPU of its own, whichever one process had
+        return device.type if processes.world > 1 else str(device)
     except UsageError:
         screen.note(f"{run.id} was trained on {run.record['device']}, which this machine does not have")
         return "auto"

@@ -14,9 +14,11 @@ from vaectl.builder import build
 from vaectl.commands._doctor import Doctor
 from vaectl.commands._epochs import EpochScreen
 from vaectl.commands._evaluation import evaluate_into
+from vaectl.commands._processes import lost_in, match, unstuck
 from vaectl.commands._render import Screen, duration, finite, plus_minus, sparkline
 from vaectl.data import Data
-from vaectl.errors import DivergedError, InterruptedRunError, OutputError, RunError, VaectlError
+from vaectl.distributed import Processes
+from vaectl.errors import DivergedError, InterruptedRunError, LostError, OutputError, RunError, VaectlError
 from vaectl.records import has_numbers
 from vaectl.runs import Run, now
 from vaectl.signals import Signalled, noting
@@ -57,6 +59,9 @@ def kept(run: Run) -> Iterator[None]:
         signum = stop.signum if isinstance(stop, Signalled) else signal.SIGINT
         done = "is trained, but its evaluation was interrupted" if trained else "was interrupted"
         raise InterruptedRunError(f"{run.id} {done}", signum=signum, hint=_resume_with(run)) from None
+    except LostError as error:
+        _leave(run, "failed")
+        raise lost_in(error, run.reference) from error
     except BaseException as error:
         unfinished = run.record["status"] == "running"
         _leave(run, "failed")
@@ -81,7 +86,9 @@ def _leave(run: Run, status: str) -> None:
             run.finish(status)
 
 
-def train_run(run: Run, state: TrainState, data: Data, screen: Screen, checkpoint_minutes: float) -> None:
+def train_run(
+    run: Run, state: TrainState, data: Data, screen: Screen, checkpoint_minutes: float, processes: Processes
+) -> None:
     """Train a run from where it stands, evaluate the best weights on the test split, and show the outcome.
 
     Args:
@@ -90,19 +97,17 @@ def train_run(run: Run, state: TrainState, data: Data, screen: Screen, checkpoin
         data: Its data.
         screen: Where to show it.
         checkpoint_minutes: Time between two checkpoints within an epoch; there is one at the end of each, too.
+        processes: The processes that train it, of which this one leads.
 
     Raises:
         DivergedError: A loss was not finite.
         InterruptedRunError: A signal came; all that was done so far is saved.
+        LostError: Another process failed.
     """
     spec = run.spec
     started = saved = time.monotonic()
-    on_device = dataclasses.replace(
-        data,
-        train=data.train.to(state.device),
-        validation=data.validation.to(state.device),
-        test=data.test.to(state.device),
-    )
+    match(processes, state, run.reference)
+    on_device = data.to(state.device)
     pictured = on_device.validation if len(data.validation) else on_device.test
     shown = EpochScreen(screen, spec.training.epochs, spec.latent_dim)
     events_of = run.file("tensorboard")
@@ -110,14 +115,14 @@ def train_run(run: Run, state: TrainState, data: Data, screen: Screen, checkpoin
     run.log(shown.header())
     doctor = Doctor(run, screen, run.history())
     end: Stopped | None = None
-    events = fit(state.model, state.objective, on_device, spec.training, state)
+    events = fit(state.model, state.objective, on_device, spec.training, state, processes=processes)
     try:
         shown.start()
-        with noting() as received:
+        with noting() as processes.heard, unstuck(processes, run.reference):
             for event in events:
                 if isinstance(event, Step):
                     shown.step(event)
-                    if received or time.monotonic() - saved >= 60 * checkpoint_minutes:
+                    if processes.stop or time.monotonic() - saved >= 60 * checkpoint_minutes:
                         _save(run, state)
                         saved = time.monotonic()
                 elif isinstance(event, Epoch):
@@ -132,12 +137,15 @@ def train_run(run: Run, state: TrainState, data: Data, screen: Screen, checkpoin
                     _tell(run, screen, event)
                 else:
                     end = event
-                if received:
+                if processes.stop:
                     break
         events.close()
         shown.stop()
-        if received and (end is None or end.reason != "diverged"):
-            raise _interrupted(run, state, received[0])
+        signum = processes.stop
+        processes.disconnect()
+        # also one that came to this process alone, after the last step
+        if (signum := signum or processes.stop) and (end is None or end.reason != "diverged"):
+            raise _interrupted(run, state, signum)
         assert end is not None
         if end.reason == "diverged":
             raise _diverged(run, state, end)

@@ -7,7 +7,7 @@ import math
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,14 +25,19 @@ from vaectl.commands._options import (
     setting,
     state,
 )
+from vaectl.commands._processes import follow, gather, leading
 from vaectl.commands._render import Screen, setting_text
 from vaectl.commands._resume import refuse_others, resume
 from vaectl.commands._session import data_directory, load_data
 from vaectl.doctor import forecast
 from vaectl.errors import SettingError, UsageError
+from vaectl.launcher import here
 from vaectl.recipes import RECIPES
 from vaectl.runs import Run
 from vaectl.settings import Layer, Resolved, parse_assignments, read_config, resolve
+
+if TYPE_CHECKING:
+    from vaectl.distributed import Processes
 
 DATA, MODEL, OBJECTIVE, OPTIMIZATION, RUN = "Data", "Model", "Objective", "Optimization", "Run"
 
@@ -226,41 +231,46 @@ def train_cli(
     progress: ProgressMode = "auto",
 ) -> None:
     """Train a VAE and save it as a new run."""
-    screen = Screen(quiet, verbose, as_json, progress)
-    runs_dir, argv = state(context).runs_dir, state(context).argv
-    flags = {
-        "dataset": dataset, "validation_fraction": validation_fraction, "binarize": binarize, "model": model,
-        "network": network, "latent_dim": latent_dim, "hidden_dims": hidden_dims, "activation": activation,
-        "prior": prior, "likelihood": likelihood, "posterior_scale": posterior_scale, "objective": objective,
-        "beta": beta, "beta_schedule": beta_schedule, "warmup_epochs": warmup_epochs, "free_bits": free_bits,
-        "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "grad_clip": grad_clip,
-        "precision": precision, "patience": patience, "on_nonfinite": on_nonfinite, "seed": seed,
-    }  # fmt: skip
-    given = {key: value for key, value in flags.items() if value is not None}
-    if resume_run is not None:
-        others = {"set": assignments, "name": name, "config": config, "from": from_run, "dry_run": dry_run or None}
-        refuse_others(resume_run, given | {key: value for key, value in others.items() if value is not None})
-        resume(resume_run, given, screen, runs_dir, data_dir, device, argv, checkpoint_minutes)
+    place = here()
+    if place.rank:
+        follow(place, data_dir)
         return
-    assigned = parse_assignments(assignments or [])
-    for key in assigned:
-        if key.replace("-", "_") in given:
-            raise UsageError(f"--{key.replace('_', '-')} and --set {key} set the same")
+    with leading(place) as processes:
+        screen = Screen(quiet, verbose, as_json, progress)
+        runs_dir, argv = state(context).runs_dir, state(context).argv
+        flags = {
+            "dataset": dataset, "validation_fraction": validation_fraction, "binarize": binarize, "model": model,
+            "network": network, "latent_dim": latent_dim, "hidden_dims": hidden_dims, "activation": activation,
+            "prior": prior, "likelihood": likelihood, "posterior_scale": posterior_scale, "objective": objective,
+            "beta": beta, "beta_schedule": beta_schedule, "warmup_epochs": warmup_epochs, "free_bits": free_bits,
+            "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "grad_clip": grad_clip,
+            "precision": precision, "patience": patience, "on_nonfinite": on_nonfinite, "seed": seed,
+        }  # fmt: skip
+        given = {key: value for key, value in flags.items() if value is not None}
+        if resume_run is not None:
+            others = {"set": assignments, "name": name, "config": config, "from": from_run, "dry_run": dry_run or None}
+            refuse_others(resume_run, given | {key: value for key, value in others.items() if value is not None})
+            resume(resume_run, given, screen, runs_dir, data_dir, device, argv, checkpoint_minutes, processes)
+            return
+        assigned = parse_assignments(assignments or [])
+        for key in assigned:
+            if key.replace("-", "_") in given:
+                raise UsageError(f"--{key.replace('_', '-')} and --set {key} set the same")
 
-    def flag_of(key: str) -> str:
-        return f"--{key.replace('_', '-')}" if key in given else f"--set {key}"
+        def flag_of(key: str) -> str:
+            return f"--{key.replace('_', '-')}" if key in given else f"--set {key}"
 
-    layers = [Layer("flag", {**given, **assigned}, flag_of)]
-    if config is not None:
-        layers.append(read_config(config))
-    if from_run is not None:
-        parent = Run.open(from_run, runs_dir)
-        layers.append(Layer("from", parent.spec.flat(), lambda key: f"{key} of {parent.id}"))
-    resolved = resolve(layers)
-    if name is not None:
-        check_name(name, runs_dir)
-    directory = data_directory(data_dir)
-    train(resolved, screen, runs_dir, name, directory, device, argv, checkpoint_minutes, dry_run=dry_run)
+        layers = [Layer("flag", {**given, **assigned}, flag_of)]
+        if config is not None:
+            layers.append(read_config(config))
+        if from_run is not None:
+            parent = Run.open(from_run, runs_dir)
+            layers.append(Layer("from", parent.spec.flat(), lambda key: f"{key} of {parent.id}"))
+        resolved = resolve(layers)
+        if name is not None:
+            check_name(name, runs_dir)
+        directory = data_directory(data_dir)
+        train(resolved, screen, runs_dir, name, directory, device, argv, checkpoint_minutes, processes, dry_run=dry_run)
 
 
 def train(
@@ -272,24 +282,30 @@ def train(
     device_name: str,
     argv: Sequence[str],
     checkpoint_minutes: float,
+    processes: Processes | None = None,
     *,
     dry_run: bool,
 ) -> None:
     """Train as resolved, into a new run; or with ``dry_run`` only show what would be trained.
 
+    Of several ``processes`` this one leads.
+
     Raises:
         DivergedError: A loss was not finite.
         InterruptedRunError: A signal came; what was done so far is saved.
+        LostError: Another process failed.
     """
     from vaectl import builder
     from vaectl.commands._training import kept, prepare, train_run
+    from vaectl.distributed import Processes
     from vaectl.runtime import resolve_device, versions
 
+    processes = processes or Processes()
     try:
         spec = builder.complete(resolved.spec)
     except SettingError as error:
         raise resolved.named(error) from None
-    device = resolve_device(device_name)
+    device = processes.device(resolve_device(device_name))
     for finding in forecast(spec):
         say(finding, screen)
     try:
@@ -304,6 +320,7 @@ def train(
     title = (
         f"{data.info.name} {sizes['train']}/{sizes['validation']}  {_layers(spec.flat(), data.info.shape)}  "
         f"{parameters:,} parameters  {spec.likelihood.name}  {device}  seed {spec.training.seed}"
+        + (f"  {processes.world} processes" if processes.world > 1 else "")
     )
     sources = {path: resolved.sources.get(path, "default") for path in spec.flat()}
     if dry_run:
@@ -314,6 +331,7 @@ def train(
         settings = screen.table([("setting", "left"), ("value", "left"), ("source", "left")], rows)
         screen.result(document, short=str(parameters), text=[title, settings])
         return
+    gather(processes, spec, data.info, directory, trained)
     run = Run.create(
         runs_dir,
         name,
@@ -335,7 +353,7 @@ def train(
         screen.detail(f"files: {run.path}")
         for path, value in spec.flat().items():
             screen.detail(f"  {path} = {setting_text(value)} ({sources[path]})")
-        train_run(run, trained, data, screen, checkpoint_minutes)
+        train_run(run, trained, data, screen, checkpoint_minutes, processes)
 
 
 def _layers(flat: Mapping[str, Any], shape: tuple[int, ...]) -> str:

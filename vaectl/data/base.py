@@ -84,8 +84,8 @@ class Split:
         """The examples at ``index`` as the model sees them: float32 in [0, 1], (B, *X)."""
         return self._scaled(self.images, index)
 
-    def training_batch(self, index: Tensor | slice) -> Tensor:
-        """The examples at ``index`` as training sees them: ``batch``, or a new binary draw of each.
+    def training_batch(self, index: Tensor, rows: slice = slice(None)) -> Tensor:
+        """The examples at ``index`` as training sees them: ``batch``, or a new binary draw of each; of them ``rows``.
 
         A draw takes the grey levels as probabilities, and comes from torch's global stream: within
         ``fit`` from the run's seed.
@@ -94,7 +94,10 @@ class Split:
             On the Quantitative Analysis of Deep Belief Networks (Salakhutdinov and Murray, 2008), section 6.1, for
             binary images drawn with the grey levels as probabilities, https://doi.org/10.1145/1390156.1390266
         """
-        return self.batch(index) if self.grey is None else torch.bernoulli(self._scaled(self.grey, index))
+        if self.grey is None:
+            return self.batch(index[rows])
+        # all are drawn, so that the rows have the draws that they would have without the choice
+        return torch.bernoulli(self._scaled(self.grey, index))[rows]
 
     def _scaled(self, images: Tensor, index: Tensor | slice) -> Tensor:
         # index_select copies whole images, several times faster than indexing with a tensor
@@ -131,6 +134,10 @@ class Data:
     def split(self, name: str) -> Split:
         """The split called ``train``, ``validation`` or ``test``."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+    def to(self, device: torch.device) -> Data:
+        """The same data on a device."""
+        return Data(self.train.to(device), self.validation.to(device), self.test.to(device), self.info)
 
 
 def binarized(images: np.ndarray, random: np.random.RandomState, *parts: np.ndarray) -> list[np.ndarray]:

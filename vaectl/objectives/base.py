@@ -59,11 +59,13 @@ class Objective(nn.Module, ABC):
         warmup_epochs: Epochs after which the weight of the KL first stands where it should; the best weights are
             sought from then on.
         needs_factors: Whether it needs the KL, or log-probabilities, by latent dimension: q and p must factorise.
+        needs_pairs: Whether it compares the examples of a batch with each other, so that one process must have all.
     """
 
     draws: int = 1
     warmup_epochs: int = 0
     needs_factors: bool = False
+    needs_pairs: bool = False
 
     @abstractmethod
     def scheduled(self, step: int) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vaectl.objectives.base import CYCLES, BetaSchedule, Loss, Objective, TrainingSet, kl_weight
 from vaectl.schedules import linear_warmup
+from vaectl.shares import batch_mean
 from vaectl.spec import Count, NonNegative, Size
 from vaectl.stats import on_target
 from vaectl.vae import Draw
@@ -71,7 +72,7 @@ class ELBO(Objective):
         terms = {"recon": draw.recon, "kl": draw.kl}
         if self.free_bits == 0:
             return Loss((terms["recon"] + scheduled * terms["kl"]).mean(), terms)
-        rate = draw.kl_per_dim.mean(0).clamp(min=self.free_bits).sum()  # (D,) -> ()
+        rate = batch_mean(draw.kl_per_dim.mean(0)).clamp(min=self.free_bits).sum()  # (D,) -> ()
         return Loss(terms["recon"].mean() + scheduled * rate, terms)
 
 
@@ -112,7 +113,7 @@ class Capacity(Objective):
     def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:
         """The loss of a draw with the capacity as scheduled."""
         terms = {"recon": draw.recon, "kl": draw.kl}
-        distance = (terms["kl"].mean() - scheduled).abs()
+        distance = (batch_mean(terms["kl"].mean()) - scheduled).abs()
         return Loss(terms["recon"].mean() + self.gamma * distance, terms)
 
 
@@ -170,7 +171,7 @@ class KLTarget(Objective):
 
     def observe(self, draw: Draw) -> None:
         """Set the weight for the next step from the KL of this one."""
-        error = self.target - draw.kl.detach().mean()
+        error = self.target - batch_mean(draw.kl.detach().mean())
         proportional = self.k_p * torch.sigmoid(-error)
         # the bounds keep the sum from winding up while the weight stands at one of them
         self.integral.sub_(self.k_i * error).clamp_(0, self.max_beta)

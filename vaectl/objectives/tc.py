@@ -49,6 +49,7 @@ class TotalCorrelation(Objective):
     """
 
     needs_factors = True
+    needs_pairs = True
 
     def __init__(
         self,
