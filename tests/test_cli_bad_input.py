@@ -238,7 +238,7 @@ def test_unknown_names_are_usage_errors(cli: Cli, runs: Path, case: Case) -> Non
 
 
 @table(
-    Case(f"{DRY} --precision bf16", 2, "--precision"),
+    Case(f"{DRY} --precision fp16", 2, "--precision"),
     Case(f"{DRY} --network conv", 2, "--network"),
     Case(f"{DRY} --likelihood vmf", 2, "--likelihood"),
     Case(f"{DRY} --model vq-vae", 2, "--model"),

@@ -119,7 +119,7 @@ def test_a_weight_counts_once_in_the_joint_and_once_in_each_marginal(weights: We
 def test_the_three_terms_are_the_kl_of_the_draws(weights: Weights, examples: int) -> None:
     """MI + TC + KL by dimension = log q(z|x) - log p(z), example by example, whatever the weights say."""
     draw = some_draw(k=2)
-    terms = TotalCorrelation(TrainingSet(examples, 5), weights=weights)(draw, 0).terms
+    terms = TotalCorrelation(TrainingSet(examples, 5), weights=weights)(draw, 6.0).terms
     three = terms["mutual_information"] + terms["total_correlation"] + terms["kl_by_dimension"]
     assert torch.allclose(three, (draw.log_q - draw.log_p).mean(0), rtol=1e-12)
 
@@ -188,7 +188,7 @@ def test_an_independent_aggregate_of_ten_dimensions_is_not_strongly_negative() -
 def test_a_batch_of_one_has_no_total_correlation() -> None:
     """The last batch of an epoch may be one example: its terms are finite, MI and TC are 0."""
     draw = some_draw(batch=1)
-    terms = TotalCorrelation(TrainingSet(129, 128))(draw, 0).terms
+    terms = TotalCorrelation(TrainingSet(129, 128))(draw, 6.0).terms
     assert terms["total_correlation"].item() == pytest.approx(0, abs=1e-12)
     assert terms["mutual_information"].item() == pytest.approx(0, abs=1e-12)
     assert torch.allclose(terms["kl_by_dimension"], draw.log_q[0] - draw.log_p[0])
@@ -213,7 +213,7 @@ def test_narrow_posteriors_far_apart_stay_finite() -> None:
     """Densities that are 0 in fp32 between every two examples: logarithms and gradients are finite."""
     mean = torch.linspace(-500, 500, 6)[:, None].repeat(1, 4).requires_grad_()
     draw = draw_of(mean, torch.full((6, 4), 1e-6))
-    loss = TotalCorrelation(TrainingSet(60, 6))(draw, 0).total
+    loss = TotalCorrelation(TrainingSet(60, 6))(draw, 6.0).total
     assert loss.isfinite()
     (gradient,) = torch.autograd.grad(loss, mean)
     assert gradient.isfinite().all()

@@ -9,13 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TextIO
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, TextIO
 
 from vaectl.errors import UsageError, VaectlError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 # tables before they are drawn: columns as (header, left or right), and rows of cells
 Tables = list[tuple[list[tuple[str, str]], list[list[str]]]]
@@ -110,11 +110,13 @@ class Screen:
         elif self.quiet:
             _line(self.out, short)
         else:
+            from rich.table import Table
+
             for piece in [text] if isinstance(text, str | Table) else text:
                 if isinstance(piece, Table):
                     self.out.print(piece)
                 elif self.out.file.isatty():
-                    self.out.print(Text(showable(piece, self.out.encoding)))
+                    _line(self.out, piece)
                 else:
                     # not through rich, which turns tabs into spaces
                     self.out.file.write(showable(piece, self.out.encoding) + "\n")
@@ -124,6 +126,9 @@ class Screen:
 
         Where the terminal is narrow the last columns are left out, with a note, and the last one left is folded.
         """
+        from rich.table import Table
+        from rich.text import Text
+
         encoding = self.out.encoding
         count = max(len(columns) for columns, _ in tables)
         cells = [row for columns, rows in tables for row in [[name for name, _ in columns], *rows]]
@@ -220,12 +225,16 @@ class Heartbeat:
 
 
 def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
     # rich takes 80 columns where there is no terminal, and would fold a table that a script reads
     width = None if stream.isatty() or os.environ.get("COLUMNS", "").isdecimal() else 10_000
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
 def _line(console: Console, text: str, style: str = "") -> None:
+    from rich.text import Text
+
     console.print(Text(showable(text, console.encoding), style=style))
 
 
@@ -237,6 +246,8 @@ def print_json(document: Any) -> None:
 
 def print_error(error: VaectlError, *, as_json: bool) -> None:
     """``error: ...`` and ``hint: ...`` on stderr; with --json the error is the document on stdout too."""
+    from rich.text import Text
+
     console = _console(sys.stderr)
     for name, text, style in (("error", error.message, "bold red"), ("hint", error.hint, "cyan")):
         if text:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from vaectl.commands._options import (
     DataDir,
@@ -28,6 +27,9 @@ from vaectl.errors import UsageError
 from vaectl.files import check_output
 from vaectl.runs import Run
 from vaectl.runtime import check_device
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 FORMATS = (".html", ".png", ".md", ".json")
 MOST_COLUMNS, MOST_RUNS = 20, 100

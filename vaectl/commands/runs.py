@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from vaectl.catalog import listing, place
 from vaectl.commands._options import Json, ProgressMode, Quiet, Verbose, complete_run, number, state
@@ -16,6 +15,9 @@ from vaectl.commands._session import check_choice
 from vaectl.commands._summary import summary
 from vaectl.errors import UsageError
 from vaectl.runs import Run
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 COLUMNS = ("id", "status", "dataset", "model", "latent", "beta", "epoch", "val elbo", "test elbo", "time", "started")
 RIGHT_ALIGNED = {"latent", "beta", "epoch", "val elbo", "test elbo", "time"}

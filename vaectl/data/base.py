@@ -64,7 +64,7 @@ class Split:
     """Examples of one split, resident as bytes; a batch is one gather and one conversion.
 
     Attributes:
-        images: uint8 (N, *X); binarised ones hold 0 and 255.
+        images: uint8 (N, *X), of which binarised ones hold 0 and 255; real numbers are taken as they are.
         labels: int64 (N,).
         rows: Row of each example in the source's training or test array, int64 (N,).
         grey: uint8 (N, *X) that training draws fresh binary images from; None where it trains on ``images``.
@@ -103,7 +103,7 @@ class Split:
         # index_select copies whole images, several times faster than indexing with a tensor
         stored = images[index] if isinstance(index, slice) else images.index_select(0, index)
         # to the last bit torchvision's v2.ToDtype(torch.float32, scale=True), whose import takes as long as torch's
-        return stored.to(torch.float32).mul_(1 / 255)
+        return stored * (1 / 255) if stored.dtype == torch.uint8 else stored.to(torch.float32)
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """All examples in order, ``size`` at a time; the last batch may be smaller."""
