@@ -67,19 +67,22 @@ def seed_streams(seed: int) -> tuple[int, int, int]:
     return int(weights), int(order), int(noise)
 
 
-def keep_freed_memory() -> None:
-    """Have glibc keep tens of megabytes of what is freed for the next tensors, as it otherwise comes to do by chance.
+def keep_freed_memory(most: int = KEPT_BYTES) -> None:
+    """Have glibc keep what is freed for the next tensors, as it otherwise comes to do by chance.
 
     Memory above a threshold goes back to the system when it is freed, and the system clears every page of it when it
     is next written: for the tensors of a batch that takes longer than computing them. The threshold rises to the
     largest block that was ever freed, here one that is never written. Other C libraries are not affected.
+
+    Args:
+        most: Bytes of the largest tensors to keep, up to 32 MB, which is the default; twice as many are kept in all.
 
     References:
         mallopt(3), M_MMAP_THRESHOLD, https://man7.org/linux/man-pages/man3/mallopt.3.html
     """
     import torch
 
-    torch.empty(KEPT_BYTES, dtype=torch.uint8)
+    torch.empty(min(most, KEPT_BYTES), dtype=torch.uint8)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from vaectl.data import Split
 from vaectl.distributed import ALONE, Processes
 from vaectl.objectives import Loss
 from vaectl.replay import repeated
+from vaectl.runtime import keep_freed_memory
 from vaectl.spec import Training
 from vaectl.train_state import TrainState
 
@@ -48,6 +49,9 @@ class TrainStep:
         def full_batch() -> Tensor:
             return self._compute(self.index, self.scheduled)
 
+        if state.device.type == "cpu":
+            # a gradient for each weight, and about as much again for what lies between, are freed at every step
+            keep_freed_memory(2 * sum(p.nbytes for p in state.model.parameters()))
         self._full_batch = repeated(full_batch, state.device) if fast and processes.world == 1 else full_batch
 
     def __call__(self, index: Tensor) -> Tensor:
