@@ -1,4 +1,7 @@
-"""On a CUDA GPU: an epoch of an eager loop beside vaectl's, the data resident in both, and 20 epochs of vaectl."""
+"""On a CUDA GPU: an epoch of an eager loop beside vaectl's, the data resident in both, and 20 epochs of vaectl.
+
+The ratio of 20 epochs is to one eager epoch.
+"""
 
 from __future__ import annotations
 

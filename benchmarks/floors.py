@@ -37,7 +37,6 @@ FP32: Mapping[str, Backend] = {
     "products oneDNN": Backend(torch.float32, onednn),
 }
 BF16: Mapping[str, Backend] = {"products bf16": Backend(torch.bfloat16, torch.mm)}
-ON_CUDA: Mapping[str, Backend] = {"products torch.mm": FP32["products torch.mm"]}
 
 
 def training(data: Data, backend: Backend) -> Work:

@@ -41,6 +41,23 @@ def test_data_are_broadcast_over_draws(dtype: torch.dtype) -> None:
         assert torch.allclose(a, b, atol=1e-5)
 
 
+def test_logits_are_broadcast_over_data() -> None:
+    logits = torch.randn(3, 1, 5, requires_grad=True)
+    x = torch.rand(4, 3, 1, 5)
+    found = bernoulli_log_prob(logits, x)
+    expected = -F.binary_cross_entropy_with_logits(logits.expand(4, 3, 1, 5), x, reduction="none")
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert torch.allclose(*(torch.autograd.grad(v.sum(), logits)[0] for v in (found, expected)), atol=1e-5)
+
+
+def test_gradients_can_be_differentiated_again() -> None:
+    logits, x = torch.randn(7, requires_grad=True), torch.rand(7)
+    (g,) = torch.autograd.grad(bernoulli_log_prob(logits, x).sum(), logits, create_graph=True)
+    (second,) = torch.autograd.grad(g.sum(), logits)
+    s = logits.sigmoid()
+    assert torch.allclose(second, -s * (1 - s), atol=1e-6)
+
+
 def test_half_precision_is_left_to_torch() -> None:
     logits = torch.randn(3, dtype=torch.bfloat16)
     assert bernoulli_log_prob(logits, torch.ones(3, dtype=torch.bfloat16)).dtype == torch.bfloat16

@@ -38,6 +38,25 @@ def test_data_get_no_gradient_of_their_own(pair: tuple[Linear, torch.Tensor]) ->
     assert x.grad is None
 
 
+def test_gradients_can_be_differentiated_again(pair: tuple[Linear, torch.Tensor]) -> None:
+    """A gradient penalty reaches the weights as it does through torch's layer."""
+    layer, x = pair
+
+    def penalty(y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        (g,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        return torch.autograd.grad(g.square().sum(), (layer.weight, layer.bias))
+
+    for ours, theirs in zip(penalty(layer(x)), penalty(F.linear(x, layer.weight, layer.bias)), strict=True):
+        assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
+
+
+def test_no_examples_are_no_error() -> None:
+    layer = Linear(160, 120)
+    layer(torch.zeros(0, 160)).sum().backward()
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.eq(0).all()
+
+
 def test_parameters_and_initial_weights_are_torchs() -> None:
     torch.manual_seed(3)
     ours = Linear(20, 10)

@@ -155,6 +155,17 @@ def test_the_controller_follows_its_equations(model: VAE, x: Tensor) -> None:
     assert low.beta(0) == 5.0
 
 
+def test_a_controller_learns_nothing_from_what_is_not_finite(model: VAE, x: Tensor) -> None:
+    draw = drawn(model, x)
+    objective = KLTarget(TEN_STEPS, target=1.0)
+    objective.observe(draw)
+    before = {name: buffer.clone() for name, buffer in objective.named_buffers()}
+    broken = dataclasses.replace(draw)
+    broken.__dict__["kl"] = draw.kl * float("nan")
+    objective.observe(broken)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in objective.named_buffers())
+
+
 @pytest.mark.parametrize("target", [0.5, 1.0])
 def test_the_controller_brings_the_kl_to_its_target(target: float) -> None:
     """On two kinds of images, whose own KL is about 1.7 nats, the last epochs' KL lies within 15 % of the target."""

@@ -71,6 +71,37 @@ def test_a_gradient_may_lie_in_memory_as_it_likes() -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
+def test_a_parameter_may_lie_in_memory_as_it_likes() -> None:
+    """A transposed parameter, such as a convolution's in channels-last order, moves as torch moves it."""
+    start = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    ours, theirs = (nn.Parameter(start.clone().t()) for _ in range(2))
+    assert not ours.is_contiguous()
+    gradient = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    AdamW({"w": ours}, 0.1, 0.0, clip=0.0).step([gradient.clone()], torch.zeros(()))
+    theirs.grad = gradient.clone()
+    torch.optim.AdamW([theirs], lr=0.1, weight_decay=0.0).step()
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_one_gradient_of_two_parameters_is_clipped_once() -> None:
+    """Autograd gives the parameters of a sum the same tensor."""
+    a, b = (nn.Parameter(torch.zeros(5)) for _ in range(2))
+    optimizer = AdamW({"a": a, "b": b}, 0.1, 0.0, clip=0.01)
+    gradients = torch.autograd.grad(((a + b) * torch.arange(5.0)).sum(), [a, b])
+    assert gradients[0] is gradients[1]
+    optimizer.step(gradients, torch.zeros(()))
+    tensors = optimizer.tensors()
+    assert torch.equal(tensors["a.exp_avg"], tensors["b.exp_avg"])
+
+
+def test_double_precision_is_clipped_too() -> None:
+    model = net().double()
+    x = torch.ones(5, 9, dtype=torch.float64)
+    before = [p.detach().clone() for p in model.parameters()]
+    AdamW(dict(model.named_parameters()), 0.01, 0.0, clip=1e-3).step(*gradients(model, x))
+    assert all(0 < (p - b).abs().max() < 0.011 for p, b in zip(model.parameters(), before, strict=True))
+
+
 def test_what_has_no_gradient_stays() -> None:
     model = net()
     before = [p.detach().clone() for p in model.parameters()]
@@ -83,7 +114,11 @@ def test_what_has_no_gradient_stays() -> None:
 def test_what_is_restored_must_fit() -> None:
     optimizer = AdamW(dict(net().named_parameters()), 0.01, 0.0, clip=1.0)
     tensors = {name: tensor.clone() for name, tensor in optimizer.tensors().items()}
+    optimizer.step([torch.ones_like(p) for p in optimizer.parameters.values()], torch.zeros(()))
     optimizer.restore(tensors)
+    optimizer.step([torch.ones_like(p) for p in optimizer.parameters.values()], torch.zeros(()))
+    optimizer.restore({})  # a state of before the first step
+    assert all(tensor.eq(0).all() for tensor in optimizer.tensors().values())
     with pytest.raises(ValueError, match=r"0\.weight\.exp_avg"):
         optimizer.restore({**tensors, "0.weight.exp_avg": torch.zeros(3)})
     del tensors["2.bias.step"]

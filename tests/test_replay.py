@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from vaectl.replay import Tape, repeated
 from vaectl.spec import Spec, Training
 from vaectl.train_state import TrainState
 from vaectl.train_step import TrainStep
-from vaectl.trainer import Epoch, fit
+from vaectl.trainer import Epoch, Step, fit
 
 CPU = torch.device("cpu")
 
@@ -104,6 +106,55 @@ def test_half_precision_is_of_the_products_alone() -> None:
     assert {t.dtype for t in (*model.state_dict().values(), *state.optimizer.tensors().values())} == {torch.float32}
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_frozen_parameters_stay_and_the_others_train(fast: bool) -> None:
+    data = toy_data(90)
+    spec = dataclasses.replace(
+        spec_of("mlp", "gaussian", "standard", "bernoulli", "elbo"), training=Training(epochs=1, batch_size=30)
+    )
+    model, objective = build(spec, data.info)
+    model.encoder.requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    list(fit(model, objective, data, spec.training, fast=fast))
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == {name for name in before if name.startswith("decoder.")}
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_learning_rate_set_between_steps_counts(fast: bool) -> None:
+    data = toy_data(90)
+    spec = dataclasses.replace(
+        spec_of("mlp", "gaussian", "standard", "bernoulli", "elbo"), training=Training(epochs=1, batch_size=24)
+    )
+    model, objective = build(spec, data.info)
+    state = TrainState(model, objective, spec.training, len(data.train))
+    weights: list[Tensor] = []
+    for event in fit(model, objective, data, spec.training, state, fast=fast):
+        if isinstance(event, Step):
+            weights.append(next(model.parameters()).detach().clone())
+            state.optimizer.lr = 0.0
+    assert len(weights) == 3
+    assert torch.equal(weights[0], weights[2])
+
+
+def test_a_recording_keeps_nothing_alive() -> None:
+    data = toy_data(90)
+    spec = dataclasses.replace(
+        spec_of("mlp", "gaussian", "standard", "bernoulli", "elbo"), training=Training(batch_size=30)
+    )
+    model, objective = build(spec, data.info)
+    state = TrainState(model, objective, spec.training, len(data.train))
+    step = TrainStep(state, data.train, spec.training)
+    step(torch.arange(30))
+    gone = weakref.ref(state)
+    gc.disable()
+    try:
+        del step, state
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 # --- computations of other kinds --------------------------------------------------------------------------------------
 
 
@@ -147,6 +198,21 @@ def test_operators_of_several_results_are_repeated() -> None:
         a, b = x.chunk(2)
         values, _ = (a * b).sort(0)
         return values
+
+    tape = repeated(compute, CPU)
+    for _ in range(3):
+        x.normal_()
+        assert torch.equal(tape(), compute())
+
+
+def test_results_that_are_none_are_left_out() -> None:
+    """A convolution of data gives its weights a gradient, and the data none."""
+    x, weight = torch.randn(2, 1, 6, 6), torch.randn(3, 1, 3, 3, requires_grad=True)
+    bias = torch.zeros(3, requires_grad=True)
+
+    def compute() -> Tensor:
+        y = torch.nn.functional.conv2d(x, weight, bias).square().sum()
+        return torch.cat([g.flatten() for g in torch.autograd.grad(y, (weight, bias))])
 
     tape = repeated(compute, CPU)
     for _ in range(3):

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 # weights below this size do not repay a call of oneDNN
 LEAST_WEIGHTS = 2**14
@@ -51,12 +50,13 @@ class _Product(torch.autograd.Function):
         return product(x, weight, bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        product = onednn()
-        assert product is not None
         x, weight = ctx.saved_tensors
         rows, g = x.flatten(0, -2), g.flatten(0, -2)  # (B, I), (B, O)
+        if torch.is_grad_enabled():  # the gradients are to be differentiated again
+            return (g @ weight).view(x.shape), g.t() @ rows, g.sum(0)
+        product = onednn()
+        assert product is not None
         for_x = product(g, weight.t(), None).view(x.shape) if ctx.needs_input_grad[0] else None
         return for_x, product(g.t(), rows.t(), None), g.sum(0)
 
@@ -89,6 +89,7 @@ class Linear(nn.Linear):
             x.device.type == "cpu"
             and x.dtype == self.weight.dtype == torch.float32
             and x.dim() > 1
+            and x.numel() > 0
             and self.weight.numel() >= LEAST_WEIGHTS
             and not torch.is_autocast_enabled("cpu")
             and onednn() is not None

@@ -53,7 +53,7 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor | None], loss: Tensor) -> Tensor:
-        """Move the parameters, unless the loss or the gradient is not finite.
+        """Move the parameters, on the CPU and CUDA only where the loss and the gradient are finite.
 
         Args:
             gradients: Of each parameter, in their order; what has none stays where it is. Clipping may overwrite them.
@@ -63,14 +63,13 @@ class AdamW:
             The global L2 norm of the gradient before clipping ().
         """
         moved = [(n, p, g) for (n, p), g in zip(self.parameters.items(), gradients, strict=True) if g is not None]
-        # the kernel goes through memory in its order, and autograd gives a gradient as it happens to lie
-        grads = [g.contiguous() for _, _, g in moved]
+        grads = _laid_out([p for _, p, _ in moved], [g for _, _, g in moved])
         norm = torch.nn.utils.get_total_norm(grads)
         options: dict[str, Any] = {}
         if norm.device.type in SCALING_DEVICES:
             options["found_inf"] = (~(norm + loss).isfinite()).float()
             if self.clip:
-                options["grad_scale"] = ((norm + 1e-6) / self.clip).clamp(min=1)
+                options["grad_scale"] = ((norm + 1e-6) / self.clip).clamp(min=1).float()
         elif self.clip:
             torch._foreach_mul_(grads, (self.clip / (norm + 1e-6)).clamp(max=1))
         adamw(
@@ -98,13 +97,33 @@ class AdamW:
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Become the optimizer that ``tensors()`` were taken from.
+        """Become the optimizer that ``tensors()`` were taken from; none at all are those before the first step.
 
         Raises:
             ValueError: One is missing or of another shape.
         """
         for name, tensor in self.tensors().items():
-            if name not in tensors or tensors[name].shape != tensor.shape:
-                raise ValueError(f"the optimizer's {name} is missing or not of its shape")
+            if tensors and name not in tensors:
+                raise ValueError(f"the optimizer's {name} is missing")
+            if tensors and tensors[name].shape != tensor.shape:
+                raise ValueError(f"the optimizer's {name} has shape {(*tensors[name].shape,)}, not {(*tensor.shape,)}")
         for name, tensor in self.tensors().items():
-            tensor.copy_(tensors[name])
+            if tensors:
+                tensor.copy_(tensors[name])
+            else:
+                tensor.zero_()
+
+
+def _laid_out(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients as the kernel needs them: in the parameters' order in memory, and none in the place of another.
+
+    It goes through memory, and writes into a gradient that it clips; autograd gives one as it happens to lie, and the
+    same one to two parameters that are added.
+    """
+    seen: set[int] = set()
+    out = []
+    for p, g in zip(parameters, gradients, strict=True):
+        place = g.untyped_storage().data_ptr()
+        out.append(torch.empty_like(p).copy_(g) if g.stride() != p.stride() or place in seen else g)
+        seen.add(place)
+    return out

@@ -31,7 +31,8 @@ def repeated(computation: Computation, device: torch.device) -> Computation:
     What changes from call to call must lie in tensors that exist before the first one and are changed in place; a
     number of Python's, an ``if``, or an attribute that is set anew would be repeated as they were. Random numbers come
     from torch's global streams, as they do in the computation itself. Devices other than the CPU and CUDA get the
-    computation as it is, and so do computations in which Python asks for a tensor's value.
+    computation as it is, and so do computations in which Python asks for a tensor's value by ``item()`` or
+    ``bool()``; ``tolist()`` and ``numpy()`` cannot be noticed on the CPU, and must not be used.
 
     Args:
         computation: No arguments -> a tensor that it makes, which the next call may overwrite.
@@ -46,22 +47,23 @@ class Tape:
     """On the CPU: the operators below autograd, as Python code that calls them one after the other."""
 
     def __init__(self, computation: Computation) -> None:
-        self.computation = computation
-        self.program: Computation | None = None
+        # the computation, until there is a program to take its place: it may hold what holds this
+        self.compute = computation
+        self.recorded = False
         self.repeats = True
 
     def __call__(self) -> Tensor:
         """Compute."""
-        if self.program is not None:
+        if self.recorded:
             with torch.no_grad():
-                return self.program()
+                return self.compute()
         if not self.repeats:
-            return self.computation()
+            return self.compute()
         with _Recorder() as recorder:
-            result = self.computation()
-        self.repeats = recorder.repeats
-        if self.repeats:
-            self.program = recorder.program(result)
+            result = self.compute()
+        self.repeats = self.recorded = recorder.repeats
+        if self.recorded:
+            self.compute = recorder.program(result)
         return result
 
 
@@ -105,6 +107,8 @@ class Graph:
         try:
             with torch.cuda.graph(graph):
                 self.result = self.computation()
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError:  # nothing of it has run
             self.repeats = False
         else:
@@ -155,7 +159,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 views.add(id(out))
             made |= {id(tensor) for tensor in _tensors(out)} - nodes.keys()
         for func, args, kwargs, out in self._calls:
-            inputs, results = _tensors((args, kwargs)), _tensors(out)
+            inputs = _tensors((args, kwargs))
             if func is torch.ops.aten.detach.default:
                 nodes.setdefault(id(out), nodes[id(inputs[0])])
             elif id(out) not in views:
@@ -166,8 +170,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if isinstance(out, Tensor):
                     nodes.setdefault(id(out), call)
                 else:
-                    for place, tensor in enumerate(results):
-                        nodes.setdefault(id(tensor), graph.call_function(operator.getitem, (call, place)))
+                    for place, value in enumerate(out or ()):
+                        if isinstance(value, Tensor):
+                            nodes.setdefault(id(value), graph.call_function(operator.getitem, (call, place)))
         graph.output(nodes[id(result)])
         graph.eliminate_dead_code(_acts)
         return partial(fx.GraphModule(nn.Module(), graph).forward, *references)

@@ -53,9 +53,8 @@ class TrainState:
         _, order_seed, noise_seed = seed_streams(training.seed)
         self.model, self.objective = model, objective
         self.device = next(model.parameters()).device
-        self.optimizer = AdamW(
-            dict(model.named_parameters()), training.lr, training.weight_decay, clip=training.grad_clip
-        )
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self.optimizer = AdamW(trained, training.lr, training.weight_decay, clip=training.grad_clip)
         self.epoch = self.batch = self.step = self.rollbacks = 0
         self.best: tuple[bool, float] | None = None
         self.best_epoch: int | None = None

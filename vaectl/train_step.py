@@ -45,14 +45,11 @@ class TrainStep:
         self.dtype = torch.bfloat16 if training.precision == "bf16" else torch.float32
         self.index = torch.zeros(min(training.batch_size, len(examples)), dtype=torch.int64, device=state.device)
         self.scheduled = torch.zeros((), device=state.device)
-
-        def full_batch() -> Tensor:
-            return self._compute(self.index, self.scheduled)
-
+        self.fast = fast and processes.world == 1
+        self._lr: float | None = None
         if state.device.type == "cpu":
             # a gradient for each weight, and about as much again for what lies between, are freed at every step
             keep_freed_memory(2 * sum(p.nbytes for p in state.model.parameters()))
-        self._full_batch = repeated(full_batch, state.device) if fast and processes.world == 1 else full_batch
 
     def __call__(self, index: Tensor) -> Tensor:
         """Take a step on the examples at ``index`` (B,) and return what is ``REPORTED`` of it (4,).
@@ -61,8 +58,11 @@ class TrainStep:
         the next step.
         """
         self.scheduled.fill_(self.state.objective.scheduled(self.state.step))
-        if len(index) != len(self.index):
+        if not self.fast or len(index) != len(self.index):
             return self._compute(index, self.scheduled)
+        if self.state.lr != self._lr:  # a recording holds the learning rate as a number
+            self._lr = self.state.lr
+            self._full_batch = repeated(lambda: self._compute(self.index, self.scheduled), self.state.device)
         self.index.copy_(index)
         return self._full_batch()
 

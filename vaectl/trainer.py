@@ -148,8 +148,7 @@ def _fit(
         if problem and training.on_nonfinite == "rollback" and state.rollbacks < training.max_rollbacks:
             state.roll_back(training.rollback_factor)
             yield RolledBack(state.epoch + 1, state.step, problem, state.lr, state.rollbacks)
-            # the learning rate is another one
-            problem, step = "", TrainStep(state, data.train, training, processes, fast=fast)
+            problem = ""
     yield Stopped(reason, state.epoch + bool(problem), state.step, state.best_epoch, problem)
 
 

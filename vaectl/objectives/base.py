@@ -1,4 +1,4 @@
-"""What an objective is, (draw, step) -> Loss, and the weight of its KL by step.
+"""What an objective is, (draw, scheduled number) -> Loss, and the weight of its KL by step.
 
 Shapes: ``K`` draws, ``B`` batch. Log quantities are in nats per example.
 """

@@ -174,5 +174,7 @@ class KLTarget(Objective):
         error = self.target - batch_mean(draw.kl.detach().mean())
         proportional = self.k_p * torch.sigmoid(-error)
         # the bounds keep the sum from winding up while the weight stands at one of them
-        self.integral.sub_(self.k_i * error).clamp_(0, self.max_beta)
-        self.weight.copy_((proportional + self.integral).clamp(0, self.max_beta))
+        integral = (self.integral - self.k_i * error).clamp(0, self.max_beta)
+        weight = (proportional + integral).clamp(0, self.max_beta)
+        for kept, new in ((self.integral, integral), (self.weight, weight)):
+            kept.copy_(torch.where(error.isfinite(), new, kept))  # a step that is not finite is not taken

@@ -6,6 +6,7 @@ Shapes: ``K`` draws, ``B`` batch and ``b`` of its rows at a time, ``Z`` latent s
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Literal
 
@@ -80,7 +81,7 @@ class TotalCorrelation(Objective):
 
     def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:
         """The loss of a draw with beta as scheduled."""
-        log_w = log_weights(len(draw.x), self.examples, self.weights).to(draw.z)
+        log_w = _weights_at(draw.z.device, draw.z.dtype, len(draw.x), self.examples, self.weights)
         joint, marginals = aggregate(draw, log_w)
         recon = draw.recon
         information = (draw.log_q - joint).mean(0)  # (B,)
@@ -124,6 +125,12 @@ def log_weights(batch: int, examples: int, weights: Weights) -> Tensor:
         return torch.zeros(1, 1, dtype=torch.float64)
     w = torch.full((batch, batch), (examples - 1) / (examples * (batch - 1)), dtype=torch.float64)
     return w.fill_diagonal_(1 / examples).log()
+
+
+@functools.lru_cache(maxsize=2)  # a full batch's and the last one's
+def _weights_at(device: torch.device, dtype: torch.dtype, batch: int, examples: int, weights: Weights) -> Tensor:
+    """``log_weights`` where they are needed, copied once: a step that a GPU repeats may copy nothing from the host."""
+    return log_weights(batch, examples, weights).to(device, dtype)
 
 
 def aggregate(draw: Draw, log_w: Tensor) -> tuple[Tensor, Tensor]:
