@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vaectl.builder import build
 from vaectl.data import Data
 from vaectl.distributed import ALONE, Processes
 from vaectl.metrics import evaluate
 from vaectl.objectives import Objective
-from vaectl.spec import Training
+from vaectl.spec import Spec, Training
 from vaectl.train_state import TrainState
 from vaectl.train_step import REPORTED, TrainStep
 from vaectl.vae import VAE
@@ -99,8 +100,21 @@ class Stopped:
 
 Event = Step | Epoch | RolledBack | Stopped
 
+# of the weights while they train: themselves, their gradients, and Adam's two moments
+TRAINING_COPIES = 4
 # what of the validation split's metrics an epoch reports
 VALIDATED = ("elbo", "elbo_se", "recon", "kl", "active_units", "posterior_saturation", "likelihood_saturation")
+
+
+def prepare(spec: Spec, data: Data, device: torch.device) -> TrainState:
+    """The state at the very beginning of a training: model and objective on the device.
+
+    Raises:
+        UsageError, VaectlError: As ``build``.
+    """
+    # on an accelerator only the model itself is ever in this machine's memory
+    model, objective = build(spec, data.info, copies=TRAINING_COPIES if device.type == "cpu" else 1)
+    return TrainState(model.to(device), objective.to(device), spec.training, len(data.train))
 
 
 def fit(

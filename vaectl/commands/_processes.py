@@ -115,9 +115,8 @@ def follow(place: Place, data_dir: Path | None) -> None:
 
     from vaectl import builder
     from vaectl.board import Board
-    from vaectl.commands._training import prepare
     from vaectl.distributed import Processes
-    from vaectl.trainer import Stopped, fit
+    from vaectl.trainer import Stopped, fit, prepare
 
     board = Board.of_launcher(place)
     processes = Processes(board)

@@ -91,8 +91,9 @@ def _go_on(
 ) -> None:
     from vaectl.builder import complete
     from vaectl.commands._processes import gather
-    from vaectl.commands._training import kept, prepare, train_run
+    from vaectl.commands._training import kept, train_run
     from vaectl.distributed import Processes
+    from vaectl.trainer import prepare
 
     processes = processes or Processes()
     check_device(device_name)

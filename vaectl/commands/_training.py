@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from vaectl.builder import build
 from vaectl.commands._doctor import Doctor
 from vaectl.commands._epochs import EpochScreen
 from vaectl.commands._evaluation import evaluate_into
@@ -22,28 +21,12 @@ from vaectl.errors import DivergedError, InterruptedRunError, LostError, OutputE
 from vaectl.records import has_numbers
 from vaectl.runs import Run, now
 from vaectl.signals import Signalled, noting
-from vaectl.spec import Spec
 from vaectl.tracking import TensorBoard
 from vaectl.train_state import TrainState
 from vaectl.trainer import Epoch, RolledBack, Step, Stopped, fit
 
 if TYPE_CHECKING:
-    import torch
-
-
-# of the weights while they train: themselves, their gradients, and Adam's two moments
-TRAINING_COPIES = 4
-
-
-def prepare(spec: Spec, data: Data, device: torch.device) -> TrainState:
-    """The state at the very beginning of a training: model and objective on the device.
-
-    Raises:
-        UsageError, VaectlError: As ``build``.
-    """
-    # on an accelerator only the model itself is ever in this machine's memory
-    model, objective = build(spec, data.info, copies=TRAINING_COPIES if device.type == "cpu" else 1)
-    return TrainState(model.to(device), objective.to(device), spec.training, len(data.train))
+    pass
 
 
 @contextmanager

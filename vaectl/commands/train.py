@@ -296,9 +296,10 @@ def train(
         LostError: Another process failed.
     """
     from vaectl import builder
-    from vaectl.commands._training import kept, prepare, train_run
+    from vaectl.commands._training import kept, train_run
     from vaectl.distributed import Processes
     from vaectl.runtime import resolve_device, versions
+    from vaectl.trainer import prepare
 
     processes = processes or Processes()
     try:
