@@ -1,7 +1,7 @@
 """Likelihood heads: features -> p(x|z). Each says which data it takes, and what its log-probability is then of.
 
-Shapes: ``*N`` leading dimensions, ``F`` features, ``X`` data shape (C, H, W). Data are ``binary`` ({0, 1}), ``bytes``
-(k / 255), ``unit`` (any real number in [0, 1]) or ``real``.
+Shapes: ``*N`` leading dimensions, ``F`` features, flat or a map, ``X`` data shape (C, H, W). Data are ``binary`` ({0,
+1}), ``bytes`` (k / 255), ``unit`` (any real number in [0, 1]) or ``real``.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from vaectl.distributions import (
 )
 from vaectl.errors import SettingError
 from vaectl.linear import Linear
+from vaectl.readout import Shape, readout
 from vaectl.shares import batch_mean
 from vaectl.spec import Bounds
 
@@ -48,9 +49,9 @@ START = math.log(math.expm1(0.5))
 DECAY = 0.99
 
 
-def _pixels(linear: nn.Linear, features: Tensor, shape: tuple[int, ...]) -> Tensor:
+def _pixels(layer: nn.Module, features: Tensor) -> Tensor:
     """What a layer says of each pixel (*N, *X), or more than one number of each (*N, *X, R)."""
-    return torch.unflatten(at_least_fp32(linear(features)), -1, shape)
+    return at_least_fp32(layer(features))
 
 
 def _event(pixels: Distribution, shape: tuple[int, ...]) -> Independent[Any]:
@@ -61,24 +62,24 @@ class OneParameterLikelihood(nn.Module, abc.ABC):
     """Independent pixels of a family with one unbounded parameter, predicted for each pixel.
 
     Args:
-        features: Number of features F that the network gives.
+        features: Shape F of the features that the network gives.
         shape: Data shape X.
     """
 
     floor: float | None = None
 
-    def __init__(self, features: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, features: Shape, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.shape = shape
-        self.linear = Linear(features, math.prod(shape))
+        self.linear = readout(features, shape)
 
     @abc.abstractmethod
     def pixels(self, parameter: Tensor) -> Distribution:
         """The pixels' distribution, with the parameter's shape (*N, *X) as batch shape."""
 
     def forward(self, features: Tensor) -> Independent[Any]:
-        """Features (*N, F) -> p with batch shape (*N) and event shape X."""
-        return _event(self.pixels(_pixels(self.linear, features, self.shape)), self.shape)
+        """Features (*N, *F) -> p with batch shape (*N) and event shape X."""
+        return _event(self.pixels(_pixels(self.linear, features)), self.shape)
 
 
 class BernoulliLikelihood(OneParameterLikelihood):
@@ -151,22 +152,22 @@ class LearnedScale(nn.Module):
     the location's gradient by its inverse square, and one that begins at 1 takes the longer way to the same place.
 
     Args:
-        features: Number of features F.
+        features: Shape F of the features.
         shape: Data shape X of a scale for each pixel, or () for one that all share.
         floor: The smallest scale, in units of the data.
     """
 
-    def __init__(self, features: int, shape: tuple[int, ...], floor: float) -> None:
+    def __init__(self, features: Shape, shape: tuple[int, ...], floor: float) -> None:
         super().__init__()
         self.shape, self.floor = shape, floor
         if shape:
-            self.linear = Linear(features, math.prod(shape))
+            self.linear = readout(features, shape)
         else:
             self.s = nn.Parameter(torch.zeros(()))
 
     def forward(self, features: Tensor) -> Tensor:
         """The scale (*N, *X), or () where it is shared."""
-        s = _pixels(self.linear, features, self.shape) if self.shape else at_least_fp32(self.s)
+        s = _pixels(self.linear, features) if self.shape else at_least_fp32(self.s)
         return F.softplus(s + START) + self.floor
 
 
@@ -209,7 +210,7 @@ class LocationScaleLikelihood(nn.Module, abc.ABC):
     """Independent pixels of a location-scale family around a mean image, normaliser included.
 
     Args:
-        features: Number of features F that the network gives.
+        features: Shape F of the features that the network gives.
         shape: Data shape X.
         scale: ``shared`` learns one scale; ``per-pixel`` predicts each; ``optimal`` takes the training batch's own,
             which gives the ELBO the same gradient as differentiating through it; ``fixed`` is ``sigma``.
@@ -230,7 +231,7 @@ class LocationScaleLikelihood(nn.Module, abc.ABC):
 
     def __init__(
         self,
-        features: int,
+        features: Shape,
         shape: tuple[int, ...],
         *,
         scale: Literal["fixed", "shared", "per-pixel", "optimal"] = "shared",
@@ -250,7 +251,7 @@ class LocationScaleLikelihood(nn.Module, abc.ABC):
             )
         self.shape = shape
         self.floor = None if scale == "fixed" else floor
-        self.linear = Linear(features, math.prod(shape))
+        self.linear = readout(features, shape)
         scales: dict[str, Callable[[], nn.Module]] = {
             "fixed": lambda: FixedScale(sigma),
             "shared": lambda: LearnedScale(features, (), floor),
@@ -260,8 +261,8 @@ class LocationScaleLikelihood(nn.Module, abc.ABC):
         self.scale = scales[scale]()
 
     def forward(self, features: Tensor) -> Independent[Any]:
-        """Features (*N, F) -> p with batch shape (*N) and event shape X."""
-        loc = _pixels(self.linear, features, self.shape)  # (*N, *X)
+        """Features (*N, *F) -> p with batch shape (*N) and event shape X."""
+        loc = _pixels(self.linear, features)  # (*N, *X)
         scale = self.scale(features)
         if self.training and isinstance(self.scale, OptimalScale):
             return _event(BatchScaled(self.family, loc, scale, self.scale.fit), self.shape)
@@ -286,7 +287,7 @@ class CategoricalLikelihood(nn.Module):
     """Independent pixels over 256 levels without order: ``p(x_i = k / 255 | z) = softmax_k(W c_i(z) + b)``.
 
     Args:
-        features: Number of features F that the network gives.
+        features: Shape F of the features that the network gives.
         shape: Data shape X.
         rank: Numbers c_i that the network gives of each pixel. All share W (256, rank): a linear layer to 256 logits
             of each pixel would have 100 million weights on MNIST.
@@ -298,15 +299,15 @@ class CategoricalLikelihood(nn.Module):
     measures: ClassVar[Mapping[str, str]] = {"bytes": BYTE_PROBABILITY}
     floor: float | None = None
 
-    def __init__(self, features: int, shape: tuple[int, ...], *, rank: Rank = 16) -> None:
+    def __init__(self, features: Shape, shape: tuple[int, ...], *, rank: Rank = 16) -> None:
         super().__init__()
         self.shape = (*shape, rank)
-        self.linear = Linear(features, math.prod(self.shape))
+        self.linear = readout(features, self.shape)
         self.levels = Linear(rank, LEVELS)
 
     def forward(self, features: Tensor) -> Independent[LowRankCategorical]:
-        """Features (*N, F) -> p with batch shape (*N) and event shape X."""
-        codes = _pixels(self.linear, features, self.shape)  # (*N, *X, R)
+        """Features (*N, *F) -> p with batch shape (*N) and event shape X."""
+        codes = _pixels(self.linear, features)  # (*N, *X, R)
         return _event(LowRankCategorical(codes, self.levels.weight, self.levels.bias), self.shape[:-1])
 
 
@@ -314,7 +315,7 @@ class DiscretizedLogisticLikelihood(nn.Module):
     """Independent pixels of a logistic distribution cut into the 256 levels, with open ends.
 
     Args:
-        features: Number of features F that the network gives.
+        features: Shape F of the features that the network gives.
         shape: Data shape X.
         scale: ``per-pixel`` predicts each scale; ``shared`` learns one.
         floor: The smallest scale, where 1 is the range of the data: the default is a quarter of a level.
@@ -329,7 +330,7 @@ class DiscretizedLogisticLikelihood(nn.Module):
 
     def __init__(
         self,
-        features: int,
+        features: Shape,
         shape: tuple[int, ...],
         *,
         scale: Literal["shared", "per-pixel"] = "per-pixel",
@@ -337,12 +338,12 @@ class DiscretizedLogisticLikelihood(nn.Module):
     ) -> None:
         super().__init__()
         self.shape, self.floor = shape, floor
-        self.linear = Linear(features, math.prod(shape))
+        self.linear = readout(features, shape)
         self.scale = LearnedScale(features, shape if scale == "per-pixel" else (), floor)
 
     def forward(self, features: Tensor) -> Independent[DiscretizedLogistic]:
-        """Features (*N, F) -> p with batch shape (*N) and event shape X."""
-        loc = _pixels(self.linear, features, self.shape)  # (*N, *X)
+        """Features (*N, *F) -> p with batch shape (*N) and event shape X."""
+        loc = _pixels(self.linear, features)  # (*N, *X)
         return _event(DiscretizedLogistic(loc, self.scale(features)), self.shape)
 
 

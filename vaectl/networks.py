@@ -1,6 +1,10 @@
 """Networks: a tensor of a known shape -> features, the trunk of an encoder or decoder.
 
-Shapes: ``*N`` any leading (draw and batch) dimensions, ``S`` the shape a network was sized for, ``F`` features.
+An encoder is sized for the data's shape, a decoder for the latent shape and for the data's, and both say which shape
+their features have: flat (features,) or a map (channels, height, width). None normalises over a batch: a batch of one,
+and an evaluation, are computed as any other.
+
+Shapes: ``*N`` any leading (draw and batch) dimensions, ``S`` the shape of an input, ``X`` data shape, ``F`` features.
 """
 
 from __future__ import annotations
@@ -8,12 +12,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
+import torch
 from torch import Tensor, nn
 
 from vaectl.linear import Linear
-from vaectl.spec import Dims
+from vaectl.readout import Shape, Upsampled, halved, leading, readout
+from vaectl.spec import Bounds, Dims
+
+Activation = Literal["silu", "relu", "gelu", "tanh", "softplus"]
+Width = Annotated[int, Bounds(1, 1024)]
+Depth = Annotated[int, Bounds(1, 8)]
+Blocks = Annotated[int, Bounds(1, 16)]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
@@ -22,6 +33,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
     "softplus": nn.Softplus,
 }
+# channels that a group norm takes together, at least
+GROUP = 8
 
 
 class MLP(nn.Module):
@@ -29,20 +42,22 @@ class MLP(nn.Module):
 
     Args:
         shape: Shape ``S`` of one input.
+        target: Shape that a decoder is to come to, which plays no part.
         hidden_dims: Units of each layer, from the input on.
         activation: The activation a.
     """
 
     def __init__(
         self,
-        shape: tuple[int, ...],
+        shape: Shape,
+        target: Shape = (),
         *,
         hidden_dims: Dims = (512, 256),
-        activation: Literal["silu", "relu", "gelu", "tanh", "softplus"] = "silu",
+        activation: Activation = "silu",
     ) -> None:
         super().__init__()
         self.input_dims = len(shape)
-        self.features = hidden_dims[-1]
+        self.features: Shape = (hidden_dims[-1],)
         sizes = (math.prod(shape), *hidden_dims)
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(sizes):
@@ -56,4 +71,150 @@ class MLP(nn.Module):
         return features
 
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP}
+class Norm(nn.GroupNorm):
+    """torch's norm over groups of channels, which also takes maps of a single number, and makes them 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A map (N, channels, height, width) -> another of the same shape."""
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class Residual(nn.Module):
+    """``x + W_1 a(W_3 a(n(x)))`` with convolutions of 3 x 3 and 1 x 1 and a norm n over groups of channels.
+
+    Args:
+        channels: Channels of the map.
+        activation: The activation a.
+
+    References:
+        Identity Mappings in Deep Residual Networks (He et al., 2016), https://arxiv.org/abs/1603.05027;
+        Group Normalization (Wu and He, 2018), https://arxiv.org/abs/1803.08494
+    """
+
+    def __init__(self, channels: int, activation: str) -> None:
+        super().__init__()
+        # the norm is over each example alone
+        groups = math.gcd(channels, max(1, channels // GROUP))
+        self.layers = nn.Sequential(
+            Norm(groups, channels),
+            ACTIVATIONS[activation](),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            ACTIVATIONS[activation](),
+            nn.Conv2d(channels, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A map (N, channels, height, width) -> another of the same shape."""
+        added: Tensor = x + self.layers(x)
+        return added
+
+
+def _sides(shape: Shape, depth: int) -> list[Shape]:
+    """Height and width of a map before and after each of ``depth`` convolutions of stride 2."""
+    sides = [shape[1:]]
+    for _ in range(depth):
+        sides.append(tuple(map(halved, sides[-1])))
+    return sides
+
+
+def _after(blocks: int, channels: int, activation: str) -> list[nn.Module]:
+    """What follows a change of size: an activation, or residual blocks, which have their own."""
+    return [Residual(channels, activation) for _ in range(blocks)] if blocks else [ACTIVATIONS[activation]()]
+
+
+class ConvEncoder(nn.Module):
+    """Convolutions of 3 x 3 and stride 2, each followed by an activation or by residual blocks.
+
+    The i-th of ``depth`` halves both sides of the map, rounded up, and gives ``width * 2^i`` channels, i from 0.
+
+    Args:
+        shape: Data shape X, (channels, height, width) of any size.
+        width: Channels after the first convolution.
+        depth: Convolutions of stride 2.
+        activation: The activation.
+        blocks: Residual blocks after each; 0 for an activation alone.
+    """
+
+    def __init__(self, shape: Shape, width: int, depth: int, activation: str, blocks: int = 0) -> None:
+        super().__init__()
+        channels = [shape[0], *(width * 2**i for i in range(depth))]
+        self.features: Shape = (channels[-1], *_sides(shape, depth)[-1])
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(channels):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), *_after(blocks, after, activation)]
+        if blocks:
+            layers.append(ACTIVATIONS[activation]())
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` of shape (*N, *X) -> a map of features (*N, *F)."""
+        maps, before = leading(x, 3)
+        features: Tensor = self.layers(maps)
+        return features.reshape(*before, *self.features)
+
+
+class ConvDecoder(nn.Module):
+    """The mirror of ``ConvEncoder``, up to a map of half the data's size, which the likelihood doubles.
+
+    Args:
+        shape: Latent shape: (latent,) or a map (channels, height, width).
+        target: Data shape X.
+        width, depth, activation, blocks: As of the encoder.
+    """
+
+    def __init__(self, shape: Shape, target: Shape, width: int, depth: int, activation: str, blocks: int = 0) -> None:
+        super().__init__()
+        channels = [width * 2**i for i in reversed(range(depth))]
+        sides = _sides(target, depth)[:0:-1]
+        self.features: Shape = (channels[-1], *sides[-1])
+        self.start = readout(shape, (channels[0], *sides[0]))
+        layers: list[nn.Module] = _after(blocks, channels[0], activation)
+        for (before, after), (small, large) in zip(
+            itertools.pairwise(channels), itertools.pairwise(sides), strict=True
+        ):
+            layers += [Upsampled((before, *small), (after, *large)), *_after(blocks, after, activation)]
+        if blocks:
+            layers.append(ACTIVATIONS[activation]())
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Codes (*N, *S) -> a map of features (*N, *F)."""
+        maps, before = leading(self.start(z), 3)
+        features: Tensor = self.layers(maps)
+        return features.reshape(*before, *self.features)
+
+
+def conv_encoder(shape: Shape, *, width: Width = 32, depth: Depth = 2, activation: Activation = "silu") -> ConvEncoder:
+    """``ConvEncoder`` without residual blocks."""
+    return ConvEncoder(shape, width, depth, activation)
+
+
+def conv_decoder(
+    shape: Shape, target: Shape, *, width: Width = 32, depth: Depth = 2, activation: Activation = "silu"
+) -> ConvDecoder:
+    """``ConvDecoder`` without residual blocks."""
+    return ConvDecoder(shape, target, width, depth, activation)
+
+
+def resnet_encoder(
+    shape: Shape, *, width: Width = 32, depth: Depth = 2, blocks: Blocks = 2, activation: Activation = "silu"
+) -> ConvEncoder:
+    """``ConvEncoder`` with residual blocks."""
+    return ConvEncoder(shape, width, depth, activation, blocks)
+
+
+def resnet_decoder(
+    shape: Shape,
+    target: Shape,
+    *,
+    width: Width = 32,
+    depth: Depth = 2,
+    blocks: Blocks = 2,
+    activation: Activation = "silu",
+) -> ConvDecoder:
+    """``ConvDecoder`` with residual blocks."""
+    return ConvDecoder(shape, target, width, depth, activation, blocks)
+
+
+ENCODERS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "conv": conv_encoder, "resnet": resnet_encoder}
+DECODERS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "conv": conv_decoder, "resnet": resnet_decoder}
