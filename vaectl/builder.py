@@ -13,7 +13,7 @@ from vaectl import data
 from vaectl.data import DataInfo
 from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, nearest
 from vaectl.likelihoods import LIKELIHOODS
-from vaectl.networks import NETWORKS
+from vaectl.networks import DECODERS, ENCODERS
 from vaectl.objectives import OBJECTIVES, Objective, TrainingSet
 from vaectl.posteriors import POSTERIORS
 from vaectl.priors import PRIORS
@@ -27,8 +27,8 @@ DATASETS: Mapping[str, Callable[..., Any]] = dict.fromkeys(("auto", *data.SOURCE
 
 FAMILIES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "data": DATASETS,
-    "encoder": NETWORKS,
-    "decoder": NETWORKS,
+    "encoder": ENCODERS,
+    "decoder": DECODERS,
     "posterior": POSTERIORS,
     "prior": PRIORS,
     "likelihood": LIKELIHOODS,
@@ -109,12 +109,13 @@ def build(spec: Spec, info: DataInfo, copies: int = 1) -> tuple[VAE, Objective]:
 
     Raises:
         SettingError: As ``complete``.
-        UsageError: The likelihood does not take the data's support, or the objective needs the KL by latent dimension
-            and the posterior or the prior does not factorise.
+        UsageError: The likelihood does not take the data's support, the prior or the objective not the posterior's
+            latents, or the objective needs the KL by latent dimension and posterior or prior do not factorise.
         VaectlError: The model does not fit into memory.
     """
     spec = complete(spec)
     measure(spec, info)
+    _check_latents(spec)
     blueprint(spec, info, copies)
     training_set = TrainingSet(info.sizes["train"], spec.training.batch_size)
     objective = OBJECTIVES[spec.objective.name](training_set, **spec.objective.options)
@@ -122,6 +123,12 @@ def build(spec: Spec, info: DataInfo, copies: int = 1) -> tuple[VAE, Objective]:
         model = _model(spec, info)
     except (MemoryError, RuntimeError) as error:
         raise _too_large(str(error).splitlines()[0]) from None
+    if spec.training.prior_epochs and not any(True for _ in model.prior.parameters()):
+        raise SettingError(
+            "training.prior_epochs",
+            f"fits the prior, and prior '{spec.prior.name}' has nothing to fit; got {spec.training.prior_epochs}",
+            hint="leave out --prior-epochs, or choose a --prior that learns",
+        )
     if objective.needs_factors and not _kl_factorises(model, info):
         raise UsageError(
             f"objective '{spec.objective.name}' as it is set needs the KL by latent dimension, which posterior "
@@ -129,6 +136,21 @@ def build(spec: Spec, info: DataInfo, copies: int = 1) -> tuple[VAE, Objective]:
             hint="use --objective elbo with --free-bits 0",
         )
     return model, objective
+
+
+def _check_latents(spec: Spec) -> None:
+    """Raise a UsageError unless the prior and the objective take the latents that the posterior gives."""
+    posteriors: Mapping[str, Any] = POSTERIORS
+    gives = posteriors[spec.posterior.name].gives
+    for family, members in (("prior", PRIORS), ("objective", OBJECTIVES)):
+        takers: Mapping[str, Any] = members
+        name = getattr(spec, family).name
+        if gives not in takers[name].takes:
+            suited = [other for other, member in takers.items() if gives in member.takes]
+            raise UsageError(
+                f"{family} '{name}' does not take the {gives} of posterior '{spec.posterior.name}'",
+                hint=f"for it use --{family} {' or '.join(suited)}",
+            )
 
 
 def blueprint(spec: Spec, info: DataInfo, copies: int = 1) -> VAE:
@@ -168,10 +190,10 @@ def _kl_factorises(model: VAE, info: DataInfo) -> bool:
 def _model(spec: Spec, info: DataInfo) -> VAE:
     weights_seed, _, _ = seed_streams(spec.training.seed)
     with seeded(weights_seed):
-        encoder_network: Any = NETWORKS[spec.encoder.name](info.shape, **spec.encoder.options)
+        encoder_network: Any = ENCODERS[spec.encoder.name](info.shape, **spec.encoder.options)
         posterior = POSTERIORS[spec.posterior.name](encoder_network.features, spec.latent_dim, **spec.posterior.options)
-        prior = PRIORS[spec.prior.name](spec.latent_dim, info.shape, info.support, **spec.prior.options)
-        decoder_network: Any = NETWORKS[spec.decoder.name]((spec.latent_dim,), **spec.decoder.options)
+        prior = PRIORS[spec.prior.name](posterior.space, info.shape, info.support, **spec.prior.options)
+        decoder_network: Any = DECODERS[spec.decoder.name](posterior.space.shape, info.shape, **spec.decoder.options)
         likelihood: Any = LIKELIHOODS[spec.likelihood.name](
             decoder_network.features, info.shape, **spec.likelihood.options
         )

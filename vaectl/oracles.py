@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence
 
-from vaectl.posteriors import SCALE_FLOOR, GaussianPosterior
+from vaectl.codes import LatentSpace
+from vaectl.posteriors.gaussian import SCALE_FLOOR, GaussianPosterior
 from vaectl.priors import StandardNormal
 from vaectl.vae import VAE, Conditional
 
@@ -146,7 +147,7 @@ class LinearGaussian:
         """
         sigma = self.covariance.diagonal().sqrt()  # (D,)
         gain = self._gain()
-        head = GaussianPosterior(len(self.b), self.latent_dim)
+        head = GaussianPosterior((len(self.b),), self.latent_dim)
         # the head's scale is softplus(s) + SCALE_FLOOR
         s = (widen * sigma - SCALE_FLOOR).expm1().log()
         _set(head.linear, torch.cat((gain, torch.zeros_like(gain))), torch.cat((shift * sigma - gain @ self.b, s)))
@@ -168,10 +169,10 @@ class LinearGaussian:
         loadings = nn.Linear(self.latent_dim, len(self.b))
         _set(loadings, self.w, self.b)
         decoder = Conditional(loadings, NormalPixels(self.scale))
-        return VAE(encoder, StandardNormal(self.latent_dim, self.b.shape, "real"), decoder).to(dtype)
+        return VAE(encoder, StandardNormal(LatentSpace((self.latent_dim,)), self.b.shape, "real"), decoder).to(dtype)
 
 
-def _set(linear: nn.Linear, weight: Tensor, bias: Tensor) -> None:
+def _set(linear: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, weight: Tensor, bias: Tensor) -> None:
     linear.weight, linear.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
 
 

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, kl_divergence
 
+from vaectl.codes import LatentSpace, tempered
 from vaectl.runtime import seeded
 from vaectl.shares import current_share
 
@@ -139,6 +141,13 @@ class VAE(nn.Module):
         self.prior = prior
         self.decoder = decoder
 
+    @property
+    def space(self) -> LatentSpace:
+        """What a latent is."""
+        head: Any = self.encoder.head
+        found: LatentSpace = head.space
+        return found
+
     def draw(self, x: Tensor, k: int = 1) -> Draw:
         """``k`` reparameterised draws for each example of ``x`` (B, *X).
 
@@ -160,14 +169,16 @@ class VAE(nn.Module):
 
         Args:
             n: Number of draws.
-            temperature: Factor on each draw's distance from the prior's mean; 1 draws from the prior itself.
+            temperature: Factor on each draw's distance from the prior's mean, or on codes' log-probabilities its
+                inverse; 1 draws from the prior itself.
         """
-        p: Distribution = self.prior(self.encoder)
-        z = p.sample((n,))  # (n, *Z)
-        if temperature != 1.0:
-            z = p.mean + temperature * (z - p.mean)
-        px: Distribution = self.decoder(z)
+        px: Distribution = self.decoder(tempered(self.prior(self.encoder), n, temperature))
         return px
+
+    def observe(self, draw: Draw) -> None:
+        """Let the posterior learn from a training step that was taken; an evaluation is not to be observed."""
+        head: Any = self.encoder.head
+        head.observe(draw.q)
 
 
 @contextmanager

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vaectl.objectives.base import Loss, Objective, TrainingSet
+from vaectl.objectives.base import Loss, Objective, PriorFit, TrainingSet
 from vaectl.objectives.elbo import ELBO, Capacity, KLTarget
 from vaectl.objectives.iwae import IWAE
 from vaectl.objectives.tc import TotalCorrelation
+from vaectl.objectives.vq import VQ
 
-__all__ = ["ELBO", "IWAE", "OBJECTIVES", "Capacity", "KLTarget", "Loss", "Objective", "TotalCorrelation", "TrainingSet"]
+__all__ = [
+    "ELBO", "IWAE", "OBJECTIVES", "VQ", "Capacity", "KLTarget", "Loss", "Objective", "PriorFit", "TotalCorrelation",
+    "TrainingSet",
+]  # fmt: skip
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "elbo": ELBO,
@@ -17,4 +21,5 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "capacity": Capacity,
     "kl-target": KLTarget,
     "tc": TotalCorrelation,
+    "vq": VQ,
 }

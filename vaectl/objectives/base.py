@@ -8,10 +8,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from vaectl.codes import CODEBOOK, CODES, VECTORS
 from vaectl.errors import SettingError
 from vaectl.schedules import Schedule, cosine_warmup, cyclical, linear_warmup, sigmoid_warmup
 from vaectl.vae import Draw
@@ -55,6 +56,7 @@ class Objective(nn.Module, ABC):
     """What training minimises, a module of one draw and a scheduled number; what it learns as it goes are its buffers.
 
     Attributes:
+        takes: The kinds of latents that it can train with, of what posteriors give.
         draws: Draws of z that it needs of each example (K).
         warmup_epochs: Epochs after which the weight of the KL first stands where it should; the best weights are
             sought from then on.
@@ -62,6 +64,7 @@ class Objective(nn.Module, ABC):
         needs_pairs: Whether it compares the examples of a batch with each other, so that one process must have all.
     """
 
+    takes: ClassVar[frozenset[str]] = frozenset({VECTORS})
     draws: int = 1
     warmup_epochs: int = 0
     needs_factors: bool = False
@@ -88,6 +91,24 @@ class Objective(nn.Module, ABC):
 
         It may change only what buffers hold, in place, for training repeats a recording of it.
         """
+
+
+class PriorFit(Objective):
+    """The KL alone, ``mean_B(kl)``: what is left of the bound for a prior to gain when nothing else changes."""
+
+    takes: ClassVar[frozenset[str]] = frozenset({VECTORS, CODES, CODEBOOK})
+
+    def beta(self, step: int) -> float:
+        """1."""
+        return 1.0
+
+    def scheduled(self, step: int) -> float:
+        """Nothing."""
+        return 0.0
+
+    def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:
+        """The loss of a draw."""
+        return Loss(draw.kl.mean(), {"kl": draw.kl})
 
 
 def kl_weight(steps_per_epoch: int, beta: float, schedule: BetaSchedule, warmup_epochs: int, cycles: int) -> Schedule:

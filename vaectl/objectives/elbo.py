@@ -6,10 +6,12 @@ Shapes: ``B`` batch, ``D`` latent. Log quantities are in nats per example.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from vaectl.codes import CODES, VECTORS
 from vaectl.objectives.base import CYCLES, BetaSchedule, Loss, Objective, TrainingSet, kl_weight
 from vaectl.schedules import linear_warmup
 from vaectl.shares import batch_mean
@@ -42,6 +44,8 @@ class ELBO(Objective):
         free bits: Improved Variational Inference with Inverse Autoregressive Flow (Kingma et al., 2016), equation 15,
         https://arxiv.org/abs/1606.04934
     """
+
+    takes: ClassVar[frozenset[str]] = frozenset({VECTORS, CODES})
 
     def __init__(
         self,

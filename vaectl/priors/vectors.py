@@ -1,4 +1,4 @@
-"""Priors: encoder -> p(z). A prior may look through the encoder, and never owns it.
+"""Priors over real vectors.
 
 Shapes: ``D`` latent, ``C`` components, ``X`` data shape, ``N`` draws.
 """
@@ -6,15 +6,18 @@ Shapes: ``D`` latent, ``C`` components, ``X`` data shape, ``N`` draws.
 from __future__ import annotations
 
 import math
+from abc import ABC
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal
 
+from vaectl.codes import VECTORS, LatentSpace
 from vaectl.distributions import at_least_fp32
+from vaectl.priors.base import Prior
 from vaectl.spec import Bounds
 
 Components = Annotated[int, Bounds(1, 10_000)]
@@ -52,11 +55,17 @@ class Mixture(MixtureSameFamily):
         return torch.cat([density(part) for part in torch.split(draws, at_once)]).view(leading)
 
 
-class StandardNormal(nn.Module):
+class VectorPrior(Prior, ABC):
+    """A prior over vectors of real numbers."""
+
+    takes: ClassVar[frozenset[str]] = frozenset({VECTORS})
+
+
+class StandardNormal(VectorPrior):
     """The standard normal prior, ``p(z) = N(0, I)``.
 
     Args:
-        latent_dim: Number of latent dimensions D.
+        space: What a latent is: D numbers.
         shape: Data shape X, which plays no part.
         support: Kind of the data, which plays no part.
     """
@@ -64,24 +73,24 @@ class StandardNormal(nn.Module):
     mean: Tensor
     sigma: Tensor
 
-    def __init__(self, latent_dim: int, shape: tuple[int, ...], support: str) -> None:
+    def __init__(self, space: LatentSpace, shape: tuple[int, ...], support: str) -> None:
         super().__init__()
         # buffers follow the model to its device; they hold nothing learned, so they are not saved
-        self.register_buffer("mean", torch.zeros(latent_dim), persistent=False)
-        self.register_buffer("sigma", torch.ones(latent_dim), persistent=False)
+        self.register_buffer("mean", torch.zeros(space.shape), persistent=False)
+        self.register_buffer("sigma", torch.ones(space.shape), persistent=False)
 
     def forward(self, encoder: nn.Module) -> Independent[Normal]:
         """p with batch shape () and event shape (D,)."""
         return Independent(Normal(self.mean, self.sigma, validate_args=False), 1, validate_args=False)
 
 
-class MixturePrior(nn.Module):
+class MixturePrior(VectorPrior):
     """A mixture of Gaussians with diagonal covariance, all learned: ``p(z) = sum_c pi_c N(z; mu_c, diag(sigma_c^2))``.
 
     It starts near N(0, I): means of standard deviation 1/2 and scales that make up the variance, equal weights.
 
     Args:
-        latent_dim: Number of latent dimensions D.
+        space: What a latent is: D numbers.
         shape: Data shape X, which plays no part.
         support: Kind of the data, which plays no part.
         components: C.
@@ -91,12 +100,14 @@ class MixturePrior(nn.Module):
         https://arxiv.org/abs/1705.07120
     """
 
-    def __init__(self, latent_dim: int, shape: tuple[int, ...], support: str, *, components: Components = 50) -> None:
+    def __init__(
+        self, space: LatentSpace, shape: tuple[int, ...], support: str, *, components: Components = 50
+    ) -> None:
         super().__init__()
-        self.mean = nn.Parameter(0.5 * torch.randn(components, latent_dim))
+        self.mean = nn.Parameter(0.5 * torch.randn(components, *space.shape))
         # the inverse of softplus(s) + floor
         s = math.log(math.expm1(math.sqrt(0.75) - SCALE_FLOOR))
-        self.scale = nn.Parameter(torch.full((components, latent_dim), s))
+        self.scale = nn.Parameter(torch.full((components, *space.shape), s))
         self.logits = nn.Parameter(torch.zeros(components))
 
     def forward(self, encoder: nn.Module) -> Mixture:
@@ -106,13 +117,13 @@ class MixturePrior(nn.Module):
         return Mixture(logits, Independent(Normal(mean, sigma, validate_args=False), 1, validate_args=False))
 
 
-class VampPrior(nn.Module):
+class VampPrior(VectorPrior):
     """A mixture of the encoder's posteriors at C learned pseudo-inputs: ``p(z) = sum_c pi_c q(z|u_c)``.
 
     Pseudo-inputs of data in [0, 1] are the logistic function of what is learned.
 
     Args:
-        latent_dim: Number of latent dimensions D, which the encoder decides.
+        space: What a latent is: D numbers, as the encoder decides.
         shape: Data shape X.
         support: Kind of the data: ``real``, or another, whose values lie in [0, 1].
         components: C.
@@ -126,7 +137,7 @@ class VampPrior(nn.Module):
 
     def __init__(
         self,
-        latent_dim: int,
+        space: LatentSpace,
         shape: tuple[int, ...],
         support: str,
         *,
@@ -151,6 +162,3 @@ class VampPrior(nn.Module):
         """p with batch shape () and event shape (D,)."""
         components: Distribution = encoder(self.pseudo_inputs)  # batch shape (C,)
         return Mixture(at_least_fp32(self.logits), components)
-
-
-PRIORS: dict[str, Callable[..., nn.Module]] = {"standard": StandardNormal, "mixture": MixturePrior, "vamp": VampPrior}
