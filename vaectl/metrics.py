@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vaectl.codes import CodeDistribution, CodeUsage, Quantized
 from vaectl.data import Split
 from vaectl.distributed import ALONE, Processes
 from vaectl.distributions import scale_of
@@ -34,12 +35,14 @@ class Evaluation:
     """What one pass over a split found.
 
     Attributes:
-        per_example: ``elbo``, ``recon``, ``kl`` and ``recon_at_mean`` in nats, float64 (N,) each.
+        per_example: ``elbo``, ``recon``, ``kl`` and ``recon_at_mean`` in nats, and ``mse``, the mean squared error of a
+            pixel in the mean image at the posterior mean, in squared units of the data, float64 (N,) each.
         mean_variance: Variance over examples of the posterior mean, by latent dimension, float64 (D,).
         prior_variance: Variance of the prior, by latent dimension, float64 (D,).
         kl_per_dim: Mean KL by latent dimension in nats, float64 (D,); empty where the KL does not factorise.
         saturation: Part of the ``posterior``'s and of the ``likelihood``'s scales that are saturated, from 0 to 1; 0
             for distributions without a scale.
+        usage: How often each code is used, where the latents are codes.
         loss: The objective's mean, or None where none was asked for.
     """
 
@@ -48,6 +51,7 @@ class Evaluation:
     prior_variance: Tensor
     kl_per_dim: Tensor
     saturation: dict[str, float]
+    usage: CodeUsage | None
     loss: float | None
 
     @property
@@ -60,12 +64,18 @@ class Evaluation:
         return int((self.mean_variance > ACTIVE_VARIANCE * self.prior_variance).sum())
 
     def metrics(self) -> dict[str, float]:
-        """Means over examples by name, each with its standard error over examples (``elbo_se``), and the counts."""
+        """Means over examples by name, each with its standard error over examples (``elbo_se``), and the counts.
+
+        The counts are ``active_units``, or of codes ``codes_used``, ``codes`` and ``perplexity``. ``rate_bits`` is the
+        KL in bits: what a code costs, by bits back coding where it is drawn.
+        """
         out: dict[str, float] = {}
         for name, values in self.per_example.items():
             out[name], out[f"{name}_se"] = mean_and_se(values.tolist())
         saturation = {f"{name}_saturation": part for name, part in self.saturation.items()}
-        return out | {"active_units": self.active_units} | saturation
+        out["rate_bits"], out["rate_bits_se"] = (out[name] / math.log(2) for name in ("kl", "kl_se"))
+        counts = {"active_units": self.active_units} if self.usage is None else self.usage.metrics()
+        return out | counts | saturation
 
 
 def bits_per_dim(elbo: Tensor, shape: Sequence[int]) -> Estimate:
@@ -98,7 +108,7 @@ def evaluate(
         model: The model, on the split's device.
         split: The examples.
         seed: Seed of the posterior samples.
-        at_mean: Whether to decode the posterior mean as well (``recon_at_mean``, which is no bound).
+        at_mean: Whether to decode the posterior mean as well (``recon_at_mean``, which is no bound, and ``mse``).
         loss: The objective at some step, to average over the split too.
         loss_draws: Draws that the objective needs of each example.
         progress: Called with the number of examples done.
@@ -109,13 +119,14 @@ def evaluate(
     """
     if len(split) == 0:
         raise DataError("the split has no examples to evaluate")
-    names = ["elbo", "recon", "kl", *(["recon_at_mean"] if at_mean else [])]
+    names = ["elbo", "recon", "kl", *(["recon_at_mean", "mse"] if at_mean else [])]
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
     first, second, kl_dims = (torch.zeros((), dtype=torch.float64) for _ in range(3))
     saturated, objective, done = {"posterior": 0.0, "likelihood": 0.0}, 0.0, 0
     head: Any = model.decoder.head
     with evaluating(model, seed):
         prior = model.prior(model.encoder)
+        counts = torch.zeros(prior.space.codes if isinstance(prior, CodeDistribution) else 0, dtype=torch.int64)
         for batch in split.batches(EVALUATION_BATCH):
             with processes.sharing(len(batch)) as share:
                 x = batch if share is None else batch[share.rows]
@@ -124,7 +135,9 @@ def evaluate(
                 mean = draw.q.mean  # (B, *Z)
                 found = {"recon": draw.recon, "kl": draw.kl, "elbo": draw.elbo}
                 if at_mean:
-                    found["recon_at_mean"] = -model.decoder(mean).log_prob(x)
+                    at = model.decoder(mean)
+                    found["recon_at_mean"] = -at.log_prob(x)
+                    found["mse"] = (at.mean - x).square().flatten(1).mean(1)
                 for name, values in found.items():
                     rows[name].append(values if share is None else share.within(values[:count]))
                 if loss is not None:
@@ -132,6 +145,8 @@ def evaluate(
                     objective += float(loss(many).total) * count
             codes = mean[:count].flatten(1).cpu().double()  # (B, D)
             first, second = first + codes.sum(0), second + codes.square().sum(0)
+            if isinstance(draw.q, Quantized):
+                counts += draw.q.usage(len(counts), slice(count))
             kl_dims = kl_dims + draw.kl_per_dim[:count].cpu().double().sum(0)
             saturated["posterior"] += count * _part(scale_of(draw.q), *POSTERIOR_RANGE)
             if head.floor is not None:
@@ -142,6 +157,7 @@ def evaluate(
     per_example = {name: torch.cat(parts).cpu().double() for name, parts in rows.items()}
     others = torch.tensor([*saturated.values(), objective], dtype=torch.float64)
     first, second, kl_dims, others, *values_of = processes.sum((first, second, kl_dims, others, *per_example.values()))
+    [counts] = processes.sum((counts,))
     posterior, likelihood, objective = others.tolist()
     return Evaluation(
         per_example=dict(zip(per_example, values_of, strict=True)),
@@ -149,6 +165,7 @@ def evaluate(
         prior_variance=prior.variance.flatten().cpu().double(),
         kl_per_dim=kl_dims / n,
         saturation={"posterior": posterior / n, "likelihood": likelihood / n},
+        usage=CodeUsage(counts) if len(counts) else None,
         loss=None if loss is None else objective / n,
     )
 

@@ -108,6 +108,44 @@ def vamp_vae() -> Spec:
     return dataclasses.replace(vae(), model="vamp-vae", prior=prior)
 
 
+def vq_vae() -> Spec:
+    """The VQ-VAE: a grid of codes from a learned codebook, and a causal transformer fitted to them as a second stage.
+
+    The paper's network is a residual one with two convolutions of stride 2, and its codebook has 512 codes; its prior
+    is a PixelCNN.
+
+    References:
+        Neural Discrete Representation Learning (van den Oord et al., 2017), https://arxiv.org/abs/1711.00937
+    """
+    posterior = Part("quantized", {"codes": 512, "codebook": "ema", "decay": 0.99, "revive": 0.03, "positions": 16})
+    return _coded(vae(), "vq-vae", 64, posterior, Part("vq", {"commitment": 0.25}))
+
+
+def fsq_vae() -> Spec:
+    """The VQ-VAE with finite scalar quantisation: every number of a code is rounded, and no codebook is learned.
+
+    References:
+        Finite Scalar Quantization: VQ-VAE Made Simple (Mentzer et al., 2023), https://arxiv.org/abs/2309.15505
+    """
+    posterior = Part("fsq", {"levels": (8, 5, 5, 5), "positions": 16})
+    return _coded(vae(), "fsq-vae", 4, posterior, _elbo())
+
+
+def _coded(base: Spec, model: str, latent_dim: int, posterior: Part, objective: Part) -> Spec:
+    network = Part("resnet", {"width": 32, "depth": 2, "blocks": 2, "activation": "silu"})
+    return dataclasses.replace(
+        base,
+        model=model,
+        latent_dim=latent_dim,
+        encoder=network,
+        decoder=network,
+        posterior=posterior,
+        prior=Part("transformer", {"width": 128, "depth": 4, "heads": 4}),
+        objective=objective,
+        training=dataclasses.replace(base.training, prior_epochs=30),
+    )
+
+
 def _elbo(beta: float = 1.0) -> Part:
     schedule = {"schedule": "linear", "warmup_epochs": 0, "cycles": 4}
     return Part("elbo", {"beta": beta, **schedule, "free_bits": 0.0})
@@ -122,4 +160,6 @@ RECIPES: dict[str, Callable[[], Spec]] = {
     "iwae": iwae,
     "sigma-vae": sigma_vae,
     "vamp-vae": vamp_vae,
+    "vq-vae": vq_vae,
+    "fsq-vae": fsq_vae,
 }

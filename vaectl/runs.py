@@ -298,6 +298,8 @@ class Run:
         try:
             state.model.load_state_dict(tensors[checkpoints.LAST])
             state.restore(tensors[checkpoints.OPTIMIZER], values)
+            if state.prior_began is None:
+                state.best_weights = tensors.get(checkpoints.BEST)
             return {name: str(value) for name, value in values["arithmetic"].items()}
         except (ValueError, RuntimeError, KeyError, AttributeError) as error:
             reason = str(error).splitlines()[-1].strip()

@@ -17,7 +17,7 @@ from vaectl.errors import SettingError, did_you_mean, shown
 
 PARTS = ("data", "encoder", "decoder", "posterior", "prior", "likelihood", "objective")
 # what of a run's settings may be another when it is resumed
-RESUMABLE = ("training.epochs", "training.patience")
+RESUMABLE = ("training.epochs", "training.prior_epochs", "training.patience")
 SPLITS = ("train", "validation", "test")
 
 
@@ -61,6 +61,8 @@ class Training:
 
     Attributes:
         epochs: Passes over the training split.
+        prior_epochs: Passes of a second stage after those, in which the prior alone is fitted to the codes of the best
+            weights; 0 has none.
         batch_size: Examples per optimizer step.
         lr: Learning rate of Adam.
         weight_decay: Decoupled weight decay per step, times the learning rate (AdamW); 0 is plain Adam.
@@ -76,6 +78,7 @@ class Training:
     """
 
     epochs: Size = 30
+    prior_epochs: Count = 0
     batch_size: Size = 128
     lr: Annotated[float, Bounds(0, 100, above=True)] = 1e-3
     weight_decay: Annotated[float, Bounds(0, 100)] = 0.0

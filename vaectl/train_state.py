@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vaectl.objectives import Objective
+from vaectl.objectives import Objective, PriorFit
 from vaectl.optimizer import AdamW
 from vaectl.records import has_numbers
 from vaectl.runtime import random_state, seed_streams, seeded, set_random_state
@@ -39,6 +39,8 @@ class TrainState:
         records: What each batch of the epoch reported (T, 4), see ``train_step``; 0 after ``batch``.
         best_epoch: The epoch of the best weights, or None.
         best: What made it the best: whether the epoch counts, and its validation ELBO.
+        best_weights: Those weights, while a second stage will begin from them.
+        prior_began: Epochs that had ended when the second stage began, which fits the prior alone; None before it.
         settled: Whether the last epoch counts.
         rollbacks: How often training was taken back to its last good state.
 
@@ -58,7 +60,10 @@ class TrainState:
         self.epoch = self.batch = self.step = self.rollbacks = 0
         self.best: tuple[bool, float] | None = None
         self.best_epoch: int | None = None
+        self.best_weights: dict[str, Tensor] | None = None
+        self.prior_began: int | None = None
         self.settled = False
+        self._fit_prior, self._keeps_best = PriorFit(), training.prior_epochs > 0
         self.examples, self.batches = examples, -(-examples // training.batch_size)
         self.records = torch.zeros(self.batches, 4, device=self.device)
         self._order = torch.Generator().manual_seed(order_seed)
@@ -76,6 +81,19 @@ class TrainState:
         return self.optimizer.lr
 
     @property
+    def minimised(self) -> Objective:
+        """What is minimised now: the objective, or in the second stage the KL, the prior's part of the bound."""
+        return self.objective if self.prior_began is None else self._fit_prior
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that are trained now, by name: all, or in the second stage the prior's."""
+        everything = self.optimizer.parameters
+        if self.prior_began is None:
+            return everything
+        return {name: parameter for name, parameter in everything.items() if name.startswith("prior.")}
+
+    @property
     def seconds(self) -> float:
         """Time spent in the epoch, in this process and in those before it."""
         return self._seconds + time.perf_counter() - self._started
@@ -87,11 +105,35 @@ class TrainState:
 
     def end(self, training: Training) -> str:
         """Why training ends here, ``completed`` or ``patience``; empty while it goes on."""
+        return "" if self.prior_is_due(training) else self._stage_end(training)
+
+    def prior_is_due(self, training: Training) -> bool:
+        """Whether the first stage is over and the second, which fits the prior, is to begin."""
+        return training.prior_epochs > 0 and self.prior_began is None and bool(self._stage_end(training))
+
+    def last_epoch(self, training: Training) -> int:
+        """The epoch after which training ends, unless it is stopped early."""
+        if self.prior_began is None:
+            return training.epochs + training.prior_epochs
+        return self.prior_began + training.prior_epochs
+
+    def _stage_end(self, training: Training) -> str:
         if training.patience and self.settled and self.best_epoch is not None and self.batch == 0:
-            since = max(self.best_epoch, self.objective.warmup_epochs)
+            since = max(self.best_epoch, self.objective.warmup_epochs, self.prior_began or 0)
             if self.epoch - since >= training.patience:
                 return "patience"
-        return "completed" if self.epoch >= training.epochs else ""
+        last = training.epochs if self.prior_began is None else self.last_epoch(training)
+        return "completed" if self.epoch >= last else ""
+
+    def begin_prior(self) -> None:
+        """Begin the second stage: from the best weights, with moments of the gradient that know nothing yet."""
+        if self.best_weights is not None:
+            self.model.load_state_dict(self.best_weights)
+        prior: Any = self.model.prior
+        prior.begin_fit()
+        self.optimizer.restore({})
+        self.best_weights = None
+        self.prior_began = self.epoch
 
     def enter(self) -> None:
         """Set torch's global random stream to where this training has it."""
@@ -121,6 +163,8 @@ class TrainState:
         improved = self.best is None or (settled, elbo) > self.best
         if improved:
             self.best, self.best_epoch = (settled, elbo), self.epoch
+            if self._keeps_best and self.prior_began is None:
+                self.best_weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         return improved
 
     def keep(self) -> None:
@@ -168,6 +212,7 @@ class TrainState:
             "best_epoch": self.best_epoch,
             "best": None if self.best is None else list(self.best),
             "settled": self.settled,
+            "prior_began": self.prior_began,
             "lr": self.lr,
             "seconds": self.seconds if self.batch else 0.0,
         }
@@ -201,6 +246,11 @@ class TrainState:
             sound = self.best is not None and math.isfinite(self.best[1]) and self.best_epoch in range(1, epoch + 1)
         if not sound:
             raise ValueError("the best epoch is no such epoch")
+        # a checkpoint of before there were two stages says nothing of them
+        began = values.get("prior_began")
+        if began is not None and (type(began) is not int or not 1 <= began <= epoch):
+            raise ValueError("the second stage began at no such epoch")
+        self.prior_began = began
         self.settled = bool(values["settled"])
         self._seconds = float(values["seconds"])
         self.optimizer.lr = values["lr"]

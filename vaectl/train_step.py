@@ -5,6 +5,8 @@ Shapes: ``B`` batch.
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,7 @@ from vaectl.replay import repeated
 from vaectl.runtime import keep_freed_memory
 from vaectl.spec import Training
 from vaectl.train_state import TrainState
+from vaectl.vae import Draw
 
 # what a step reports of its batch, means over the examples; the last is the global norm of the gradient before clipping
 REPORTED = ("loss", "recon", "kl", "grad_norm")
@@ -57,7 +60,7 @@ class TrainStep:
         Where the loss or the gradient is not finite the weights stay as they were. The result may be overwritten by
         the next step.
         """
-        self.scheduled.fill_(self.state.objective.scheduled(self.state.step))
+        self.scheduled.fill_(self.state.minimised.scheduled(self.state.step))
         if not self.fast or len(index) != len(self.index):
             return self._compute(index, self.scheduled)
         if self.state.lr != self._lr:  # a recording holds the learning rate as a number
@@ -67,19 +70,36 @@ class TrainStep:
         return self._full_batch()
 
     def _compute(self, index: Tensor, scheduled: Tensor) -> Tensor:
-        model, objective, optimizer = self.state.model, self.state.objective, self.state.optimizer
+        model, objective, optimizer = self.state.model, self.state.minimised, self.state.optimizer
+        trained = self.state.trained
         with self.processes.sharing(len(index)) as share:
             x = self.examples.training_batch(index, share.rows if share else slice(None))
             # the networks' products alone: distributions compute in fp32 whatever they are given
             with torch.autocast(self.state.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                draw = model.draw(x, objective.draws)
+                draw = self._draw(x)
             loss: Loss = objective(draw, scheduled)
             total = share.weight * loss.total if share else loss.total
-            found = torch.autograd.grad(total, list(optimizer.parameters.values()), allow_unused=True)
+            found = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
+            moved = {name: g for name, g in zip(trained, found, strict=True) if g is not None}
             with torch.no_grad():
                 figures = torch.stack((loss.total, draw.recon.mean(), draw.kl.mean()))
                 figures = share.weight * figures if share else figures
-                gradients, figures = self.processes.add(found, list(optimizer.parameters.values()), figures)
-                norm = optimizer.step(gradients, figures[0])
-                objective.observe(draw)
+                gradients, figures = self.processes.add(
+                    list(moved.values()), [trained[name] for name in moved], figures
+                )
+                summed = dict(zip(moved, gradients, strict=True))
+                norm = optimizer.step([summed.get(name) for name in optimizer.parameters], figures[0])
+                if self.state.prior_began is None:
+                    objective.observe(draw)
+                    model.observe(draw)
                 return torch.cat((figures, norm[None]))
+
+    def _draw(self, x: Tensor) -> Draw:
+        model = self.state.model
+        if self.state.prior_began is None:
+            return model.draw(x, self.state.objective.draws)
+        with torch.no_grad():
+            draw = model.draw(x)
+        draw = dataclasses.replace(draw, p=model.prior(model.encoder))
+        _ = draw.kl  # computed here, where a prior's network is one of the networks
+        return draw

@@ -45,8 +45,9 @@ class Epoch:
         beta: Weight of the KL after the last step.
         grad_norm: Mean global L2 norm of the gradient before clipping.
         lr: Learning rate, which a rollback lowers.
-        validation: ``elbo`` and its standard error ``elbo_se``, ``recon``, ``kl``, ``loss``, ``active_units`` and the
-            parts of the scales that are saturated; empty without a validation split.
+        validation: ``elbo`` and its standard error ``elbo_se``, ``recon``, ``kl``, ``loss``, ``active_units`` (of codes
+            ``codes_used``, ``codes`` and ``perplexity``) and the parts of the scales that are saturated; empty without
+            a validation split.
         improved: Whether these are the best weights so far.
         best_epoch: The epoch of the best weights.
         seconds: Time of the epoch, validation included.
@@ -88,6 +89,22 @@ class RolledBack:
 
 
 @dataclass(frozen=True)
+class PriorBegan:
+    """The second stage begins: from here on the prior alone is fitted, to the codes of the best weights so far.
+
+    Attributes:
+        epoch, step: Epochs and optimizer steps so far.
+        best_epoch: The epoch of those weights.
+        last_epoch: The epoch after which training ends, unless it is stopped early.
+    """
+
+    epoch: int
+    step: int
+    best_epoch: int | None
+    last_epoch: int
+
+
+@dataclass(frozen=True)
 class Stopped:
     """Training ended: ``reason`` is completed, patience or diverged; ``problem`` says in words what diverged."""
 
@@ -98,12 +115,15 @@ class Stopped:
     problem: str = ""
 
 
-Event = Step | Epoch | RolledBack | Stopped
+Event = Step | Epoch | RolledBack | PriorBegan | Stopped
 
 # of the weights while they train: themselves, their gradients, and Adam's two moments
 TRAINING_COPIES = 4
 # what of the validation split's metrics an epoch reports
-VALIDATED = ("elbo", "elbo_se", "recon", "kl", "active_units", "posterior_saturation", "likelihood_saturation")
+VALIDATED = (
+    "elbo", "elbo_se", "recon", "kl", "active_units", "codes_used", "codes", "perplexity",
+    "posterior_saturation", "likelihood_saturation",
+)  # fmt: skip
 
 
 def prepare(spec: Spec, data: Data, device: torch.device) -> TrainState:
@@ -131,7 +151,9 @@ def fit(
 
     The best epoch is the one of the highest validation ELBO at beta = 1. An epoch at whose end the warm-up is
     complete, or the KL on the target that was set, is always better than another, and only those count for patience.
-    Without a validation split the last epoch is the best. torch's global random stream is reseeded.
+    Without a validation split the last epoch is the best. Where ``training.prior_epochs`` asks for a second stage it
+    begins with ``PriorBegan``, from the best weights so far, and leaves all but the prior as it is. torch's global
+    random stream is reseeded.
 
     Args:
         model: The model, on the device to train on.
@@ -156,6 +178,10 @@ def _fit(
 ) -> Generator[Event, None, None]:
     problem, step = "", TrainStep(state, data.train, training, processes, fast=fast)
     while not (reason := "diverged" if problem else state.end(training)):
+        if state.prior_is_due(training):
+            state.begin_prior()
+            step = TrainStep(state, data.train, training, processes, fast=fast)
+            yield PriorBegan(state.epoch, state.step, state.best_epoch, state.last_epoch(training))
         if training.on_nonfinite == "rollback" and state.batch == 0:
             state.keep()
         problem = yield from _epoch(state, data, training, processes, step)
@@ -170,7 +196,7 @@ def _epoch(
     state: TrainState, data: Data, training: Training, processes: Processes, step: TrainStep
 ) -> Generator[Event, None, str]:
     """The rest of an epoch, and what was not finite in it; empty where all was."""
-    model, objective = state.model, state.objective
+    model, objective = state.model, state.minimised
     order, size = state.begin_epoch(), training.batch_size
     model.train()
     while state.batch < state.batches:
@@ -205,7 +231,7 @@ def _epoch(
         elbo=-(recon + kl),
         recon=recon,
         kl=kl,
-        beta=objective.beta(state.step),
+        beta=state.objective.beta(state.step),
         grad_norm=per_batch[:, 3].mean().item(),
         lr=state.lr,
         validation=validation,
@@ -230,7 +256,7 @@ def _validate(model: VAE, objective: Objective, data: Data, step: int, processes
     )
     assert result.loss is not None
     metrics = result.metrics()
-    return {name: metrics[name] for name in VALIDATED} | {"loss": result.loss}
+    return {name: metrics[name] for name in VALIDATED if name in metrics} | {"loss": result.loss}
 
 
 def _problem(report: Tensor, step: int) -> str:

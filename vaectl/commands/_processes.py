@@ -89,13 +89,15 @@ def match(processes: Processes, state: TrainState, reference: str = "") -> str:
         return reference
     mine = None
     if processes.rank == 0:
-        parts = {"weights": state.model.state_dict(), "tensors": state.tensors()}
+        best = state.best_weights or {}
+        parts = {"weights": state.model.state_dict(), "tensors": state.tensors(), "best": best}
         mine = {name: {key: tensor.cpu() for key, tensor in part.items()} for name, part in parts.items()}
     given = processes.from_leader((reference, mine, state.values()))
     if processes.rank:
         reference, theirs, values = given
         state.model.load_state_dict(theirs["weights"])
         state.restore(theirs["tensors"], values)
+        state.best_weights = theirs["best"] or None
     return reference
 
 
