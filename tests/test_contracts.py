@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,36 +15,61 @@ import torch
 from tests.toys import toy_data
 from vaectl import weights
 from vaectl.builder import FAMILIES, build, complete
-from vaectl.data import DataInfo
+from vaectl.data import Data, DataInfo, Split
 from vaectl.errors import SettingError, UsageError
 from vaectl.likelihoods import LIKELIHOODS
-from vaectl.networks import NETWORKS
+from vaectl.networks import ENCODERS
 from vaectl.objectives import OBJECTIVES
 from vaectl.posteriors import POSTERIORS
 from vaectl.priors import PRIORS
 from vaectl.recipes import RECIPES
 from vaectl.spec import Part, Spec
+from vaectl.trainer import Epoch, Stopped, fit
+from vaectl.vae import VAE
 
-USUAL = ("mlp", "gaussian", "standard", "bernoulli", "elbo")
+# posterior -> the usual other parts that go with it
+USUAL = {
+    "gaussian": ("mlp", "gaussian", "standard", "bernoulli", "elbo"),
+    "quantized": ("conv", "quantized", "uniform", "bernoulli", "vq"),
+    "fsq": ("conv", "fsq", "uniform", "bernoulli", "elbo"),
+}
+
+
+def fit_each_other(parts: tuple[str, ...]) -> bool:
+    """Whether prior and objective take what the posterior gives, as they say themselves."""
+    _, posterior, prior, _, objective = parts
+    members: tuple[Any, Any, Any] = (POSTERIORS[posterior], PRIORS[prior], OBJECTIVES[objective])
+    return all(members[0].gives in member.takes for member in members[1:])
+
+
 # every two members of two families meet; all at once would be a product that each new part multiplies
 COMBINATIONS = [
     parts
-    for parts in itertools.product(NETWORKS, POSTERIORS, PRIORS, LIKELIHOODS, OBJECTIVES)
-    if sum(part != usual for part, usual in zip(parts, USUAL, strict=True)) <= 2
+    for parts in itertools.product(ENCODERS, POSTERIORS, PRIORS, LIKELIHOODS, OBJECTIVES)
+    if fit_each_other(parts)
+    and sum(part != usual for part, usual in zip(parts, USUAL[parts[1]], strict=True)) <= 2
     # total correlation needs a prior that factorises
     and (parts[2], parts[4]) not in (("mixture", "tc"), ("vamp", "tc"))
 ]
 # options of members whose default size would make these tests slow
-SMALL: dict[str, dict[str, Any]] = {"mixture": {"components": 5}, "vamp": {"components": 5}}
+SMALL: dict[str, dict[str, Any]] = {
+    "mixture": {"components": 5},
+    "vamp": {"components": 5},
+    "transformer": {"width": 8, "depth": 1, "heads": 2},
+    "quantized": {"codes": 8},
+    "fsq": {"levels": [3]},
+    "conv": {"width": 4},
+    "resnet": {"width": 4, "blocks": 1},
+}
 
 
 def spec_of(network: str, posterior: str, prior: str, likelihood: str, objective: str) -> Spec:
     return dataclasses.replace(
         RECIPES["vae"](),
         latent_dim=3,
-        encoder=Part(network),
-        decoder=Part(network),
-        posterior=Part(posterior),
+        encoder=Part(network, SMALL.get(network, {})),
+        decoder=Part(network, SMALL.get(network, {})),
+        posterior=Part(posterior, SMALL.get(posterior, {})),
         prior=Part(prior, SMALL.get(prior, {})),
         likelihood=Part(likelihood),
         objective=Part(objective),
@@ -93,14 +119,26 @@ def test_shapes_of_a_draw(parts: tuple[str, ...]) -> None:
     assert all(term.shape == (9,) for term in loss.terms.values())
 
 
+def spread_codes(model: VAE, posterior: str) -> None:
+    """Before it has learned anything all codes of finite scalar quantisation are 0, and so is a first layer's gradient."""
+    if posterior == "fsq":
+        torch.nn.init.normal_(model.encoder.head.linear.weight, std=3.0)
+
+
 @pytest.mark.parametrize("parts", COMBINATIONS, ids="-".join)
 def test_every_parameter_receives_a_gradient(parts: tuple[str, ...]) -> None:
     info, x = given(parts[3])
     torch.manual_seed(0)
     model, objective = build(spec_of(*parts), info)
+    spread_codes(model, parts[1])
     # a controller's weight of the KL is 0 until it has seen a draw
     objective.observe(model.draw(x))
-    objective(model.draw(x), objective.scheduled(0)).total.backward()
+    loss = objective(model.draw(x), objective.scheduled(0)).total
+    if parts[2] == "transformer":  # it learns alone, afterwards, and its last layer alone begins at 0
+        model.prior.begin_fit()
+        torch.nn.init.normal_(model.prior.transformer.logits.weight, std=0.1)
+        loss = loss + model.draw(x).kl.mean()
+    loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -174,6 +212,99 @@ def test_a_nearly_right_option_is_named() -> None:
     with pytest.raises(SettingError) as caught:
         complete(spec)
     assert caught.value.hint == "did you mean 'beta'?"
+
+
+SHAPES = ((1, 8, 8), (1, 28, 28), (3, 37, 53))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+@pytest.mark.parametrize("posterior", POSTERIORS)
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("network", ENCODERS)
+def test_two_steps_of_every_network_and_likelihood(
+    network: str, likelihood: str, posterior: str, shape: tuple[int, ...]
+) -> None:
+    """Two optimizer steps change every weight that learns and end with a finite bound, at any size and in colour."""
+    _, _, prior, _, objective = USUAL[posterior]
+    spec = spec_of(network, posterior, prior, likelihood, objective)
+    training = dataclasses.replace(spec.training, epochs=1, batch_size=2)
+    if network == "mlp":
+        spec = dataclasses.replace(
+            spec, encoder=Part("mlp", {"hidden_dims": [8]}), decoder=Part("mlp", {"hidden_dims": [8]})
+        )
+    if likelihood == "categorical":
+        spec = dataclasses.replace(spec, likelihood=Part("categorical", {"rank": 2}))
+    data = images_of(shape, AS[next(iter(measures_of(likelihood)))], next(iter(measures_of(likelihood))))
+    model, objective_module = build(dataclasses.replace(spec, training=training), data.info)
+    spread_codes(model, posterior)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    *_, epoch, stopped = fit(model, objective_module, data, training)
+    assert isinstance(epoch, Epoch)
+    assert isinstance(stopped, Stopped)
+    assert (stopped.reason, stopped.step) == ("completed", 2)
+    assert math.isfinite(epoch.elbo)
+    assert math.isfinite(epoch.validation["elbo"])
+    for name, parameter in model.named_parameters():
+        assert not torch.equal(parameter, before[name]), name
+    assert model.sample(2).mean.shape == (2, *shape)
+
+
+def images_of(shape: tuple[int, ...], changed: Callable[[torch.Tensor], torch.Tensor], support: str) -> Data:
+    """Four training images and two others of each split, of noise."""
+    x = changed(torch.rand(8, *shape, generator=torch.Generator().manual_seed(0)).mul(255).round() / 255)
+    zeros, rows = torch.zeros(8, dtype=torch.int64), torch.arange(8)
+    parts = {"train": slice(0, 4), "validation": slice(4, 6), "test": slice(6, 8)}
+    splits = {name: Split(x[part], zeros[part], rows[part]) for name, part in parts.items()}
+    sizes = {name: len(split) for name, split in splits.items()}
+    return Data(**splits, info=dataclasses.replace(toy_data().info, shape=shape, support=support, sizes=sizes))
+
+
+@pytest.mark.parametrize("network", ENCODERS)
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 9), (3, 5, 4), (1, 17, 33)])
+def test_a_network_is_sized_by_the_data(network: str, depth: int, shape: tuple[int, ...]) -> None:
+    """Whatever the size, and however often it is halved, the mean image has the data's shape."""
+    options = {} if network == "mlp" else {"depth": depth, "width": 1}
+    spec = dataclasses.replace(
+        RECIPES["vae"](), latent_dim=2, encoder=Part(network, options), decoder=Part(network, options)
+    )
+    model, _ = build(spec, dataclasses.replace(toy_data().info, shape=shape))
+    for leading in ((), (1,), (2, 3)):
+        z = model.encoder(torch.rand(*leading, *shape)).mean
+        assert z.shape == (*leading, 2)
+        assert model.decoder(z).mean.shape == (*leading, *shape)
+
+
+@pytest.mark.parametrize("network", ENCODERS)
+def test_an_example_is_computed_the_same_in_any_company(network: str) -> None:
+    """Nothing is normalised over a batch: training or not, an example's posterior is its own."""
+    data = toy_data()
+    spec = dataclasses.replace(RECIPES["vae"](), latent_dim=3, encoder=Part(network), decoder=Part(network))
+    model, _ = build(spec, data.info)
+    x = data.train.batch(slice(0, 5))
+    with torch.no_grad():
+        together = model.train().encoder(x).mean
+        alone = torch.cat([model.eval().encoder(x[i : i + 1]).mean for i in range(5)])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["prior", "objective"])
+@pytest.mark.parametrize("posterior", POSTERIORS)
+def test_parts_that_do_not_go_together_are_refused_with_the_flag(posterior: str, family: str) -> None:
+    """A prior or an objective that does not take a posterior's latents is an error that names those that do."""
+    members: Mapping[str, Any] = {"prior": PRIORS, "objective": OBJECTIVES}[family]
+    posteriors: Mapping[str, Any] = POSTERIORS
+    info = dataclasses.replace(toy_data().info, shape=(1, 8, 8))
+    usual = spec_of(*USUAL[posterior])
+    suited = [name for name, member in members.items() if posteriors[posterior].gives in member.takes]
+    for name in members:
+        spec = dataclasses.replace(usual, **{family: Part(name, SMALL.get(name, {}))})
+        if name in suited:
+            build(spec, info)
+            continue
+        with pytest.raises(UsageError, match=rf"{family} '{name}'.*{posterior}") as caught:
+            build(spec, info)
+        assert f"--{family} {' or '.join(suited)}" in (caught.value.hint or "")
 
 
 def test_the_default_net_has_the_parameters_of_the_reference() -> None:

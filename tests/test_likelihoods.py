@@ -21,6 +21,7 @@ from tests.conftest import Cli
 from tests.toys import toy_data
 from vaectl import distributions, weights
 from vaectl.builder import build, complete
+from vaectl.codes import LatentSpace
 from vaectl.distributions import (
     ContinuousBernoulli,
     DiscretizedLogistic,
@@ -148,11 +149,11 @@ def test_log_probabilities_never_come_from_half_precision(name: str, options: di
 
 @pytest.mark.parametrize("scale", ["softplus", "log-variance"])
 def test_posterior_and_kl_never_come_from_half_precision(scale: Any) -> None:
-    posterior = GaussianPosterior(64, 7, scale=scale)
+    posterior = GaussianPosterior((64,), 7, scale=scale)
     with torch.autocast("cpu", torch.bfloat16):
         q = posterior(torch.randn(8, 64))
         z = q.rsample((3,))
-        values = (q.mean, q.stddev, q.log_prob(z), kl(q, StandardNormal(7, (1,), "real")(posterior), z))
+        values = (q.mean, q.stddev, q.log_prob(z), kl(q, StandardNormal(LatentSpace((7,)), (1,), "real")(posterior), z))
     for value in values:
         assert value.dtype == torch.float32
         assert value.isfinite().all()

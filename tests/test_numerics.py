@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.conftest import Cli
+from vaectl.codes import LatentSpace
 from vaectl.posteriors import GaussianPosterior
 from vaectl.priors import StandardNormal
 from vaectl.vae import kl
@@ -19,13 +20,13 @@ INF, NAN = math.inf, math.nan
 
 def of(scale: str, s: float) -> tuple[float, float, float]:
     """Sigma, KL against N(0, 1) and the KL's gradient for s, of one dimension with mean 0, in fp32."""
-    head = GaussianPosterior(1, 1, scale=scale)  # type: ignore[arg-type]
+    head = GaussianPosterior((1,), 1, scale=scale)  # type: ignore[arg-type]
     with torch.no_grad():
         head.linear.weight.copy_(torch.tensor([[0.0], [1.0]]))
         head.linear.bias.zero_()
     x = torch.tensor([[s]], requires_grad=True)
     q = head(x)
-    found = kl(q, StandardNormal(1, (1,), "real")(head), q.rsample((1,)))
+    found = kl(q, StandardNormal(LatentSpace((1,)), (1,), "real")(head), q.rsample((1,)))
     found.sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None
     return q.base_dist.scale.item(), found.item(), x.grad.item()
@@ -86,11 +87,13 @@ def test_one_large_step_ends_the_one_training_and_not_the_other(cli: Cli, scale:
 def test_scale_and_kl_are_in_fp32_under_autocast(scale: str) -> None:
     """The networks may compute in bf16; sigma and the KL do not, and are off by the features' rounding alone."""
     torch.manual_seed(0)
-    head = GaussianPosterior(8, 3, scale=scale)  # type: ignore[arg-type]
+    head = GaussianPosterior((8,), 3, scale=scale)  # type: ignore[arg-type]
     features = torch.randn(5, 8)
     with torch.autocast("cpu", torch.bfloat16):
         q = head(features)
-        found = kl(q, StandardNormal(3, (1,), "real")(head), q.rsample((1,)))
+        found = kl(q, StandardNormal(LatentSpace((3,)), (1,), "real")(head), q.rsample((1,)))
     assert q.base_dist.scale.dtype == q.base_dist.loc.dtype == found.dtype == torch.float32
     q = head(features)
-    assert torch.allclose(found, kl(q, StandardNormal(3, (1,), "real")(head), q.rsample((1,))), rtol=0.1, atol=0.05)
+    assert torch.allclose(
+        found, kl(q, StandardNormal(LatentSpace((3,)), (1,), "real")(head), q.rsample((1,))), rtol=0.1, atol=0.05
+    )

@@ -10,6 +10,7 @@ from torch import nn
 from torch.distributions import Distribution, MultivariateNormal
 
 from tests.toys import drawn, normal_kl, points
+from vaectl.codes import LatentSpace
 from vaectl.metrics import evaluate
 from vaectl.oracles import LinearGaussian, importance_gap, weight_moment
 from vaectl.posteriors import GaussianPosterior
@@ -144,9 +145,9 @@ def test_the_evidence_of_a_full_covariance() -> None:
 def test_the_closed_form_kl_is_the_textbook_formula(scale: str) -> None:
     """The registered KL equals 0.5 sum(mu^2 + sigma^2 - 1 - log sigma^2), summed over dimensions, not averaged."""
     torch.manual_seed(0)
-    head = GaussianPosterior(5, 7, scale=scale)  # type: ignore[arg-type]
+    head = GaussianPosterior((5,), 7, scale=scale)  # type: ignore[arg-type]
     q = head(torch.randn(11, 5))
-    p = StandardNormal(7, (1,), "real")(head)
+    p = StandardNormal(LatentSpace((7,)), (1,), "real")(head)
     assert torch.allclose(kl(q, p, q.rsample((1,))), normal_kl(q.mean, q.stddev), atol=1e-5)
 
 

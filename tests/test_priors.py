@@ -19,8 +19,8 @@ from torch.distributions import Distribution, MultivariateNormal
 
 from tests.conftest import Cli
 from tests.toys import points, toy_data
-from vaectl import priors
 from vaectl.builder import build
+from vaectl.codes import LatentSpace
 from vaectl.data import Split
 from vaectl.errors import UsageError
 from vaectl.latents import manifold, traversal
@@ -29,7 +29,8 @@ from vaectl.networks import MLP
 from vaectl.objectives import ELBO, IWAE, TrainingSet
 from vaectl.oracles import NormalPixels
 from vaectl.posteriors import GaussianPosterior
-from vaectl.priors import SCALE_FLOOR, MixturePrior, StandardNormal, VampPrior
+from vaectl.priors import vectors as priors
+from vaectl.priors.vectors import SCALE_FLOOR, MixturePrior, StandardNormal, VampPrior
 from vaectl.recipes import vae
 from vaectl.spec import Part
 from vaectl.stats import paired_difference
@@ -43,7 +44,7 @@ LEARNED = ("mixture", "vamp", "vamp-learned")
 
 def encoder_of(latent_dim: int, shift: float = 0.0) -> Conditional:
     """An encoder of 9 pixels whose posteriors lie around ``shift`` and differ widely."""
-    encoder = Conditional(MLP(SHAPE, hidden_dims=(16,)), GaussianPosterior(16, latent_dim))
+    encoder = Conditional(MLP(SHAPE, hidden_dims=(16,)), GaussianPosterior((16,), latent_dim))
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.mul_(3)
@@ -56,10 +57,10 @@ def prior_of(name: str, latent_dim: int, components: int = 6) -> nn.Module:
     """A prior whose every parameter is away from where it starts."""
     prior: nn.Module
     if name == "mixture":
-        prior = MixturePrior(latent_dim, SHAPE, "bytes", components=components)
+        prior = MixturePrior(LatentSpace((latent_dim,)), SHAPE, "bytes", components=components)
     else:
         weights: Any = "learned" if name == "vamp-learned" else "uniform"
-        prior = VampPrior(latent_dim, SHAPE, "bytes", components=components, weights=weights)
+        prior = VampPrior(LatentSpace((latent_dim,)), SHAPE, "bytes", components=components, weights=weights)
     with torch.no_grad():
         for parameter in prior.parameters():
             parameter.add_(torch.randn_like(parameter))
@@ -117,18 +118,18 @@ def test_the_density_is_the_same_however_many_draws_are_computed_at_once(
 
 def test_one_standard_component_is_the_standard_normal() -> None:
     """C = 1 at N(0, I): the densities agree to 1e-5 nats, 30 standard deviations out too."""
-    mixture = MixturePrior(4, SHAPE, "bytes", components=1)
+    mixture = MixturePrior(LatentSpace((4,)), SHAPE, "bytes", components=1)
     with torch.no_grad():
         mixture.mean.zero_()
         mixture.scale.fill_(math.log(math.expm1(1 - SCALE_FLOOR)))
     encoder, z = nn.Identity(), torch.randn(100, 4) * torch.tensor([0.1, 1.0, 5.0, 30.0])
-    expected = StandardNormal(4, SHAPE, "bytes")(encoder).log_prob(z)
+    expected = StandardNormal(LatentSpace((4,)), SHAPE, "bytes")(encoder).log_prob(z)
     assert torch.allclose(mixture(encoder).log_prob(z), expected, rtol=EPSILON, atol=EPSILON)
 
 
 def test_the_mixture_starts_near_the_standard_normal() -> None:
     torch.manual_seed(0)
-    p = MixturePrior(2, SHAPE, "bytes", components=2000)(nn.Identity())
+    p = MixturePrior(LatentSpace((2,)), SHAPE, "bytes", components=2000)(nn.Identity())
     assert torch.allclose(p.mean, torch.zeros(2), atol=4 * 0.5 / 2000**0.5)
     assert torch.allclose(p.variance, torch.ones(2), atol=4 * 0.25 * (2 / 2000) ** 0.5)
 
@@ -229,7 +230,7 @@ def test_doubly_reparameterised_gradients_leave_the_prior_its_own() -> None:
     for gradient in ("reparameterized", "doubly-reparameterized"):
         torch.manual_seed(5)
         prior = prior_of("mixture", 2)
-        encoder = Conditional(nn.Identity(), GaussianPosterior(9, 2))
+        encoder = Conditional(nn.Identity(), GaussianPosterior((9,), 2))
         model = VAE(encoder, prior, Conditional(nn.Linear(2, 9), NormalPixels(1.0)))
         objective = IWAE(TrainingSet(10, 1), k=4, gradient=gradient)  # type: ignore[arg-type]
         objective(model.draw(torch.rand(8, 9), 4), objective.scheduled(0)).total.backward()  # type: ignore[no-untyped-call]
@@ -249,7 +250,7 @@ def fitted(prior: nn.Module) -> Tensor:
     """The bounds of 2,000 new points after 600 steps from one start, with linear maps and the true noise."""
     torch.manual_seed(0)
     model = VAE(
-        Conditional(nn.Identity(), GaussianPosterior(4, 1)), prior, Conditional(nn.Linear(1, 4), NormalPixels(0.3))
+        Conditional(nn.Identity(), GaussianPosterior((4,), 1)), prior, Conditional(nn.Linear(1, 4), NormalPixels(0.3))
     )
     objective, train = ELBO(TrainingSet(10, 1)), clusters(2000, seed=1)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
@@ -268,8 +269,8 @@ def test_a_mixture_fits_two_far_clusters_better() -> None:
     the evidence of the two clusters, which no bound is above.
     """
     torch.manual_seed(0)
-    mixture = fitted(MixturePrior(1, (4,), "real", components=5))
-    standard = fitted(StandardNormal(1, (4,), "real"))
+    mixture = fitted(MixturePrior(LatentSpace((1,)), (4,), "real", components=5))
+    standard = fitted(StandardNormal(LatentSpace((1,)), (4,), "real"))
     x, w = clusters(2000, seed=2).images.double(), LINE.double()
     within = 0.09 * (torch.outer(w, w) + torch.eye(4))
     halves = [MultivariateNormal(side * w, within).log_prob(x) for side in (-3.0, 3.0)]

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
+from vaectl.codes import VECTORS, LatentSpace
 from vaectl.data import Data, Raw, Split, split_data
 from vaectl.oracles import LinearGaussian
+from vaectl.posteriors import Posterior
 
 
 def toy_data(train: int = 300, test: int = 100, side: int = 6, validation_fraction: float = 0.2) -> Data:
@@ -47,12 +49,15 @@ def normal_kl(mean: Tensor, sigma: Tensor) -> Tensor:
     return 0.5 * (mean**2 + sigma**2 - 1 - 2 * sigma.log()).sum(-1)
 
 
-class FullPosterior(nn.Module):
+class FullPosterior(Posterior):
     """A posterior head that does not factorise: its KL against the standard normal has no closed form in torch."""
 
-    def __init__(self, features: int, latent_dim: int) -> None:
+    gives = VECTORS
+
+    def __init__(self, features: tuple[int, ...], latent_dim: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(features, latent_dim)
+        self.space = LatentSpace((latent_dim,))
+        self.linear = nn.Linear(features[0], latent_dim)
 
     def forward(self, features: Tensor) -> MultivariateNormal:
         mean = self.linear(features)

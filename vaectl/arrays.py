@@ -1,7 +1,7 @@
 """Arrays of examples as files: ``.npy`` and ``.npz``, or tables as ``.csv`` and ``.parquet``, written as they come.
 
-Shapes: ``N`` examples, ``n`` of them in a part, ``S`` the shape of one; in a table ``S`` is () or (D,), and there is
-one column for each of the D.
+Shapes: ``N`` examples, ``n`` of them in a part, ``S`` the shape of one; in a table there is
+one column for each number of ``S``.
 """
 
 from __future__ import annotations
@@ -84,13 +84,14 @@ def _write(stream: Stream, file: IO[bytes]) -> None:
 
 
 def save(rows: Iterable[Mapping[str, np.ndarray]], count: int, path: Path) -> None:
-    """Write arrays of N rows that come in parts; in a table the columns of an array ``z`` (N, D) are z0, z1, ... .
+    """Write arrays of N rows that come in parts; in a table the columns of an array ``z`` (N, D) are z0, z1, ... ,
+    and those of an array of more dimensions follow one another in the same way.
 
     A table is written as the parts come. An ``.npz`` file holds one array after the other, so its arrays are gathered
     first: give it numbers of an example, not images, which are for ``save_npz``.
 
     Args:
-        rows: Name -> numbers (n,) or (n, D), with the same names in every part.
+        rows: Name -> numbers (n, *S), with the same names in every part.
         count: N, 1 at least.
         path: The file; its suffix is one of ``FORMATS``.
 
@@ -145,5 +146,6 @@ def _save_parquet(rows: Iterator[Mapping[str, np.ndarray]], path: Path) -> None:
 def _columns(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     columns: dict[str, np.ndarray] = {}
     for name, values in arrays.items():
-        columns |= {name: values} if values.ndim == 1 else {f"{name}{i}": values[:, i] for i in range(values.shape[1])}
+        flat = values.reshape(len(values), -1)
+        columns |= {name: values} if values.ndim == 1 else {f"{name}{i}": flat[:, i] for i in range(flat.shape[1])}
     return columns

@@ -23,7 +23,7 @@ class Metric:
 
     Attributes:
         name: Its name in an evaluation.
-        unit: nats, bits/dim or count.
+        unit: nats, bits, bits/dim, squared units of the data, codes or count.
         direction: 1 higher is better, -1 lower, 0 neither.
         digits: Decimals to show.
         samples: K of an importance-weighted bound.
@@ -63,6 +63,10 @@ METRICS = (
     Metric("kl", "nats", 0, source="kl"),
     Metric("active_units", "count", 1, digits=0),
 )
+# what only some runs keep: of any posterior, in evaluations since it is kept; and of codes
+RATE = Metric("rate_bits", "bits", 0, 1, source="kl", scale=1 / math.log(2))
+MSE = Metric("mse", "squared units", -1, 5, source="mse")
+OF_CODES = (Metric("codes_used", "count", 1, digits=0), Metric("perplexity", "codes", 0, 1))
 
 
 @dataclass(frozen=True)
@@ -256,14 +260,24 @@ def metrics_of(runs: Sequence[Run], evaluations: Sequence[Mapping[str, Any]]) ->
         scale = -1 / (size * math.log(2)) if size else 1.0
         found.append(Metric("bits_per_dim", "bits/dim", -1, 4, source="elbo" if size else None, scale=scale))
     found += [recon, kl]
+    found += [metric for metric in (RATE, MSE) if _all_have(metric.name, evaluations)]
     if _all_have("mutual_information", evaluations):
         found.append(Metric("mutual_information", "nats", 0))
-    return [*found, active]
+    coded = [kept["metrics"].get("codes_used") is not None for kept in evaluations]
+    return [*found, *([] if all(coded) and coded else [active]), *(OF_CODES if any(coded) else [])]
 
 
 def may_rank(metric: Metric, run: Run, base: Run) -> bool:
     """Whether a metric means the same in two runs that measure the same thing: 2 of 2 active units is not 2 of 20."""
-    return metric.unit != "count" or run.spec.latent_dim == base.spec.latent_dim
+    return metric.unit != "count" or total_of(metric, run) == total_of(metric, base)
+
+
+def total_of(metric: Metric, run: Run) -> Any:
+    """How many there could be of what a metric counts; None where a run has none of it."""
+    counts = evaluation(run)["metrics"]
+    if metric.name == "codes_used":
+        return counts.get("codes")
+    return run.spec.latent_dim if "codes" not in counts else None
 
 
 def same_but_seed(run: Run) -> dict[str, Any]:

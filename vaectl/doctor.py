@@ -31,6 +31,8 @@ CLEAR_ERRORS, FEWEST_EXAMPLES = 2.5, 10
 INFORMATION_WEIGHTS = {"alpha": "objective.alpha", "beta": "--beta"}
 # the posterior and the prior whose KL is known by dimension, as free bits need it
 FACTORISED = ("gaussian", "standard")
+# part of a codebook that is used at least
+LEAST_CODES = 0.1
 # part of beta that counts as reached
 REACHED = 0.99
 
@@ -76,7 +78,7 @@ def examine(
             judged, and only what has lasted.
     """
     rows = [row for row in history if has_numbers(row, "epoch", "step", "elbo", "beta")]
-    validated = [row for row in rows if has_numbers(row.get("validation"), "elbo", "kl", "active_units")]
+    validated = [row for row in rows if has_numbers(row.get("validation"), "elbo", "kl")]
     if metrics is None:
         recent = validated[-LASTING_EPOCHS:]
         if len(recent) < LASTING_EPOCHS or recent[0]["epoch"] < _warmup(spec) or recent[-1]["step"] < SHORT_STEPS:
@@ -109,9 +111,26 @@ def _of_the_code(
     if collapsed:
         problem = f"the code says next to nothing of the image: {emptiness[-1]}"
         yield Finding("posterior collapse", problem, _against_collapse(spec, rows))
-    if beta > 1 and (collapsed or all(2 * s["active_units"] < spec.latent_dim for s in signs)):
+    if "codes_used" in now:
+        yield from _of_the_codebook(spec, signs, sizes)
+    elif beta > 1 and (collapsed or all(2 * s["active_units"] < spec.latent_dim for s in signs)):
         problem = f"at beta = {beta:g} only {now['active_units']} of {spec.latent_dim} latent dimensions are active"
         yield Finding("over-strong beta", problem, f"--beta {max(1.0, beta / 4):g}")
+
+
+def _of_the_codebook(spec: Spec, signs: Sequence[Mapping[str, Any]], sizes: Mapping[str, int]) -> Iterator[Finding]:
+    used, codes = signs[-1]["codes_used"], signs[-1]["codes"]
+    # fewer examples than codes cannot use all of them
+    if min(sizes["validation"] or sizes["test"], sizes["test"]) < codes:
+        return
+    if all(sign["codes_used"] < LEAST_CODES * codes for sign in signs):
+        problem = f"only {used} of {codes} codes are used"
+        if spec.posterior.options.get("revive") == 0:
+            yield Finding("codebook collapse", problem, "--set posterior.revive=0.03")
+        elif spec.posterior.options.get("codebook") == "loss":
+            yield Finding("codebook collapse", problem, "--set posterior.codebook=ema or a lower --lr")
+        else:
+            yield Finding("codebook collapse", problem, "a lower --lr or fewer --codes")
 
 
 def _emptiness(sign: Mapping[str, Any]) -> str:
@@ -119,7 +138,7 @@ def _emptiness(sign: Mapping[str, Any]) -> str:
     kl = sign["kl"]
     if kl < COLLAPSED_KL:
         return f"the KL is {kl:.2g} nats, less than one bit"
-    if sign["active_units"] == 0:
+    if sign.get("active_units") == 0:
         return f"no latent dimension is active (the KL of {kl:.2g} nats is that of all codes alike)"
     if has_numbers(sign, "mutual_information_upper", "mutual_information_upper_se"):
         most = sign["mutual_information_upper"] + 2 * sign["mutual_information_upper_se"]
@@ -211,7 +230,7 @@ def _overfitting(spec: Spec, rows: Sequence[Mapping[str, Any]], sizes: Mapping[s
 
 
 def _unused(spec: Spec, metrics: Mapping[str, Any]) -> Iterator[Finding]:
-    active = metrics["active_units"]
+    active = metrics.get("active_units", 0)
     if 0 < active < spec.latent_dim:
         problem = f"{spec.latent_dim - active} of {spec.latent_dim} carry nothing, which does no harm"
         remedy = f"--latent-dim {active} for a smaller code as good"

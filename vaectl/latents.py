@@ -13,22 +13,30 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
+from vaectl.codes import Quantized
 from vaectl.data import Split
 from vaectl.errors import UsageError
 from vaectl.metrics import EVALUATION_BATCH
 from vaectl.vae import VAE, evaluating
 
-# training examples that principal components are fitted to: enough for axes that no longer turn
-FIT_EXAMPLES = 20_000
+# training examples that principal components are fitted to: enough for axes that no longer turn; and of codes as long
+# as those of a grid so many numbers in all, which bounds the memory
+FIT_EXAMPLES, FIT_NUMBERS = 20_000, 2**23
+# from so many dimensions on, two principal components are found without the matrix of all covariances
+MANY_DIMENSIONS = 512
 
 
 @dataclass(frozen=True)
 class Codes:
-    """Posterior of each example: ``mean``, ``scale`` (standard deviation) and one ``draw``, float32 (N, D) each."""
+    """Posterior of each example: ``mean``, ``scale`` (standard deviation) and one ``draw``, float32 (N, D) each.
+
+    Of a grid of codes all three follow from the ``indices``, int64 (N, h, w), which are empty (N, 0) otherwise.
+    """
 
     mean: Tensor
     scale: Tensor
     draw: Tensor
+    indices: Tensor
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,9 @@ def encodings(
     with evaluating(model, seed):
         for x in split.batches(EVALUATION_BATCH):
             q = model.encoder(x)
-            yield Codes(*(value.flatten(1).cpu() for value in (q.mean, q.stddev, q.sample())))
+            indices = q.indices if isinstance(q, Quantized) else torch.empty(len(x), 0, dtype=torch.int64)
+            mean, scale, draw = (value.flatten(1).cpu() for value in (q.mean, q.stddev, q.sample()))
+            yield Codes(mean, scale, draw, indices.cpu())
             done += len(x)
             progress(done)
 
@@ -68,7 +78,10 @@ def encode(
     model: VAE, split: Split, *, seed: int = 0, progress: Callable[[int], None] = lambda examples: None
 ) -> Codes:
     """The posterior of every example, as ``encodings``."""
-    parts = [(part.mean, part.scale, part.draw) for part in encodings(model, split, seed=seed, progress=progress)]
+    parts = [
+        (part.mean, part.scale, part.draw, part.indices)
+        for part in encodings(model, split, seed=seed, progress=progress)
+    ]
     return Codes(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
@@ -79,8 +92,10 @@ def view_of(model: VAE, shown: Split, train: Split, dims: Sequence[int] | None =
     """
     device = next(model.parameters()).device
     codes = encode(model, shown.to(device))
-    projected = dims is None and codes.mean.shape[1] > 2
-    fit_on = encode(model, train.first(FIT_EXAMPLES).to(device)).mean if projected else codes.mean
+    wide = codes.mean.shape[1]
+    projected = dims is None and wide > 2
+    enough = min(FIT_EXAMPLES, max(2, FIT_NUMBERS // wide))
+    fit_on = encode(model, train.first(enough).to(device)).mean if projected else codes.mean
     return view(codes, fit_on, dims)
 
 
@@ -126,10 +141,18 @@ def principal_components(points: np.ndarray) -> tuple[np.ndarray, tuple[float, f
     Returns:
         Unit vectors (2, D), each with its largest component positive; and two parts from 0 to 1.
     """
-    variances, directions = np.linalg.eigh(np.cov(points, rowvar=False))  # ascending; directions (D, D) in columns
-    components = directions[:, :-3:-1].T  # (2, D)
+    if points.shape[1] < MANY_DIMENSIONS or len(points) < 4:
+        variances, directions = np.linalg.eigh(np.cov(points, rowvar=False))  # ascending; directions (D, D) in columns
+        components, parts = directions[:, :-3:-1].T, variances[:-3:-1].clip(0) / variances.sum()  # (2, D), (2,)
+    else:
+        from scipy.sparse.linalg import svds
+
+        centred = points - points.mean(0)
+        start = np.random.RandomState(0).standard_normal(min(centred.shape))
+        _, scales, components = svds(centred, k=2, v0=start)  # ascending
+        components, parts = components[::-1], scales[::-1] ** 2 / np.square(centred).sum()
     largest = components[np.arange(2), np.abs(components).argmax(1)]
-    first, second = (float(part) for part in variances[:-3:-1].clip(0) / variances.sum())
+    first, second = map(float, parts)
     return components * np.sign(largest)[:, None], (first, second)
 
 
@@ -141,7 +164,9 @@ def prior_quantiles(model: VAE, probabilities: Tensor) -> Tensor:
     """
     p = _prior(model)
     if not isinstance(p, Independent):
-        raise UsageError("this model's prior has no quantiles by dimension", hint="use --kind scatter")
+        raise UsageError(
+            "this model's prior has no quantiles by dimension", hint="use --kind scatter, or codes of a VQ-VAE"
+        )
     base: Distribution = p.base_dist
     shape = (-1, *(1 for _ in base.batch_shape))
     quantiles: Tensor = base.icdf(probabilities.to(base.mean.device).reshape(shape))
@@ -191,8 +216,8 @@ def traversal(model: VAE, code: Tensor, dims: Sequence[int], steps: int = 11) ->
 @torch.no_grad()
 def interpolate(model: VAE, start: Tensor, end: Tensor, steps: int) -> Distribution:
     """The likelihood along straight lines between posterior means of two batches (B, *X), batch shape (B * steps,)."""
-    a, b = model.encoder(start).mean, model.encoder(end).mean  # (B, D)
-    weight = torch.linspace(0, 1, steps, device=a.device)[:, None]  # (steps, 1)
+    a, b = model.encoder(start).mean, model.encoder(end).mean  # (B, *Z)
+    weight = torch.linspace(0, 1, steps, device=a.device).reshape(-1, *(1 for _ in a.shape[1:]))  # (steps, 1, ...)
     z = (a[:, None] * (1 - weight) + b[:, None] * weight).flatten(0, 1)  # (B * steps, D)
     px: Distribution = model.decoder(z)
     return px

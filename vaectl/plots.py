@@ -115,6 +115,38 @@ def sheet(
     return figure
 
 
+def code_usage(
+    counts: np.ndarray, perplexity: float, examples: Sequence[tuple[np.ndarray, np.ndarray]], title: str
+) -> Figure:
+    """How often each code is used, from the most used on, and images above the maps of their codes.
+
+    Args:
+        counts: How often each of K codes is used (K,).
+        perplexity: Of their frequencies.
+        examples: Pictures of images, each with the rank of the code at every position by use (h, w).
+        title: The title.
+    """
+    figure = _figure(max(8.0, 1.1 * len(examples)), 6.2)
+    parts: Any = figure.subfigures(2, 1, height_ratios=(3.2, 2.6))
+    ax = parts[0].subplots()
+    share = np.sort(counts)[::-1] / max(counts.sum(), 1)
+    ax.fill_between(np.arange(len(share)), share, step="mid", color=PALETTE[0], linewidth=0)
+    ax.axhline(1 / len(share), color="0.3", linestyle="--", linewidth=1, label="an even share")
+    ax.axvline(perplexity, color=PALETTE[1], linestyle=":", linewidth=1.5, label=f"perplexity {perplexity:.1f}")
+    ax.set_yscale("log")
+    ax.set(xlabel="codes, from the most used", ylabel="part of all positions", xlim=(-0.5, len(share) - 0.5))
+    ax.set_title(_plain(title), fontsize=10)
+    ax.legend(frameon=False)
+    pairs = parts[1].subplots(2, len(examples), squeeze=False)
+    for (above, below), (picture, ranks) in zip(pairs.T, examples, strict=True):
+        _tiles(above, picture)
+        _tiles(below, ranks)
+        below.images[0].set(cmap="viridis_r", clim=(0, max(len(counts) - 1, 1)))
+    pairs[0, 0].set_ylabel("image", rotation=0, ha="right", va="center")
+    pairs[1, 0].set_ylabel("rank of\nits codes", rotation=0, ha="right", va="center")
+    return figure
+
+
 def _plain(name: str) -> str:
     """A name from outside as it is: its dollar signs begin no formula, its control codes are left out."""
     return "".join(character for character in name if character.isprintable()).replace("$", r"\$")

@@ -92,6 +92,6 @@ def is_evaluation(item: Any) -> bool:
     return (
         {"elbo", "recon", "kl"} <= item["metrics"].keys()
         and all(number is None or is_number(number) for _, number in metrics)
-        and isinstance(item["metrics"].get("active_units"), int)
+        and isinstance(item["metrics"].get("active_units", item["metrics"].get("codes_used")), int)
         and all(is_number(number) for number in item["kl_per_dim"])
     )

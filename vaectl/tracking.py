@@ -68,7 +68,10 @@ class TensorBoard:
                 "Loss/Validation/BCE": event.validation["recon"],
                 "Loss/Validation/KLD": event.validation["kl"],
                 "ELBO/Validation": event.validation["elbo"],
-                "ActiveUnits/Validation": event.validation["active_units"],
+            }
+            counted = {"ActiveUnits": "active_units", "CodesUsed": "codes_used", "Perplexity": "perplexity"}
+            values |= {
+                f"{tag}/Validation": event.validation[name] for tag, name in counted.items() if name in event.validation
             }
         scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
         self._add(Event(step=event.step, summary=Summary(value=scalars)))

@@ -8,6 +8,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
 from rich.text import Text
 
 from vaectl.commands._render import Heartbeat, Screen, duration, showable
+from vaectl.commands._summary import activity
 from vaectl.trainer import Epoch, Step
 
 # name, width, and the order in which columns go when the terminal is narrow (0 stays)
@@ -18,7 +19,7 @@ COLUMNS = (
     ("kl", 8, 4),
     ("beta", 6, 5),
     ("val elbo", 10, 0),
-    ("active", 8, 6),
+    ("active", 9, 6),
     ("time", 8, 7),
 )
 BEST_WIDTH = 2
@@ -69,7 +70,7 @@ class EpochScreen:
             "kl": f"{event.kl:.2f}",
             "beta": f"{event.beta:.2f}",
             "val elbo": f"{validation['elbo']:.2f}" if validation else "-",
-            "active": f"{validation['active_units']}/{self._latent_dim}" if validation else "-",
+            "active": activity(validation, self._latent_dim) if validation else "-",
             "time": duration(event.seconds),
         }
         return self._join(cells) + (" *" if event.improved and validation else "")
@@ -105,6 +106,10 @@ class EpochScreen:
         """Leave the epoch's row on the screen."""
         if self._screen.progress != "none":
             self._screen.note(self.row(event))
+
+    def extend(self, epochs: int) -> None:
+        """From here on there are so many epochs in all."""
+        self._epochs = epochs
 
     def stop(self) -> None:
         """Take the bar away."""

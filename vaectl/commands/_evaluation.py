@@ -31,7 +31,7 @@ def evaluate_into(
 
     Returns:
         The result: ``run``, ``split``, ``checkpoint``, ``n``, ``seed``, ``measure``, ``metrics``, ``kl_per_dim``,
-        ``weights`` (their digest), ``information``, ``importance`` (or None), ``disentanglement`` (or None); and
+        ``weights`` (their digest), ``information``, ``importance`` and ``disentanglement`` (or None each); and
         per-example values by name, float64 (N,).
 
     Raises:
@@ -50,9 +50,11 @@ def evaluate_into(
         raise DataError(f"--split {split}: {run.id} held out no such examples")
     with screen.counting(f"evaluating {split}", len(examples)) as progress:
         result = evaluate(model, examples, seed=seed, progress=progress)
-    with screen.counting("aggregate posterior", len(examples)) as progress:
-        codes = information(model, examples, seed=seed, progress=progress)
-    gap = disentanglement(model, examples, seed=seed)
+    codes = gap = None
+    if result.usage is None:  # what follows is asked of vectors: a grid of codes is certain, and names its example
+        with screen.counting("aggregate posterior", len(examples)) as progress:
+            codes = information(model, examples, seed=seed, progress=progress)
+        gap = disentanglement(model, examples, seed=seed)
     values = {name: value.numpy() for name, value in result.per_example.items()}
     importance = None
     if importance_samples is not None:
@@ -62,7 +64,7 @@ def evaluate_into(
         values |= {"importance_bound": weighted.bound.numpy(), "ess": weighted.ess.numpy()}
     info = run.data_info
     measured = measure(run.complete_spec(), info)
-    metrics = result.metrics() | codes.metrics()
+    metrics = result.metrics() | ({} if codes is None else codes.metrics())
     if measured in DISCRETE:
         metrics["bits_per_dim"], metrics["bits_per_dim_se"] = bits_per_dim(result.per_example["elbo"], info.shape)
     kept = {
@@ -74,7 +76,7 @@ def evaluate_into(
         "metrics": metrics,
         "kl_per_dim": result.kl_per_dim.tolist(),
         "weights": run.weights_digest(checkpoint),
-        "information": codes.to_json(),
+        "information": None if codes is None else codes.to_json(),
         "importance": importance,
         "disentanglement": None if gap is None else gap.to_json(),
     }

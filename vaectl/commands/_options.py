@@ -11,7 +11,7 @@ import typer
 from vaectl.commands._render import setting_text
 from vaectl.commands._state import State
 from vaectl.errors import SettingError, VaectlError
-from vaectl.recipes import vae
+from vaectl.recipes import RECIPES
 from vaectl.settings import NAMES
 from vaectl.spec import Bounds, coerce
 
@@ -122,12 +122,12 @@ def output_option(help_text: str, default: str | bool = False, metavar: str = "F
     return typer.Option("-o", "--output", metavar=metavar, readable=False, show_default=default, help=help_text)
 
 
-def setting(flag: str, help_text: str, panel: str, metavar: str | None = None) -> Any:
-    """The option of a setting, with the default of the ``vae`` recipe in its help."""
+def setting(flag: str, help_text: str, panel: str, metavar: str | None = None, recipe: str = "vae") -> Any:
+    """The option of a setting, with the default of a recipe in its help: ``vae``, or the one that is named there."""
     name = flag.removeprefix("--").replace("-", "_")
     path = next(iter(NAMES[name]))
-    default = vae().flat()[path]
+    default = RECIPES[recipe]().flat()[path]
     if metavar is None:
         metavar = {int: "INT", float: "FLOAT"}[type(default)]
-    text = setting_text(default)
+    text = setting_text(default) if recipe == "vae" else f"{recipe}: {setting_text(default)}"
     return typer.Option(flag, metavar=metavar, help=help_text, show_default=text, rich_help_panel=panel)

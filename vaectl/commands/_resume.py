@@ -18,7 +18,7 @@ from vaectl.records import has_numbers
 from vaectl.runs import Run, now
 from vaectl.runtime import arithmetic, check_device, resolve_device, versions
 from vaectl.settings import Layer, resolve
-from vaectl.spec import RESUMABLE
+from vaectl.spec import RESUMABLE, Training
 
 if TYPE_CHECKING:
     from vaectl.distributed import Processes
@@ -38,8 +38,8 @@ def refuse_others(reference: str, given: Mapping[str, Any]) -> None:
     for name in given:
         if name not in ALLOWED:
             raise UsageError(
-                f"--{name.replace('_', '-')} cannot be given with --resume: of a run's settings only --epochs and "
-                "--patience may change",
+                f"--{name.replace('_', '-')} cannot be given with --resume: of a run's settings only --epochs, "
+                "--prior-epochs and --patience may change",
                 hint=f"begin a new run with other settings: vaectl train --from {shlex.quote(reference)} ...",
             )
 
@@ -98,7 +98,9 @@ def _go_on(
     processes = processes or Processes()
     check_device(device_name)
     known = run.complete_spec().flat()
-    resolved = resolve([Layer("flag", changes, lambda name: f"--{name}"), Layer("from", known, lambda path: path)])
+    resolved = resolve(
+        [Layer("flag", changes, lambda name: f"--{name.replace('_', '-')}"), Layer("from", known, lambda path: path)]
+    )
     try:
         spec = complete(resolved.spec)
     except SettingError as error:
@@ -110,15 +112,14 @@ def _go_on(
     state = prepare(spec, session.data(), processes.device(session.device))
     rows, torn = history.read(run.file(history.NAME))
     _restore(run, state, screen)
-    begun = state.epoch + bool(state.batch)
-    if spec.training.epochs < begun:
-        raise UsageError(f"--epochs must be at least the {begun} that {run.id} has begun; got {spec.training.epochs}")
+    _check_epochs(run, state, spec.training, known["training.epochs"])
     reason = state.end(spec.training)
     if reason and run.record["status"] == "completed" and _is_whole(run):
         if reason == "patience":
             screen.note(f"--patience {spec.training.patience} ended it; go on with more of it, or with --patience 0")
         elif "patience" in changes:
-            screen.note("all epochs are trained; go on with more --epochs")
+            more = "--epochs" if state.prior_began is None else "--prior-epochs"
+            screen.note(f"all epochs are trained; go on with more {more}")
         _show_end(run, screen)
         return
     changed = {path: source for path, source in resolved.sources.items() if source == "flag"}
@@ -145,6 +146,23 @@ def _go_on(
         run.log(line)
         screen.note(line, "bold")
         train_run(run, state, session.data(), screen, checkpoint_minutes, processes)
+
+
+def _check_epochs(run: Run, state: TrainState, training: Training, known: int) -> None:
+    """Raise a UsageError where fewer epochs of a stage are asked for than were begun, or more of one that is over."""
+    begun = state.epoch + bool(state.batch)
+    if state.prior_began is None:
+        flag, asked = "--epochs", training.epochs
+    else:
+        if training.epochs != known:
+            raise UsageError(
+                f"--epochs cannot change now: {run.id} fits its prior since epoch {state.prior_began + 1}, to codes "
+                "that must stay as they are",
+                hint="--prior-epochs fits it for longer",
+            )
+        flag, asked, begun = "--prior-epochs", training.prior_epochs, begun - state.prior_began
+    if asked < begun:
+        raise UsageError(f"{flag} must be at least the {begun} that {run.id} has begun; got {asked}")
 
 
 def _restore(run: Run, state: TrainState, screen: Screen) -> None:
@@ -183,7 +201,9 @@ def _rewind(
 
 
 def _is_whole(run: Run) -> bool:
-    return has_numbers(run.record["metrics"], "elbo", "recon", "kl", "active_units")
+    metrics = run.record["metrics"]
+    counted = has_numbers(metrics, "active_units") or has_numbers(metrics, "codes_used", "codes")
+    return counted and has_numbers(metrics, "elbo", "recon", "kl")
 
 
 def _show_end(run: Run, screen: Screen) -> None:

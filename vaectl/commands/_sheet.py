@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vaectl.commands._render import Tables, plus_minus, setting_text
-from vaectl.comparison import SPLIT, Comparison, Row
+from vaectl.comparison import SPLIT, Comparison, Row, total_of
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,19 @@ def _has_intervals(found: Comparison) -> bool:
 def _name(row: Row) -> str:
     if row.metric.samples is not None:
         return f"bound K={row.metric.samples}"
-    return {"active_units": "active", "mutual_information": "information ≥"}.get(row.metric.name, row.metric.name)
+    names = {
+        "active_units": "active", "mutual_information": "information ≥", "rate_bits": "rate", "codes_used": "codes used"
+    }  # fmt: skip
+    return names.get(row.metric.name, row.metric.name)
 
 
 def _label(row: Row, found: Comparison) -> str:
     arrow = {1: " ↑", -1: " ↓", 0: "  "}[row.metric.direction]
     if row.metric.unit == "count":
-        sizes = [column.runs[0].spec.latent_dim for column in found.columns]
-        return f"{arrow} of {sizes[0] if len(set(sizes)) == 1 else '/'.join(map(str, sizes))}"
+        sizes = [
+            "-" if size is None else str(size) for size in (total_of(row.metric, c.runs[0]) for c in found.columns)
+        ]
+        return f"{arrow} of {sizes[0] if len(set(sizes)) == 1 else '/'.join(sizes)}"
     return f"{arrow} {row.metric.unit}"
 
 

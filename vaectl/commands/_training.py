@@ -15,6 +15,7 @@ from vaectl.commands._epochs import EpochScreen
 from vaectl.commands._evaluation import evaluate_into
 from vaectl.commands._processes import lost_in, match, unstuck
 from vaectl.commands._render import Screen, duration, finite, plus_minus, sparkline
+from vaectl.commands._summary import activity
 from vaectl.data import Data
 from vaectl.distributed import Processes
 from vaectl.errors import DivergedError, InterruptedRunError, LostError, OutputError, RunError, VaectlError
@@ -23,7 +24,7 @@ from vaectl.runs import Run, now
 from vaectl.signals import Signalled, noting
 from vaectl.tracking import TensorBoard
 from vaectl.train_state import TrainState
-from vaectl.trainer import Epoch, RolledBack, Step, Stopped, fit
+from vaectl.trainer import Epoch, PriorBegan, RolledBack, Step, Stopped, fit
 
 if TYPE_CHECKING:
     pass
@@ -92,7 +93,7 @@ def train_run(
     match(processes, state, run.reference)
     on_device = data.to(state.device)
     pictured = on_device.validation if len(data.validation) else on_device.test
-    shown = EpochScreen(screen, spec.training.epochs, spec.latent_dim)
+    shown = EpochScreen(screen, state.last_epoch(spec.training), spec.latent_dim)
     events_of = run.file("tensorboard")
     board = TensorBoard(events_of, state.step if events_of.exists() else None)
     run.log(shown.header())
@@ -118,6 +119,9 @@ def train_run(
                     doctor.visit(row)
                 elif isinstance(event, RolledBack):
                     _tell(run, screen, event)
+                elif isinstance(event, PriorBegan):
+                    _begin_prior(run, screen, event)
+                    shown.extend(event.last_epoch)
                 else:
                     end = event
                 if processes.stop:
@@ -165,7 +169,7 @@ def show_outcome(run: Run, conclusion: str, document: dict[str, Any], screen: Sc
     se = plus_minus(metrics["elbo_se"]) if has_numbers(metrics, "elbo_se") else ""
     text.append(
         f"  test elbo {metrics['elbo']:.2f}{se} nats, {document['measure']}   recon {metrics['recon']:.2f}   "
-        f"kl {metrics['kl']:.2f}   active {metrics['active_units']}/{run.spec.latent_dim}"
+        f"kl {metrics['kl']:.2f}   active {activity(metrics, run.spec.latent_dim)}"
     )
     with contextlib.suppress(RunError):  # a damaged history is no reason to hide the result
         courses = [row["validation"] for row in run.history() if has_numbers(row.get("validation"), "elbo", "kl")]
@@ -211,6 +215,15 @@ def _tell(run: Run, screen: Screen, event: RolledBack) -> None:
     )
     run.log(sentence)
     screen.warn(sentence)
+
+
+def _begin_prior(run: Run, screen: Screen, event: PriorBegan) -> None:
+    sentence = (
+        f"epoch {event.epoch + 1} on: the {run.spec.prior.name} prior alone, fitted to the codes of epoch "
+        f"{event.best_epoch}"
+    )
+    run.log(sentence)
+    screen.note(sentence)
 
 
 def _interrupted(run: Run, state: TrainState, signum: int) -> InterruptedRunError:

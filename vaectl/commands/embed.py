@@ -78,6 +78,9 @@ def embed_cli(
     arrays.require_format(suffix)
     session = Session(opened, screen, device, data_dir)
     model = session.model(checkpoint)
+    space = model.space
+    if draw and space.codes:
+        raise UsageError("--draw is for posteriors that are uncertain; a grid of codes is certain")
     examples = session.data(dataset).split(split)
     count, latent_dim = len(examples), opened.spec.latent_dim
     if count == 0:
@@ -96,9 +99,11 @@ def embed_cli(
         "n": count,
         "latent_dim": latent_dim,
         "draw": draw,
+        **({"grid": list(space.grid), "codes": space.codes} if space.codes else {}),
         **pace.to_json(),
     }
-    text = f"{count} codes of {latent_dim} dimensions of {opened.id} ({pace}): {path}"
+    grid = f"{' x '.join(map(str, space.grid))} codes" if space.codes else "codes"
+    text = f"{count} {grid} of {latent_dim} dimensions of {opened.id} ({pace}): {path}"
     screen.result(document, short=str(path), text=text)
 
 
@@ -109,7 +114,8 @@ def rows(
 
     Yields:
         ``row`` (n,): the example's row in the data set's own training or test array; ``label`` (n,); ``z`` (n, D):
-        posterior means, or draws; ``scale`` (n, D): posterior standard deviations.
+        posterior means, or draws; ``scale`` (n, D): posterior standard deviations. Of a grid of codes instead of the
+        scales, ``codes`` (n, h, w): their indices; and ``z`` (n, D h w): their vectors.
     """
     from vaectl import latents
 
@@ -119,7 +125,8 @@ def rows(
         yield {
             "row": examples.rows[part].cpu().numpy(),
             "label": examples.labels[part].cpu().numpy(),
+            **({"codes": codes.indices.numpy()} if codes.indices.numel() else {}),
             "z": (codes.draw if draw else codes.mean).numpy(),
-            "scale": codes.scale.numpy(),
+            **({} if codes.indices.numel() else {"scale": codes.scale.numpy()}),
         }
         done = part.stop

@@ -128,13 +128,19 @@ def _rows(document: Mapping[str, Any], latent_dim: int) -> Iterator[list[str]]:
     yield row("elbo", "elbo", f"nats, {measure}")
     yield row("recon", "recon", f"nats, {measure}")
     yield row("kl", "kl", "nats")
+    yield row("rate", "rate_bits", "bits", 1)
     yield row("recon_at_mean", "recon_at_mean", f"nats, {measure}, no bound")
+    yield row("mse", "mse", "squared units of the data, a pixel's mean, at the posterior mean", 5)
     if "bits_per_dim" in metrics:
         yield row("bits per dimension", "bits_per_dim", "bits, of the elbo", 4)
     if importance := document["importance"]:
         spread = f"nats, effective sample size {importance['ess']:.1f}"
         name = f"importance-weighted bound, K = {importance['samples']}"
         yield [name, f"{importance['bound']:.2f}", plus_minus(importance["bound_se"]).strip(), spread]
+    if "codes_used" in metrics:
+        yield ["codes used", str(metrics["codes_used"]), "", f"of {metrics['codes']}"]
+        yield ["perplexity", f"{metrics['perplexity']:.1f}", "", "codes, if evenly used"]
+        return
     yield ["active units", str(metrics["active_units"]), "", f"of {latent_dim}"]
     made = document["information"]
     limit = f", never above {made['ceiling']:.2f}"

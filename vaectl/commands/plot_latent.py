@@ -31,16 +31,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = (".png", ".svg", ".pdf")
-KINDS = ("scatter", "manifold", "traversal")
+KINDS = ("scatter", "manifold", "traversal", "codes")
 DEFAULT_POINTS = 5000
 MOST_TRAVERSALS = 10
+# images beside the map of their codes
+PICTURED = 8
 
 
 def plot_latent_cli(
     context: typer.Context,
     run: RunArgument,
     kind: Annotated[
-        str, typer.Option("--kind", metavar="scatter|manifold|traversal", help="What to draw.")
+        str,
+        typer.Option(
+            "--kind", metavar="scatter|manifold|traversal|codes", help="What to draw; codes are those of a VQ-VAE."
+        ),
     ] = "scatter",
     dims: Annotated[
         str | None,
@@ -59,7 +64,7 @@ def plot_latent_cli(
             metavar="INT",
             parser=number(int, 2, 1_000_000),
             show_default=f"{DEFAULT_POINTS}",
-            help="Test examples in the scatter.",
+            help="Test examples in the scatter, or counted in the use of codes.",
         ),
     ] = None,
     output: Annotated[
@@ -79,8 +84,10 @@ def plot_latent_cli(
     """Scatter, manifold grid or traversal of the latent space."""
     screen = Screen(quiet, verbose, as_json, progress)
     check_choice("--kind", kind, KINDS)
-    if points is not None and kind != "scatter":
-        raise UsageError(f"-n is for --kind scatter; --kind {kind} has no points")
+    if points is not None and kind not in ("scatter", "codes"):
+        raise UsageError(f"-n is for --kind scatter and codes; --kind {kind} has no points")
+    if dims is not None and kind == "codes":
+        raise UsageError("--dims is not for --kind codes, which shows whole codes")
     if seed is not None and kind != "traversal":
         raise UsageError(f"--seed is for --kind traversal; --kind {kind} draws nothing at random")
     opened = Run.open(run, state(context).runs_dir)
@@ -89,6 +96,8 @@ def plot_latent_cli(
     session = Session(opened, screen, device, data_dir)
     if kind == "scatter":
         figure, facts = _scatter(session, checkpoint, chosen, points or DEFAULT_POINTS)
+    elif kind == "codes":
+        figure, facts = _codes(session, checkpoint, points)
     elif kind == "manifold":
         figure, facts = _manifold(session, checkpoint, chosen)
     else:
@@ -134,6 +143,33 @@ def _scatter(session: Session, checkpoint: str, dims: list[int] | None, points: 
     title = f"{session.run.id}: posterior means of {len(shown)} {data.info.name} test examples"
     figure = plots.scatter(view.points, shown.labels.numpy(), view.axes, title)
     return figure, {"n": len(shown), "axes": list(view.axes), "explained_variance": list(view.explained)}
+
+
+def _codes(session: Session, checkpoint: str, points: int | None) -> tuple[Figure, dict[str, Any]]:
+    """How often each code is used, and where codes stand in a few images."""
+    import torch
+
+    from vaectl import grids, latents, plots
+    from vaectl.codes import CodeUsage
+
+    model, data = session.model(checkpoint), session.data()
+    space = model.space
+    if not space.codes:
+        raise UsageError(f"{session.run.id} has no codes: its latents are vectors", hint="use --kind scatter")
+    shown = data.test if points is None else data.test.first(points)
+    indices = torch.cat([part.indices for part in latents.encodings(model, shown.to(session.device))])
+    usage = CodeUsage(torch.bincount(indices.flatten(), minlength=space.codes))
+    few = shown.first(PICTURED)
+    # equal codes have equal colours: their rank by use, which spreads the usual ones over the colours
+    rank = usage.counts.argsort(descending=True).argsort()
+    height, width = space.grid
+    title = (
+        f"{session.run.id}: {usage.used} of {space.codes} codes used, perplexity {usage.perplexity:.1f} "
+        f"({len(shown)} {data.info.name} test examples, {height} x {width} codes each)"
+    )
+    pictures = [(grids.grid(few.batch(slice(i, i + 1))), rank[indices[i]].numpy()) for i in range(len(few))]
+    figure = plots.code_usage(usage.counts.numpy(), usage.perplexity, pictures, title)
+    return figure, {"n": len(shown), "grid": [height, width], **usage.metrics()}
 
 
 def _manifold(session: Session, checkpoint: str, dims: list[int] | None) -> tuple[Figure, dict[str, Any]]:
@@ -186,5 +222,7 @@ def _by_kl(session: Session, checkpoint: str) -> tuple[list[int], list[float]]:
 
     kl: list[float] = evaluated(session, "test", checkpoint)["kl_per_dim"]
     if not kl:
-        raise UsageError("this model's KL does not factorise over dimensions", hint="use --kind scatter")
+        raise UsageError(
+            "this model's KL does not factorise over dimensions", hint="use --kind scatter, or codes of a VQ-VAE"
+        )
     return sorted(range(len(kl)), key=lambda dim: -kl[dim]), kl

@@ -65,7 +65,7 @@ def sample_cli(
             metavar="FLOAT",
             parser=number(float, 0, 10),
             show_default="1.0",
-            help="Factor on a draw's distance from the prior's mean, 0 to 10.",
+            help="Factor on a draw's distance from the prior's mean, 0 to 10; of codes the inverse of one on logits.",
         ),
     ] = None,
     columns: Annotated[
@@ -131,6 +131,8 @@ def sample_cli(
     model = session.model(checkpoint)
     if uses_data:
         session.data()
+    if kind == "samples":
+        _warn_of_noise(session, model)
     clock = Clock()
     with torch.no_grad(), seeded(seed), screen.counting(kind, num_samples) as counted:
         made, columns = make(
@@ -150,6 +152,22 @@ def sample_cli(
         **pace.to_json(),
     }
     screen.result(document, short=str(path), text=f"{num_samples} {kind}{lines} of {opened.id} ({pace}): {path}")
+
+
+def _warn_of_noise(session: Session, model: VAE) -> None:
+    """Say so where codes are drawn alike, which makes no images: their prior was never fitted."""
+    from vaectl.codes import CodeDistribution
+
+    prior = model.prior(model.encoder)
+    if isinstance(prior, CodeDistribution) and prior.is_uniform:
+        learnable = any(True for _ in model.prior.parameters())
+        command = (
+            f"--resume {session.run.reference}" if learnable else f"--from {session.run.reference} --prior transformer"
+        )
+        session.screen.warn(
+            f"the codes of {session.run.id} are drawn uniformly, so these samples are noise; fit a prior to them with: "
+            f"vaectl train {command} --prior-epochs 30"
+        )
 
 
 def make(

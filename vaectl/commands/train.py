@@ -79,11 +79,26 @@ def train_cli(
     model: Annotated[
         str | None, setting("--model", f"Recipe that the defaults come from: {', '.join(RECIPES)}.", MODEL, "NAME")
     ] = None,
-    network: Annotated[str | None, setting("--network", "Kind of encoder and decoder network.", MODEL, "mlp")] = None,
+    network: Annotated[
+        str | None, setting("--network", "Kind of encoder and decoder network.", MODEL, "mlp|conv|resnet")
+    ] = None,
     latent_dim: Annotated[str | None, setting("--latent-dim", "Number of latent dimensions.", MODEL)] = None,
     hidden_dims: Annotated[
         str | None,
-        setting("--hidden-dims", "Units of the encoder's layers; the decoder mirrors them.", MODEL, "N,N,..."),
+        setting("--hidden-dims", "Units of the layers of an mlp encoder; the decoder mirrors them.", MODEL, "N,N,..."),
+    ] = None,
+    width: Annotated[
+        str | None,
+        setting(
+            "--width",
+            "Channels of the first layer of conv and resnet; each next has twice as many.",
+            MODEL,
+            recipe="vq-vae",
+        ),
+    ] = None,
+    depth: Annotated[
+        str | None,
+        setting("--depth", "Layers of conv and resnet, each of which halves the image.", MODEL, recipe="vq-vae"),
     ] = None,
     activation: Annotated[
         str | None,
@@ -91,7 +106,12 @@ def train_cli(
     ] = None,
     prior: Annotated[
         str | None,
-        setting("--prior", "Prior p(z) of the codes.", MODEL, "standard|mixture|vamp"),
+        setting(
+            "--prior",
+            "Prior p(z) of the codes; the last two of a VQ-VAE.",
+            MODEL,
+            "standard|mixture|vamp|uniform|transformer",
+        ),
     ] = None,
     likelihood: Annotated[
         str | None,
@@ -103,13 +123,16 @@ def train_cli(
             "NAME",
         ),
     ] = None,
+    codes: Annotated[
+        str | None, setting("--codes", "Codes in the codebook of a VQ-VAE.", MODEL, recipe="vq-vae")
+    ] = None,
     posterior_scale: Annotated[
         str | None,
         setting("--posterior-scale", "How sigma of q(z|x) is made.", MODEL, "softplus|log-variance"),
     ] = None,
     objective: Annotated[
         str | None,
-        setting("--objective", "What training minimises.", OBJECTIVE, "elbo|iwae|capacity|kl-target|tc"),
+        setting("--objective", "What training minimises.", OBJECTIVE, "elbo|iwae|capacity|kl-target|tc|vq"),
     ] = None,
     beta: Annotated[
         str | None,
@@ -130,7 +153,22 @@ def train_cli(
     free_bits: Annotated[
         str | None, setting("--free-bits", "Nats for each latent dimension that cost nothing.", OBJECTIVE)
     ] = None,
+    commitment: Annotated[
+        str | None,
+        setting(
+            "--commitment", "Weight of the distance between encoder and codes of a VQ-VAE.", OBJECTIVE, recipe="vq-vae"
+        ),
+    ] = None,
     epochs: Annotated[str | None, setting("--epochs", "Passes over the training set.", OPTIMIZATION)] = None,
+    prior_epochs: Annotated[
+        str | None,
+        setting(
+            "--prior-epochs",
+            "Passes of a second stage, which fits the prior alone; 0 has none.",
+            OPTIMIZATION,
+            recipe="vq-vae",
+        ),
+    ] = None,
     batch_size: Annotated[str | None, setting("--batch-size", "Examples in an optimizer step.", OPTIMIZATION)] = None,
     lr: Annotated[str | None, setting("--lr", "Learning rate of Adam.", OPTIMIZATION)] = None,
     weight_decay: Annotated[
@@ -195,7 +233,7 @@ def train_cli(
             metavar="RUN",
             show_default=False,
             autocompletion=complete_run,
-            help="Go on with a run where it stands; only epochs and patience may be other ones.",
+            help="Go on with a run where it stands; only epochs, prior epochs and patience may be other ones.",
             rich_help_panel=RUN,
         ),
     ] = None,
@@ -241,10 +279,12 @@ def train_cli(
         flags = {
             "dataset": dataset, "validation_fraction": validation_fraction, "binarize": binarize, "model": model,
             "network": network, "latent_dim": latent_dim, "hidden_dims": hidden_dims, "activation": activation,
-            "prior": prior, "likelihood": likelihood, "posterior_scale": posterior_scale, "objective": objective,
-            "beta": beta, "beta_schedule": beta_schedule, "warmup_epochs": warmup_epochs, "free_bits": free_bits,
-            "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "grad_clip": grad_clip,
-            "precision": precision, "patience": patience, "on_nonfinite": on_nonfinite, "seed": seed,
+            "width": width, "depth": depth, "codes": codes, "prior": prior, "likelihood": likelihood,
+            "posterior_scale": posterior_scale, "objective": objective, "beta": beta, "beta_schedule": beta_schedule,
+            "warmup_epochs": warmup_epochs, "free_bits": free_bits, "commitment": commitment, "epochs": epochs,
+            "prior_epochs": prior_epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay,
+            "grad_clip": grad_clip, "precision": precision, "patience": patience, "on_nonfinite": on_nonfinite,
+            "seed": seed,
         }  # fmt: skip
         given = {key: value for key, value in flags.items() if value is not None}
         if resume_run is not None:
