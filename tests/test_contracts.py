@@ -120,7 +120,7 @@ def test_shapes_of_a_draw(parts: tuple[str, ...]) -> None:
 
 
 def spread_codes(model: VAE, posterior: str) -> None:
-    """Before it has learned anything all codes of finite scalar quantisation are 0, and so is a first layer's gradient."""
+    """Before it has learned anything all finite scalars are 0, and so is the gradient of a decoder's first layer."""
     if posterior == "fsq":
         torch.nn.init.normal_(model.encoder.head.linear.weight, std=3.0)
 

@@ -9,13 +9,14 @@ killed after it, a new one that is not yet in its place lies beside it, and is m
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaectl.errors import RunError
 from vaectl.files import write_json
 from vaectl.reading import HEADER_BYTES, RECORD_BYTES, SERIES_BYTES, open_regular, parse_json, read_text, within
+from vaectl.spec import Spec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +53,7 @@ def save(
 
 
 def load(
-    folder: Path, config: Mapping[str, Any], like: Mapping[str, Tensor]
+    folder: Path, config: Mapping[str, Any], like: Mapping[str, Tensor], complete: Callable[[Spec], Spec]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     """The values of a folder's checkpoint, and its tensors by name, by name of the file.
 
@@ -60,6 +61,7 @@ def load(
         folder: The folder.
         config: What must be stored in the header of each file.
         like: Tensors of the model's names, types and shapes.
+        complete: A spec -> the same with every option, as ``weights.read`` needs it.
 
     Raises:
         RunError: A file of it is missing, damaged or foreign.
@@ -73,7 +75,7 @@ def load(
     tensors = {}
     for name, digest in values["files"].items():
         file = within(folder, name)
-        tensors[name] = weights.read(file, config, like, room=room if name == OPTIMIZER else None)
+        tensors[name] = weights.read(file, config, like, room=room if name == OPTIMIZER else None, complete=complete)
         if digest_of(file) != digest:
             raise RunError(f"{file} is not the one that {folder / STATE} names")
     return values, tensors

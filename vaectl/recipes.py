@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
-from vaectl.spec import Part, Spec
+from vaectl.spec import PARTS, Part, Spec
 
 
 def vae() -> Spec:
@@ -144,6 +145,17 @@ def _coded(base: Spec, model: str, latent_dim: int, posterior: Part, objective: 
         objective=objective,
         training=dataclasses.replace(base.training, prior_epochs=30),
     )
+
+
+def filled(spec: Spec) -> Spec:
+    """A spec with the options of its recipe where its own parts of the same name leave them out."""
+    usual = RECIPES.get(spec.model, vae)()
+    parts: dict[str, Any] = {}
+    for name in PARTS:
+        own, theirs = getattr(spec, name), getattr(usual, name)
+        if name == "data" or own.name == theirs.name:
+            parts[name] = Part(own.name, {**theirs.options, **own.options})
+    return dataclasses.replace(spec, **parts)
 
 
 def _elbo(beta: float = 1.0) -> Part:

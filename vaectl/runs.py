@@ -18,6 +18,7 @@ from vaectl.catalog import allocate, check_name, find
 from vaectl.errors import RunError, UsageError, VaectlError
 from vaectl.files import sweep, write_json, write_numbered
 from vaectl.reading import SERIES_BYTES, parse_json, read_text, within
+from vaectl.recipes import filled
 from vaectl.records import SCHEMA, has_numbers, is_evaluation, is_number, read_record
 from vaectl.runtime import arithmetic
 from vaectl.spec import Spec
@@ -67,13 +68,13 @@ class Run:
 
     @property
     def spec(self) -> Spec:
-        """The run's spec.
+        """The run's spec, with the usual values of options that did not exist yet when it was begun.
 
         Raises:
             RunError: ``run.json`` holds no valid spec.
         """
         try:
-            return Spec.from_json(self.record["config"])
+            return filled(Spec.from_json(self.record["config"]))
         except VaectlError as error:
             raise RunError(f"{self.path / 'run.json'} is damaged: config: {error.message}") from None
 
@@ -294,7 +295,9 @@ class Run:
         Raises:
             RunError: A file of the checkpoint is missing or damaged, or not of this run.
         """
-        values, tensors = checkpoints.load(self.path, self.record["config"], state.model.state_dict())
+        from vaectl.builder import complete
+
+        values, tensors = checkpoints.load(self.path, self.record["config"], state.model.state_dict(), complete)
         try:
             state.model.load_state_dict(tensors[checkpoints.LAST])
             state.restore(tensors[checkpoints.OPTIMIZER], values)
@@ -312,7 +315,7 @@ class Run:
             RunError: The weights are missing, damaged, or not those of this run's config.
         """
         from vaectl import weights
-        from vaectl.builder import blueprint, build
+        from vaectl.builder import blueprint, build, complete
 
         file = self.file(CHECKPOINTS[checkpoint])
         if not file.is_file():
@@ -322,7 +325,7 @@ class Run:
         try:
             # the weights in the file's order, then in the model
             plan = blueprint(spec, info, copies=2)
-            state = weights.read(file, self.record["config"], plan.state_dict())
+            state = weights.read(file, self.record["config"], plan.state_dict(), complete=complete)
             model, _ = build(spec, info)
         except RunError:
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,12 @@ def save(path: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
 
 
 def read(
-    path: Path, config: Mapping[str, Any], like: Mapping[str, Tensor], *, room: int | None = None
+    path: Path,
+    config: Mapping[str, Any],
+    like: Mapping[str, Tensor],
+    *,
+    room: int | None = None,
+    complete: Callable[[Spec], Spec] = lambda spec: spec,
 ) -> dict[str, Tensor]:
     """The state dict that ``save`` wrote. No tensor is read before all are known to be those of the model.
 
@@ -59,6 +64,7 @@ def read(
         config: The config that the weights must belong to, but for what a resumed run may change of it.
         like: Tensors of the names, types and shapes that the model has, whose memory may be missing (device "meta").
         room: Bytes that the tensors may take, whatever they are; then ``like`` is not looked at. None for a model's.
+        complete: A spec -> the same with every option, so that options which did not exist yet make no difference.
 
     Raises:
         RunError: The file is truncated, altered or foreign, belongs to another config, does not fit the model, or
@@ -72,7 +78,7 @@ def read(
             header = stored.metadata() or {}
             if header.get("format") != "vaectl" or "sha256" not in header:
                 raise RunError(f"{path} was not written by vaectl")
-            if not _same_config(header.get("config", ""), config):
+            if not _same_config(header.get("config", ""), config, complete):
                 raise RunError(f"{path} and the run.json beside it name different configs: one of them was altered")
             names = stored.keys()
             found = {name: stored.get_slice(name) for name in names}
@@ -102,9 +108,9 @@ def _sort_header(path: Path) -> None:
         file.write(text)
 
 
-def _same_config(text: str, config: Mapping[str, Any]) -> bool:
+def _same_config(text: str, config: Mapping[str, Any], complete: Callable[[Spec], Spec]) -> bool:
     try:
-        theirs, ours = (Spec.from_json(document).flat() for document in (json.loads(text), config))
+        theirs, ours = (complete(Spec.from_json(document)).flat() for document in (json.loads(text), config))
     except (ValueError, TypeError, AttributeError, RecursionError, VaectlError):
         return False
     return all(theirs.get(path) == ours.get(path) for path in {*theirs, *ours} - {*RESUMABLE})

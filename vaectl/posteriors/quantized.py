@@ -32,6 +32,8 @@ Part = Annotated[float, Bounds(0, 1)]
 POSITIONS = 16
 # distances from codes that are held at once: what bounds the memory
 DISTANCES_AT_ONCE = 2**24
+# the count of a revived code, as a multiple of the one below which codes are
+REVIVED = 1.1
 # keeps 0 / 0 from a code that was never used
 LEAST_USAGE = 1e-12
 
@@ -81,8 +83,9 @@ class VectorQuantizer(QuantizedPosterior):
     ``u_k <- g u_k + (1 - g) n_k``, ``e_k <- e_k + (1 - g) (s_k - n_k e_k) / u_k``. This is the paper's ratio of two
     averages, written so that a code which falls to no vector stays where it is, whatever its count.
 
-    Codes that are hardly used are put in the place of vectors of the batch, chosen at random. The counts begin at 0,
-    so that all codes begin at vectors of the first batch.
+    Codes that are hardly used are put in the place of vectors of the batch, chosen at random, with a count that is
+    little above the one at which that is done: one that is not used there either is soon put elsewhere. The counts
+    begin at 0, so that codes begin at vectors of the first batch, but for those that have far more than their share.
 
     Args:
         features: Shape F of the features that the network gives.
@@ -173,7 +176,7 @@ class VectorQuantizer(QuantizedPosterior):
         dead = usage < self.revive
         finite = sums.sum().isfinite()  # a step that is not finite is not taken
         self.codebook.copy_(torch.where(finite, torch.where(dead[:, None], chosen, moved), self.codebook))
-        self.usage.copy_(torch.where(finite, torch.where(dead, 1.0, usage), self.usage))
+        self.usage.copy_(torch.where(finite, torch.where(dead, REVIVED * self.revive, usage), self.usage))
 
 
 class FiniteScalarQuantizer(QuantizedPosterior):
