@@ -67,7 +67,8 @@ class Evaluation:
         """Means over examples by name, each with its standard error over examples (``elbo_se``), and the counts.
 
         The counts are ``active_units``, or of codes ``codes_used``, ``codes`` and ``perplexity``. ``rate_bits`` is the
-        KL in bits: what a code costs, by bits back coding where it is drawn.
+        KL in bits: what a code costs, by bits back coding where it is drawn; ``uniform_bits`` is what a grid of codes
+        would cost if all were alike.
         """
         out: dict[str, float] = {}
         for name, values in self.per_example.items():
@@ -75,6 +76,9 @@ class Evaluation:
         saturation = {f"{name}_saturation": part for name, part in self.saturation.items()}
         out["rate_bits"], out["rate_bits_se"] = (out[name] / math.log(2) for name in ("kl", "kl_se"))
         counts = {"active_units": self.active_units} if self.usage is None else self.usage.metrics()
+        if self.usage is not None:
+            positions = int(self.usage.counts.sum()) // len(self.per_example["elbo"])
+            counts |= {"uniform_bits": positions * math.log2(len(self.usage.counts))}
         return out | counts | saturation
 
 

@@ -169,7 +169,8 @@ def show_outcome(run: Run, conclusion: str, document: dict[str, Any], screen: Sc
     se = plus_minus(metrics["elbo_se"]) if has_numbers(metrics, "elbo_se") else ""
     text.append(
         f"  test elbo {metrics['elbo']:.2f}{se} nats, {document['measure']}   recon {metrics['recon']:.2f}   "
-        f"kl {metrics['kl']:.2f}   active {activity(metrics, run.spec.latent_dim)}"
+        f"kl {metrics['kl']:.2f}   {'codes' if 'codes_used' in metrics else 'active'} "
+        f"{activity(metrics, run.spec.latent_dim)}"
     )
     with contextlib.suppress(RunError):  # a damaged history is no reason to hide the result
         courses = [row["validation"] for row in run.history() if has_numbers(row.get("validation"), "elbo", "kl")]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,8 +35,10 @@ from vaectl.launcher import here
 from vaectl.recipes import RECIPES
 from vaectl.runs import Run
 from vaectl.settings import Layer, Resolved, parse_assignments, read_config, resolve
+from vaectl.spec import Part
 
 if TYPE_CHECKING:
+    from vaectl.codes import LatentSpace
     from vaectl.distributed import Processes
 
 DATA, MODEL, OBJECTIVE, OPTIMIZATION, RUN = "Data", "Model", "Objective", "Optimization", "Run"
@@ -359,7 +361,8 @@ def train(
     parameters = sum(parameter.numel() for parameter in trained.model.parameters())
     sizes = data.info.sizes
     title = (
-        f"{data.info.name} {sizes['train']}/{sizes['validation']}  {_layers(spec.flat(), data.info.shape)}  "
+        f"{data.info.name} {sizes['train']}/{sizes['validation']}  "
+        f"{_layers(spec.encoder, data.info.shape, trained.model.space)}  "
         f"{parameters:,} parameters  {spec.likelihood.name}  {device}  seed {spec.training.seed}"
         + (f"  {processes.world} processes" if processes.world > 1 else "")
     )
@@ -397,9 +400,13 @@ def train(
         train_run(run, trained, data, screen, checkpoint_minutes, processes)
 
 
-def _layers(flat: Mapping[str, Any], shape: tuple[int, ...]) -> str:
-    inner = "-".join(map(str, flat.get("encoder.hidden_dims", ())))
-    return f"{flat['encoder.name']} {math.prod(shape)}-{inner}-{flat['latent_dim']}"
+def _layers(encoder: Part, shape: tuple[int, ...], space: LatentSpace) -> str:
+    """The encoder from the data to the latent: ``mlp 784-512-256-2``, or ``conv 1x28x28-32-64-2`` by its channels."""
+    options = encoder.options
+    inner = options.get("hidden_dims") or [options["width"] * 2**i for i in range(options["depth"])]
+    sides = math.prod(shape) if "hidden_dims" in options else "x".join(map(str, shape))
+    codes = f", {'x'.join(map(str, space.grid))} of {space.codes} codes" if space.codes else ""
+    return f"{encoder.name} {'-'.join(map(str, (sides, *inner, space.shape[0])))}{codes}"
 
 
 def _git_commit() -> str | None:
