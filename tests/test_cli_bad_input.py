@@ -239,9 +239,9 @@ def test_unknown_names_are_usage_errors(cli: Cli, runs: Path, case: Case) -> Non
 
 @table(
     Case(f"{DRY} --precision fp16", 2, "--precision"),
-    Case(f"{DRY} --network conv", 2, "--network"),
+    Case(f"{DRY} --network convolution", 2, "--network"),
     Case(f"{DRY} --likelihood vmf", 2, "--likelihood"),
-    Case(f"{DRY} --model vq-vae", 2, "--model"),
+    Case(f"{DRY} --model vqvae", 2, "--model", "vq-vae"),
     Case("train --dataset ./pictures --dry-run", 2, "--dataset"),
     Case("embed run1 --dataset ./pictures -o a.npz", 2, "--dataset"),
 )
@@ -791,10 +791,10 @@ UNFIT: dict[str, Callable[[Record], None]] = {
     "a scale that is none": put("config.posterior.scale", "soft"),
     "an option that is none": put("config.encoder.depth", 3),
     "a layer size that is none": put("config.encoder.hidden_dims", "wide"),
-    "a network that is none": put("config.encoder.name", "conv"),
+    "a network that is none": put("config.encoder.name", "unet"),
     "a likelihood that is none": put("config.likelihood.name", "categorical"),
     "a held-out part that is none": put("config.data.validation_fraction", "some"),
-    "no held-out part": drop("config.data.validation_fraction"),
+    "no units where they are not the usual ones": drop("config.encoder.hidden_dims"),
     "an absurd held-out part": put("config.data.validation_fraction", 7.5),
     "no data": put("dataset", {}),
     "data without a shape": drop("dataset.shape"),

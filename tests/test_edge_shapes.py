@@ -218,6 +218,7 @@ def test_other_parts_on_a_single_image(cli: Cli, isolated: Path, flags: str) -> 
 
 # --- every two parts --------------------------------------------------------------------------------------------------
 
+# of vectors; those of codes follow below
 PARTS: dict[str, list[Part]] = {
     "posterior": [Part("gaussian"), Part("gaussian", {"scale": "log-variance"})],
     "prior": [Part("standard"), Part("mixture", {"components": 1}), Part("vamp", {"components": 2}),
@@ -229,7 +230,7 @@ PARTS: dict[str, list[Part]] = {
         Part("discretized-logistic", {"scale": "shared"}),
     ],
     "objective": [
-        *(Part(name) for name in OBJECTIVES),
+        *(Part(name) for name in OBJECTIVES if name != "vq"),
         Part("elbo", {"free_bits": 0.5}),
         Part("iwae", {"k": 1}),
         Part("iwae", {"gradient": "doubly-reparameterized"}),
@@ -285,4 +286,32 @@ def test_every_two_parts_on_tiny_data(parts: dict[str, Part]) -> None:
         found = information(model, data.test)
         assert math.isfinite(found.mutual_information.mean), name
         assert math.isfinite(found.aggregate_kl.mean), name
+        assert model.sample(2).mean.shape == (2, *data.info.shape), name
+
+
+CODED: dict[str, dict[str, Part]] = {
+    "quantized": {"posterior": Part("quantized", {"codes": 5}), "objective": Part("vq")},
+    "loss": {"posterior": Part("quantized", {"codes": 2, "codebook": "loss"}), "objective": Part("vq")},
+    "fsq": {"posterior": Part("fsq", {"levels": [3]})},
+}
+
+
+@pytest.mark.parametrize("network", [Part("mlp", {"hidden_dims": [1]}), Part("conv", {"width": 1}),
+                                     Part("resnet", {"width": 3, "depth": 1})], ids=lambda part: part.name)  # fmt: skip
+@pytest.mark.parametrize("kind", CODED)
+def test_codes_of_tiny_data(network: Part, kind: str) -> None:
+    """Fewer vectors than codes, images of a pixel and a last batch of one: both stages end with finite figures."""
+    for name, (data, batch_size, latent_dim) in TINY.items():
+        usual = RECIPES["vq-vae"]()
+        training = dataclasses.replace(usual.training, epochs=2, prior_epochs=2, batch_size=batch_size)
+        parts = {"prior": Part("transformer", {"width": 4, "depth": 1, "heads": 1}), "objective": Part("elbo")}
+        spec = dataclasses.replace(
+            usual, latent_dim=latent_dim, encoder=network, decoder=network, training=training, **(parts | CODED[kind])
+        )
+        model, objective = build(complete(spec), data.info)
+        events = list(fit(model, objective, data, training))
+        assert isinstance(events[-1], Stopped)
+        assert events[-1].reason == "completed", f"{name}: {events[-1].problem}"
+        metrics = evaluate(model, data.test).metrics()
+        assert all(math.isfinite(metrics[key]) for key in ("elbo", "recon", "kl", "mse", "perplexity")), name
         assert model.sample(2).mean.shape == (2, *data.info.shape), name

@@ -154,7 +154,7 @@ def test_eval_prints_keeps_and_writes_it(cli: Cli, runs: Path, isolated: Path) -
     assert 1 <= weighted["ess"] <= 20
     with (isolated / "values.npz").open("rb") as file:
         values = dict(np.load(file))
-    assert set(values) == {"row", "label", "elbo", "recon", "kl", "recon_at_mean", "importance_bound", "ess"}
+    assert set(values) == {"row", "label", "elbo", "recon", "kl", "recon_at_mean", "mse", "importance_bound", "ess"}
     assert values["importance_bound"].mean() == pytest.approx(weighted["bound"])
     assert values["importance_bound"].std(ddof=1) / math.sqrt(300) == pytest.approx(weighted["bound_se"])
     assert values["elbo"].mean() == pytest.approx(document["metrics"]["elbo"])

@@ -63,7 +63,7 @@ BYTES = torch.arange(256, dtype=torch.float64) / 255
 def head(name: str, options: dict[str, Any], features: int = 5, shape: tuple[int, ...] = SHAPE) -> Any:
     """A head with weights large enough that its pixels differ."""
     torch.manual_seed(0)
-    made = LIKELIHOODS[name](features, shape, **options)
+    made = LIKELIHOODS[name]((features,), shape, **options)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.mul_(3)
@@ -293,7 +293,7 @@ def test_the_squared_error_is_the_unit_gaussian_without_its_constant() -> None:
 
 @pytest.mark.parametrize("name", ["gaussian", "laplace"])
 def test_the_shared_scale_starts_at_a_half_and_stops_at_the_floor(name: str) -> None:
-    made: Any = LIKELIHOODS[name](5, SHAPE, floor=0.02)
+    made: Any = LIKELIHOODS[name]((5,), SHAPE, floor=0.02)
     scale = scale_of(made(torch.randn(5)))
     assert scale is not None
     assert torch.allclose(scale, torch.full(SHAPE, 0.52))
@@ -402,7 +402,7 @@ def test_no_option_of_a_scale_is_ignored(name: str, scale: Any) -> None:
     """sigma is for a fixed scale, floor for the others: elsewhere they are errors under the setting's path."""
     option = {"floor": 0.5} if scale == "fixed" else {"sigma": 0.5}
     with pytest.raises(SettingError, match=f"'{scale}'") as caught:
-        LIKELIHOODS[name](5, SHAPE, scale=scale, **option)
+        LIKELIHOODS[name]((5,), SHAPE, scale=scale, **option)
     assert caught.value.path == f"likelihood.{next(iter(option))}"
     spec = dataclasses.replace(RECIPES["vae"](), likelihood=Part(name, {"scale": "widest"}))
     with pytest.raises(SettingError, match=r"likelihood\.scale must be one of fixed, shared, per-pixel, optimal"):
@@ -483,7 +483,7 @@ def test_a_categorical_is_the_same_in_any_parts(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_categorical_of_mnist_has_a_bearable_number_of_weights() -> None:
     """6.4 million at rank 16, where a layer to every logit would have 103 million."""
-    made = LIKELIHOODS["categorical"](512, (1, 28, 28))
+    made = LIKELIHOODS["categorical"]((512,), (1, 28, 28))
     assert sum(parameter.numel() for parameter in made.parameters()) == 513 * 784 * 16 + 17 * 256
 
 

@@ -6,7 +6,7 @@ Shapes: ``N`` examples, ``D`` latent (flattened), ``X`` data shape.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ class Codes:
     mean: Tensor
     scale: Tensor
     draw: Tensor
-    indices: Tensor
+    indices: Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.int64))
 
 
 @dataclass(frozen=True)

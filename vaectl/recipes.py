@@ -112,8 +112,8 @@ def vamp_vae() -> Spec:
 def vq_vae() -> Spec:
     """The VQ-VAE: a grid of codes from a learned codebook, and a causal transformer fitted to them as a second stage.
 
-    The paper's network is a residual one with two convolutions of stride 2, and its codebook has 512 codes; its prior
-    is a PixelCNN.
+    The paper's network has residual blocks after two convolutions of stride 2 (``--network resnet``), and its prior is
+    a PixelCNN.
 
     References:
         Neural Discrete Representation Learning (van den Oord et al., 2017), https://arxiv.org/abs/1711.00937
@@ -133,7 +133,7 @@ def fsq_vae() -> Spec:
 
 
 def _coded(base: Spec, model: str, latent_dim: int, posterior: Part, objective: Part) -> Spec:
-    network = Part("resnet", {"width": 32, "depth": 2, "blocks": 2, "activation": "silu"})
+    network = Part("conv", {"width": 32, "depth": 2, "activation": "silu"})
     return dataclasses.replace(
         base,
         model=model,
@@ -141,9 +141,9 @@ def _coded(base: Spec, model: str, latent_dim: int, posterior: Part, objective: 
         encoder=network,
         decoder=network,
         posterior=posterior,
-        prior=Part("transformer", {"width": 128, "depth": 4, "heads": 4}),
+        prior=Part("transformer", {"width": 128, "depth": 2, "heads": 4}),
         objective=objective,
-        training=dataclasses.replace(base.training, prior_epochs=30),
+        training=dataclasses.replace(base.training, prior_epochs=20),
     )
 
 

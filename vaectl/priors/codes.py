@@ -102,7 +102,7 @@ class TransformerPrior(CodePrior):
         support: str,
         *,
         width: Width = 128,
-        depth: Depth = 4,
+        depth: Depth = 2,
         heads: Heads = 4,
     ) -> None:
         super().__init__(space)
