@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaectl.data import Split
+from vaectl.data import Examples
 from vaectl.distributed import ALONE, Processes
 from vaectl.distributions import scale_of
 from vaectl.errors import DataError
@@ -81,7 +81,7 @@ def bits_per_dim(elbo: Tensor, shape: Sequence[int]) -> Estimate:
 @torch.no_grad()
 def evaluate(
     model: VAE,
-    split: Split,
+    split: Examples,
     *,
     seed: int = 0,
     at_mean: bool = True,

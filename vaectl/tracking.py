@@ -20,7 +20,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from vaectl import latents
-from vaectl.data import Split
+from vaectl.data import Examples
 from vaectl.files import writing
 from vaectl.grids import encode_png, grid, pairs
 from vaectl.runtime import seeded
@@ -74,7 +74,7 @@ class TensorBoard:
         self._add(Event(step=event.step, summary=Summary(value=scalars)))
 
     @torch.no_grad()
-    def pictures(self, model: VAE, split: Split, step: int) -> None:
+    def pictures(self, model: VAE, split: Examples, step: int) -> None:
         """Eight examples above their reconstructions at the posterior mean, and 64 samples of the same seed."""
         x = split.first(8).batch(slice(None))
         reconstructed = model.decoder(model.encoder(x).mean).mean
@@ -83,7 +83,7 @@ class TensorBoard:
         self._picture("Reconstruction", encode_png(grid(pairs(x, reconstructed, 8), 8)), step)
         self._picture("Samples", encode_png(grid(samples, 8)), step)
 
-    def latent_space(self, model: VAE, split: Split, train: Split, step: int) -> None:
+    def latent_space(self, model: VAE, split: Examples, train: Examples, step: int) -> None:
         """A scatter of the codes of up to 2,000 examples; principal components are fitted to training examples."""
         from vaectl import plots  # with matplotlib, which a training without an end needs as little as its first step
 

@@ -34,7 +34,7 @@ from vaectl.spec import SPLITS
 if TYPE_CHECKING:
     import numpy as np
 
-    from vaectl.data import Split
+    from vaectl.data import Examples
     from vaectl.vae import VAE
 
 
@@ -103,7 +103,7 @@ def embed_cli(
 
 
 def rows(
-    model: VAE, examples: Split, *, draw: bool, seed: int, progress: Callable[[int], None]
+    model: VAE, examples: Examples, *, draw: bool, seed: int, progress: Callable[[int], None]
 ) -> Generator[dict[str, np.ndarray]]:
     """The codes of a split, a batch of n examples at a time.
 
