@@ -46,9 +46,9 @@ def embed_cli(
         str | None,
         typer.Option(
             "--dataset",
-            metavar="NAME",
+            metavar="NAME|PATH",
             show_default="the run's own",
-            help="Another data set of the same shape.",
+            help="Another data set of the same shape, or the path of one; resized as the run's own is.",
         ),
     ] = None,
     draw: Annotated[bool, typer.Option("--draw", help="Draw from the posterior instead of taking its mean.")] = False,

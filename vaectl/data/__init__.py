@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -16,6 +14,7 @@ from vaectl.data.digits import load_digits
 from vaectl.data.glyphs import known_factors, load_or_generate
 from vaectl.data.idx import UnavailableError, load_idx, present
 from vaectl.data.info import DataInfo
+from vaectl.data.paths import BUILT_IN, is_path, located
 from vaectl.data.report import Report, report_of
 from vaectl.data.survey import DIGEST_BYTES, Tally, digests_of
 from vaectl.errors import DataError, SettingError
@@ -27,7 +26,6 @@ __all__ = [
 ]  # fmt: skip
 
 # own data are read by files that a built-in set has no need of
-SUFFIXES = (".npy", ".npz", ".safetensors", ".csv", ".parquet")
 TEST_FRACTION = 0.1
 ROWS_AT_ONCE = 1000
 ImageSize = Annotated[tuple[int, ...] | None, Bounds(1, 4096)]
@@ -95,18 +93,6 @@ def load(
     if change is not None:
         raw = _changed(raw, change)
     return split_data(name, raw, validation_fraction, binarize, binarize_seed)
-
-
-def is_path(name: str) -> bool:
-    """Whether a name is the path of own data: that of no built-in set, and it is there or has the form of a path."""
-    if name == "auto" or name in SOURCES:
-        return False
-    return os.sep in name or name.startswith("~") or os.path.exists(name) or Path(name).suffix.lower() in SUFFIXES
-
-
-def located(name: str) -> str:
-    """The path of own data in full, by the names that were typed: links on it are not followed."""
-    return os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111 - Path raises for some names
 
 
 def reported(data: Data) -> Report:
@@ -186,3 +172,4 @@ SOURCES: dict[str, Callable[[Store], Raw]] = {
     "cifar10": lambda store: _vision("cifar10", store),
     "svhn": lambda store: _vision("svhn", store),
 }
+assert tuple(SOURCES) == BUILT_IN

@@ -145,9 +145,10 @@ def report_of(
         left_out: Examples that could not be used.
         streamed: Whether examples are read as they are needed.
     """
-    marks = {split: _keys(digests[split]) for split in SPLITS}
-    everything = np.concatenate([*marks.values()])
-    known = np.concatenate([marks["train"], marks["validation"]])
+    every = np.concatenate([digests[split] for split in SPLITS])
+    _, number = np.unique(np.ascontiguousarray(every).view(f"V{every.shape[1]}")[:, 0], return_inverse=True)
+    tests = len(digests["test"])
+    known, tested = number[: len(number) - tests], number[len(number) - tests :]
     kinds, counts = np.unique(np.concatenate([labels[split] for split in SPLITS]), return_counts=True)
     named = {
         (info.classes[kind] if 0 <= kind < len(info.classes) else str(kind)): int(count)
@@ -160,11 +161,6 @@ def report_of(
     likelihoods, why = fitting(info.support, info.shape, ends=ends)
     return Report(
         info.name, info.shape, info.support, stored, dict(info.sizes), low, high, tally.mean, tally.std, tally.binary,
-        tally.constant, len(everything) - len(np.unique(everything)), int(np.isin(marks["test"], known).sum()),
+        tally.constant, len(number) - len(np.unique(number)), int(np.isin(tested, known).sum()),
         named, left_out, streamed, likelihoods, why,
     )  # fmt: skip
-
-
-def _keys(digests: np.ndarray) -> np.ndarray:
-    """Digests as values that can be compared whole."""
-    return np.ascontiguousarray(digests).view(f"V{digests.shape[1]}").reshape(-1).astype(f"S{digests.shape[1]}")
