@@ -121,16 +121,14 @@ class Session:
         return self._data[name]
 
     def _load(self, name: str | None) -> Data:
-        from vaectl.data import SOURCES, is_path
+        from vaectl.data import SOURCES, is_path, located
 
         info, spec = self.run.data_info, self.run.complete_spec()
         own = is_path(spec.data.name)
         if name is not None:
             if not is_path(name):
                 check_choice("--dataset", name, SOURCES, other="a path")
-            if own and (name == spec.data.name or name == info.name):
-                name = None
-            elif name != spec.data.name:
+            if (located(name) if is_path(name) else name) != spec.data.name:
                 return self._other(name)
         if not own and info.name not in SOURCES:
             raise RunError(f"{self.run.path / 'run.json'} is damaged: there is no data set '{info.name}'")

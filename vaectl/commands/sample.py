@@ -137,7 +137,9 @@ def sample_cli(
             session, model, kind, num_samples, mode=mode, columns=columns, progress=counted,
             temperature=1.0 if temperature is None else temperature,
         )  # fmt: skip
-        path = deliver(output, opened, "samples", suffix, lambda path: write(path, made, columns))
+        path = deliver(
+            output, opened, "samples", suffix, lambda path: write(path, made, columns, opened.data_info.range)
+        )
     pace = clock.pace(num_samples)
     lines = f" in lines of {columns}" if interpolate else ""
     document = {
@@ -210,7 +212,7 @@ def make(
     return {"images": Stream(shape, pixels, _decode(between, n, mode, progress))}, steps
 
 
-def write(path: Path, made: dict[str, Stream], columns: int) -> None:
+def write(path: Path, made: dict[str, Stream], columns: int, span: tuple[float, float]) -> None:
     """Write images as a grid (reconstructions under their originals), or as arrays, which are never held whole."""
     from vaectl import arrays
 
@@ -220,10 +222,10 @@ def write(path: Path, made: dict[str, Stream], columns: int) -> None:
     elif suffix == ".npy":
         arrays.save_npy(made["images"], path)
     else:
-        _save_grid(path, made, columns)
+        _save_grid(path, made, columns, span)
 
 
-def _save_grid(path: Path, made: dict[str, Stream], columns: int) -> None:
+def _save_grid(path: Path, made: dict[str, Stream], columns: int, span: tuple[float, float]) -> None:
     import torch
 
     from vaectl.grids import LARGE_TILE_PIXELS, grid, pairs, save_png
@@ -231,7 +233,7 @@ def _save_grid(path: Path, made: dict[str, Stream], columns: int) -> None:
     images = torch.from_numpy(made["images"].whole())
     if "originals" in made:
         images = pairs(torch.from_numpy(made["originals"].whole()), images, columns)
-    save_png(grid(images, columns, LARGE_TILE_PIXELS), path)
+    save_png(grid(images, columns, LARGE_TILE_PIXELS, span), path)
 
 
 def _decode(chunks: Iterator[Distribution], n: int, mode: str, progress: Callable[[int], None]) -> Iterator[np.ndarray]:
