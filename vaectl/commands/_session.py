@@ -42,7 +42,15 @@ def data_directory(flag: Path | None) -> Path:
     return directory
 
 
-def load_data(part: Part, directory: Path, screen: Screen, *, keeps: bool = True, support: str | None = None) -> Data:
+def load_data(
+    part: Part,
+    directory: Path,
+    screen: Screen,
+    *,
+    keeps: bool = True,
+    support: str | None = None,
+    again: bool = False,
+) -> Data:
     """The data set of a spec's data part, with notes, downloads and what is read shown on the screen.
 
     Args:
@@ -51,11 +59,13 @@ def load_data(part: Part, directory: Path, screen: Screen, *, keeps: bool = True
         screen: Where notes and downloads are shown.
         keeps: Whether what is downloaded or made is kept in the directory.
         support: What own data are read as, for a model that is there; None lets their values decide.
+        again: Whether it was all said when the data were first read.
     """
     from vaectl import data
 
     with reading(screen) if data.is_path(part.name) else screen.downloading() as progress:
-        store = data.Store(directory, keeps, support, note=screen.note, progress=progress)
+        note = screen.detail if again else screen.note
+        store = data.Store(directory, keeps, support, note=note, progress=progress)
         return data.load(part.name, store, **part.options)
 
 
@@ -150,7 +160,7 @@ class Session:
             )
         try:
             # of own data the values decide, as they did when it was trained
-            found = load_data(part, directory, self.screen, keeps=named)
+            found = load_data(part, directory, self.screen, keeps=named, again=own)
         except DataError as error:
             if own or asked or os.path.isdir(recorded):
                 raise

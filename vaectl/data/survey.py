@@ -130,6 +130,8 @@ def survey(rows: Rows, tally: Tally, *, keep: bool, progress: Callable[[int], No
 
 def digests_of(stored: np.ndarray) -> np.ndarray:
     """A digest of each example, uint8 (B, 16): the same for the same numbers of one type."""
+    if not len(stored):
+        return np.empty((0, DIGEST_BYTES), np.uint8)
     lines = np.ascontiguousarray(stored).reshape(len(stored), -1).view(np.uint8)
     marks = b"".join(hashlib.blake2b(line.data, digest_size=DIGEST_BYTES).digest() for line in lines)
     return np.frombuffer(marks, np.uint8).reshape(len(stored), DIGEST_BYTES)
@@ -137,7 +139,7 @@ def digests_of(stored: np.ndarray) -> np.ndarray:
 
 def ranges_of(stored: np.ndarray) -> np.ndarray:
     """The smallest and the largest number of each example, in units of the model, float32 (B, 2)."""
-    lines = stored.reshape(len(stored), -1)
+    lines = stored.reshape(len(stored), int(np.prod(stored.shape[1:])))
     scale = np.float32(1 / 255 if stored.dtype == np.uint8 else 1)
     return np.stack((lines.min(1), lines.max(1)), axis=1).astype(np.float32) * scale
 
