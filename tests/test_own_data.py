@@ -708,6 +708,10 @@ def test_another_table_is_read_as_the_run_s_own_was(cli: Cli, tmp_path: Path) ->
     again = load(tmp_path / "y.npy")
     assert again.info.support == "bytes"
     ok(cli, "sample", "run1", "-n", 3)
+    ok(cli, "sample", "run1", "-n", 7, "-o", "new.csv")
+    assert load("new.csv", test_fraction=0.2).info.shape == (1, 1, 3)
+    pairs = ok(cli, "sample", "run1", "-n", 3, "--reconstruct", "-o", "pairs.csv")
+    assert Path(pairs["path"]).read_text().splitlines()[0] == "x0,x1,x2,original0,original1,original2"
     ok(cli, "plot-latent", "run1")
 
 

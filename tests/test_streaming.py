@@ -90,13 +90,17 @@ def test_streamed_data_are_resident_data(path: Path, monkeypatch: pytest.MonkeyP
             assert torch.equal(stream.train.training_batch(given), resident.train.training_batch(index))
 
 
-def trained(path: Path, storage: str, *, fast: bool = True, break_at: int | None = None) -> dict[str, torch.Tensor]:
+def trained(
+    path: Path, storage: str, *, fast: bool = True, break_at: int | None = None, **options: Any
+) -> dict[str, torch.Tensor]:
     """The weights after two epochs, maybe through a new process's state in the middle of one."""
     spec = dataclasses.replace(
         vae(), latent_dim=2, likelihood=Part("gaussian"), training=Training(epochs=2, batch_size=16),
         encoder=Part("mlp", {"hidden_dims": (8,)}), decoder=Part("mlp", {"hidden_dims": (8,)}),
     )  # fmt: skip
-    loaded = load(path, storage=storage)
+    if "binarize" in options:
+        spec = dataclasses.replace(spec, likelihood=Part("bernoulli"))
+    loaded = load(path, storage=storage, **options)
     model, objective = build(spec, loaded.info)
     state = TrainState(model, objective, spec.training, len(loaded.train))
     events, steps = fit(model, objective, loaded, spec.training, state, fast=fast), 0
@@ -125,6 +129,30 @@ def test_training_on_a_stream_is_training_in_memory(path: Path, fast: bool) -> N
 def test_a_stream_goes_on_in_mid_epoch(path: Path, break_at: int) -> None:
     ours, theirs = trained(path, "stream", break_at=break_at), trained(path, "resident")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("kind", ["static", "dynamic"])
+@pytest.mark.parametrize("name", ["bytes.npy", "unit.npy", "photos", "splits"])
+def test_binary_draws_of_a_stream_are_those_of_memory(tmp_path: Path, name: str, kind: str) -> None:
+    """What is evaluated, and what is trained on: also where the source brings its own splits."""
+    path = tmp_path / name
+    if name == "splits":
+        for part in ("train", "val", "test"):
+            photos(path / part, 20)
+    elif name == "photos":
+        photos(path)
+    else:
+        np.save(path, SHAPES[path.stem](np.random.default_rng(0)))
+    chosen = {"binarize": kind, "binarize_seed": 3}
+    resident, stream = load(path, **chosen), load(path, storage="stream", **chosen)
+    assert stream.info == resident.info
+    assert stream.info.support == "binary"
+    for split in ("train", "validation", "test"):
+        there, here = (torch.cat([*data.split(split).batches(9)]) for data in (stream, resident))
+        assert torch.equal(there, here)
+        assert set(there.unique().tolist()) == {0.0, 1.0}
+    ours, theirs = (trained(path, storage, break_at=2, **chosen) for storage in ("stream", "resident"))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
 def test_evaluation_of_a_stream_is_that_of_memory(path: Path) -> None:

@@ -321,7 +321,7 @@ def split_data(
         ),
         "test": split("test", test_images, raw.test_labels, raw.test_factors, test_rows),
     }
-    drawn = "" if binarize == "none" else f", one Bernoulli draw with seed {binarize_seed}"
+    drawn = "" if binarize == "none" else f", {drawn_text(binarize_seed)}"
     info = DataInfo(
         name=name,
         shape=raw.train_images.shape[1:],
@@ -334,6 +334,11 @@ def split_data(
         range=raw.range,
     )
     return Data(data["train"], data["validation"], data["test"], info)
+
+
+def drawn_text(seed: int) -> str:
+    """What a description says of images that are binary draws."""
+    return f"one Bernoulli draw with seed {seed}"
 
 
 def held_out(count: int, fraction: float, stream: int = 0) -> tuple[np.ndarray, np.ndarray]:

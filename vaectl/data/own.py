@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from vaectl.data.archives import open_npy, open_npz, open_safetensors
-from vaectl.data.base import Binarize, Data, Raw, Store, held_out, split_data
+from vaectl.data.base import Binarize, Data, Raw, Store, drawn_text, held_out, split_data
 from vaectl.data.changes import change_of
 from vaectl.data.folder import open_folder, strict_pictures
 from vaectl.data.info import DataInfo
+from vaectl.data.packed import packed
 from vaectl.data.report import report_of
 from vaectl.data.rows import Rows
 from vaectl.data.source import Asked, Source, refuse_bad
@@ -139,11 +140,6 @@ def _keeps(path: Path, source: Source, options: Options, store: Store) -> bool:
         return True
     if source.held is not None:
         return True  # it is in memory already
-    if options.binarize != "none":
-        raise SettingError(
-            "data.binarize", f"draws images that are held in memory; {path.name} is streamed",
-            hint="hold them: --set data.storage=resident",
-        )  # fmt: skip
     if options.storage == "auto":
         store.note(
             f"{path.name}: {size_text(count * each)} are more than a quarter of memory, so examples are streamed"
@@ -220,13 +216,35 @@ def _divided(
         )  # fmt: skip
         data = split_data(path.name, raw, options.validation_fraction, options.binarize, options.binarize_seed)
     else:
+        sources, scaling = dict(source.parts), source.scaling
+        if options.binarize != "none":
+            # in the order in which ``split_data`` draws
+            random = np.random.RandomState(options.binarize_seed)
+            drawn = {"train": surveys["train"].good[everything], "test": places["test"]}
+            if "validation" in surveys:
+                drawn["validation"] = places["validation"]
+            binary = {}
+            for split, rows_drawn in drawn.items():
+
+                def progress(done: int, total: int = len(rows_drawn), split: str = split) -> None:
+                    store.progress(f"{path.name}: drawing {split} images", done, total)
+
+                binary[split] = packed(source.parts[chosen[split][0]], rows_drawn, random, progress)
+            binary.setdefault("validation", binary["train"])
+            sources, scaling = dict(binary), f"{scaling}, {drawn_text(options.binarize_seed)}"
+            support = "binary"
         splits = {
-            split: StreamedSplit(source.parts[part], places[split], torch.from_numpy(labels[split]))
+            split: StreamedSplit(
+                sources[split if options.binarize != "none" else part],
+                places[split],
+                torch.from_numpy(labels[split]),
+                grey=source.parts[part] if options.binarize == "dynamic" and split == "train" else None,
+            )
             for split, (part, _) in chosen.items()
         }
         sizes = {split: len(splits[split]) for split in SPLITS}
         info = DataInfo(
-            path.name, rows.shape, support, fingerprint, sizes, source.scaling, source.classes, data_range
+            path.name, rows.shape, support, fingerprint, sizes, scaling, source.classes, data_range
         )  # fmt: skip
         data = Data(splits["train"], splits["validation"], splits["test"], info)
     report = report_of(data.info, tally, digests, labels, stored=str(rows.dtype), left_out=left_out, streamed=not keep)

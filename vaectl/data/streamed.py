@@ -35,12 +35,14 @@ class StreamedSplit:
         places: Row of each example in the source, int64 (N,).
         labels: int64 (N,), -1 where there is none.
         device: Where batches go.
+        grey: What training draws fresh binary images from, with the same rows; None where it trains on ``source``.
     """
 
     source: Rows
     places: np.ndarray
     labels: Tensor
     device: torch.device = CPU
+    grey: Rows | None = None
 
     def __len__(self) -> int:
         return len(self.places)
@@ -58,29 +60,32 @@ class StreamedSplit:
     def batch(self, index: Tensor | slice) -> Tensor:
         """The examples at ``index`` as the model sees them: float32 (B, *X), in [0, 1] unless they are real."""
         places = self.places[index if isinstance(index, slice) else index.cpu().numpy()]
-        with closing(self._read([places])) as batches:
+        with closing(self._read(self.source, [places])) as batches:
             return scaled(next(batches).to(self.device))
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """All examples in order, ``size`` at a time; the last batch may be smaller."""
-        with closing(self._read(self._chunks(self.places, size))) as batches:
+        with closing(self._read(self.source, self._chunks(self.places, size))) as batches:
             for stored in batches:
                 yield scaled(stored.to(self.device))
 
     def feed(self, order: Tensor, size: int, start: int = 0) -> Generator[Tensor]:
         """The stored examples of each batch: a step gets them whole."""
         places = self.places[order.cpu().numpy()][start * size :]
-        with closing(self._read(self._chunks(places, size))) as batches:
+        with closing(self._read(self.grey or self.source, self._chunks(places, size))) as batches:
             for stored in batches:
                 yield stored.to(self.device)
 
     def training_batch(self, given: Tensor, rows: slice = slice(None)) -> Tensor:
-        """The examples of a batch that ``feed`` gave; of them ``rows``."""
-        return scaled(given[rows])
+        """The examples of a batch that ``feed`` gave, or a new binary draw of each; of them ``rows``."""
+        if self.grey is None:
+            return scaled(given[rows])
+        # as of a split in memory all are drawn
+        return torch.bernoulli(scaled(given))[rows]
 
     def stored(self, size: int) -> Iterator[np.ndarray]:
         """All examples in order as they are stored, ``size`` at a time."""
-        with closing(self._read(self._chunks(self.places, size))) as batches:
+        with closing(self._read(self.source, self._chunks(self.places, size))) as batches:
             for stored in batches:
                 yield stored.numpy()
 
@@ -96,9 +101,10 @@ class StreamedSplit:
     def _chunks(places: np.ndarray, size: int) -> Iterator[np.ndarray]:
         return (places[start : start + size] for start in range(0, len(places), size))
 
-    def _read(self, chunks: Iterable[np.ndarray]) -> Generator[Tensor]:
+    @staticmethod
+    def _read(source: Rows, chunks: Iterable[np.ndarray]) -> Generator[Tensor]:
         """The stored examples of each chunk of rows, read in pieces by threads."""
-        bytes_each = self.source.dtype.itemsize * int(np.prod(self.source.shape))
+        bytes_each = source.dtype.itemsize * int(np.prod(source.shape))
         at_once = max(1, PIECE_BYTES // max(1, bytes_each))
 
         def pieces() -> Iterator[tuple[np.ndarray, bool]]:
@@ -106,17 +112,18 @@ class StreamedSplit:
                 for start in range(0, max(1, len(chunk)), at_once):
                     yield chunk[start : start + at_once], start + at_once >= len(chunk)
 
-        with closing(ahead(self._piece, pieces())) as found:
+        def read(piece: tuple[np.ndarray, bool]) -> tuple[np.ndarray, bool]:
+            try:
+                return source.read(piece[0]), piece[1]
+            except BadExampleError as error:
+                name = source.name(error.row)
+                hint = "it was another when the data were first read"
+                raise DataError(f"{name} {error.problem}", hint=hint) from None
+
+        with closing(ahead(read, pieces())) as found:
             held: list[np.ndarray] = []
             for stored, last in found:
                 held.append(stored)
                 if last:
                     yield torch.from_numpy(np.concatenate(held) if len(held) > 1 else held[0])
                     held = []
-
-    def _piece(self, piece: tuple[np.ndarray, bool]) -> tuple[np.ndarray, bool]:
-        try:
-            return self.source.read(piece[0]), piece[1]
-        except BadExampleError as error:
-            name = self.source.name(error.row)
-            raise DataError(f"{name} {error.problem}", hint="it was another when the data were first read") from None
