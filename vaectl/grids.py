@@ -23,8 +23,8 @@ from vaectl.files import replacing
 TILE_PIXELS, LARGE_TILE_PIXELS = 56, 112
 # between tiles and around them
 GAP, GAP_GREY = 2, 64
-# what is seen through transparent pixels, and the height that an image of one row has at least
-BEHIND, STRIP_PIXELS = 0.5, 8
+# what is seen through transparent pixels
+BEHIND = 0.5
 
 
 def grid(
@@ -50,8 +50,7 @@ def grid(
     if span != (0.0, 1.0):
         shown = (shown - span[0]) / max(span[1] - span[0], torch.finfo(torch.float32).tiny)
     pixels = _visible(shown.clamp(0, 1)).mul(255).round().to(torch.uint8)
-    higher = max(factor, STRIP_PIXELS) if images.shape[-2] == 1 else factor
-    pixels = pixels.repeat_interleave(higher, dim=-2).repeat_interleave(factor, dim=-1)
+    pixels = pixels.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
     return _sheet(pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy(), columns or math.ceil(math.sqrt(n)))
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vaectl.commands._render import Screen
 from vaectl.errors import DataError, RunError, SettingError, UsageError, nearest
@@ -185,6 +185,10 @@ class Session:
         own = is_path(name)
         if not own and not is_path(spec.data.name):
             kept.append("validation_fraction")
+        if own:
+            kept.append("skip_bad")
+        if own and Path(name).suffix.lower() in (".csv", ".parquet"):
+            kept.append("label_column")
         options = {option: spec.data.options[option] for option in kept}
         directory = data_directory(self._data_dir)
         if self._data_dir is None and not os.environ.get("VAECTL_DATA_DIR") and not is_path(spec.data.name):
@@ -200,13 +204,19 @@ class Session:
 
         try:
             found = loaded()
+        except DataError as error:
+            # no flag of this command's
+            raise DataError(error.message, hint=None if "--" in (error.hint or "") and own else error.hint) from None
         except SettingError as error:
-            if error.path not in ("data.grayscale", "data.binarize"):
+            if error.path not in ("data.grayscale", "data.binarize", "data.label_column"):
                 raise
-            # what is grey, or binary, already need not be made so
-            options |= (
-                {"grayscale": False} if error.path == "data.grayscale" else {"binarize": "none", "binarize_seed": 0}
-            )
+            # what is grey, or binary, already need not be made so, and codes need no labels
+            without: dict[str, dict[str, Any]] = {
+                "data.grayscale": {"grayscale": False},
+                "data.binarize": {"binarize": "none", "binarize_seed": 0},
+                "data.label_column": {"label_column": None},
+            }
+            options |= without[error.path]
             found = loaded()
         if found.info.shape != info.shape:
             raise DataError(

@@ -290,13 +290,7 @@ def train_cli(
         resolved = resolve(layers)
         if name is not None:
             check_name(name, runs_dir)
-        from vaectl.data.paths import is_path, located
-
-        directory = data_directory(data_dir)
-        if is_path(resolved.spec.data.name):
-            if data_dir is not None:
-                raise UsageError("--data-dir is for built-in data sets; --dataset names a path of its own")
-            directory = Path(located(resolved.spec.data.name)).parent
+        directory = _home(resolved.spec.data.name, data_dir)
         train(resolved, screen, runs_dir, name, directory, device, argv, checkpoint_minutes, processes, dry_run=dry_run)
 
 
@@ -387,6 +381,17 @@ def train(
         for path, value in spec.flat().items():
             screen.detail(f"  {path} = {setting_text(value)} ({sources[path]})")
         train_run(run, trained, data, screen, checkpoint_minutes, processes)
+
+
+def _home(dataset: str, data_dir: Path | None) -> Path:
+    """The folder that a data set is in: the data directory, or that of a path."""
+    from vaectl.data.paths import is_path, located
+
+    if not is_path(dataset):
+        return data_directory(data_dir)
+    if data_dir is not None:
+        raise UsageError("--data-dir is for built-in data sets; --dataset names a path of its own")
+    return Path(located(dataset)).parent
 
 
 def _layers(flat: Mapping[str, Any], shape: tuple[int, ...]) -> str:

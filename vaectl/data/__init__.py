@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from vaectl.data.base import Binarize, Data, Examples, Raw, Split, Store, split_data
+from vaectl.data.base import Binarize, Data, Raw, Split, Store, split_data
 from vaectl.data.changes import Change, change_of
 from vaectl.data.digits import load_digits
+from vaectl.data.examples import Examples
 from vaectl.data.glyphs import known_factors, load_or_generate
 from vaectl.data.idx import UnavailableError, load_idx, present
 from vaectl.data.info import DataInfo

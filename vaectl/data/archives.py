@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from vaectl.data.rows import SCALINGS, ArrayRows, Layout, encoding_of, layout_of
+from vaectl.data.rows import SCALINGS, ArrayRows, Layout, are_bytes, encoding_of, layout_of
 from vaectl.data.source import Asked, Source, classes_of, unlabelled
 from vaectl.errors import DataError, SettingError
 from vaectl.reading import open_regular, size_text
@@ -23,6 +23,8 @@ from vaectl.runtime import memory
 
 PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 IMAGES, LABELS = ("images", "image", "x", "data", "arr_0"), ("labels", "label", "y", "targets", "target", "classes")
+# examples that are looked at for a remark
+LOOKED_AT = 100
 PROBLEMS = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, OSError, SyntaxError, KeyError, RuntimeError,
             NotImplementedError, TypeError, OverflowError)  # fmt: skip
 
@@ -189,6 +191,14 @@ def assembled(
     if table and asked.change is not None:
         name = "data.image_size" if asked.change.size is not None else "data.grayscale"
         raise SettingError(name, f"is for images; {path.name} holds a table")
+    if (
+        encoding == "numbers"
+        and images["train"].dtype.kind == "f"
+        and are_bytes(np.asarray(images["train"][:LOOKED_AT]))
+    ):
+        asked.note(
+            f"{path.name}: its numbers look like bytes that are stored as floats; save them as uint8 to make them so"
+        )
     axes = {"table": "(N, columns)", "grey": "(N, H, W)", "channels last": "(N, H, W, C)",
             "channels first": "(N, C, H, W)"}  # fmt: skip
     first = images["train"]

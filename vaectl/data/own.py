@@ -18,7 +18,8 @@ import torch
 from vaectl.data.archives import open_npy, open_npz, open_safetensors
 from vaectl.data.base import Binarize, Data, Raw, Store, drawn_text, held_out, split_data
 from vaectl.data.changes import change_of
-from vaectl.data.folder import open_folder, strict_pictures
+from vaectl.data.decoding import strict_pictures
+from vaectl.data.folder import open_folder
 from vaectl.data.info import DataInfo
 from vaectl.data.packed import packed
 from vaectl.data.report import report_of

@@ -179,6 +179,11 @@ def encoding_of(arrays: Sequence[np.ndarray], support: str | None = None) -> Enc
     return "numbers"
 
 
+def are_bytes(numbers: np.ndarray) -> bool:
+    """Whether numbers are whole and from 0 to 255."""
+    return bool(numbers.size and numbers.min() >= 0 and numbers.max() <= 255 and (numbers == np.rint(numbers)).all())
+
+
 def pieces(arrays: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
     """The arrays a few rows at a time."""
     for array in arrays:

@@ -6,6 +6,7 @@ Shapes: ``N`` rows, ``W`` columns of numbers.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from array import array
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from vaectl.arrays import require_format
-from vaectl.data.rows import SCALINGS, ArrayRows, encoding_of
+from vaectl.data.rows import SCALINGS, ArrayRows, are_bytes, encoding_of
 from vaectl.data.source import Asked, Source, classes_of, unlabelled
 from vaectl.errors import DataError, SettingError, nearest
 from vaectl.reading import open_regular, size_text
@@ -74,9 +75,9 @@ def open_table(path: Path, asked: Asked) -> Source:
     if not len(table.numbers) and not table.bad:
         raise DataError(f"{path} has no rows")
     encoding = encoding_of([table.numbers], asked.support)
-    whole = bool((table.numbers == np.rint(table.numbers)).all())
-    if encoding == "numbers" and whole and asked.support in (None, "bytes"):
-        encoding = encoding_of([table.numbers.astype(np.int64)], asked.support)
+    # a table of text does not say that its numbers are whole
+    if encoding == "numbers" and asked.support in (None, "bytes") and are_bytes(table.numbers):
+        encoding = "bytes"
     rows = TableRows(table.numbers, "table", encoding, places=table.places)
     labels, classes = classes_of({} if table.labels is None else {"train": table.labels})
     return Source(
@@ -88,7 +89,8 @@ def open_table(path: Path, asked: Asked) -> Source:
 def _read_csv(path: Path, asked: Asked) -> Table:
     try:
         size, there = path.stat().st_size, memory()
-        if size > there // 4:
+        # cells take many times the memory of their text
+        if size > there // 16:
             raise DataError(
                 f"{path} holds {size_text(size)}, and there are {size_text(there)} of memory",
                 hint="save the numbers as .npy, which is read as it is needed",
@@ -101,10 +103,8 @@ def _read_csv(path: Path, asked: Asked) -> Table:
         raise DataError(f"{path} is no text in UTF-8: {error.reason} at byte {error.start}") from None
     if "\0" in text:
         raise DataError(f"{path} is no table of text: it holds a zero byte")
-    lines = text.splitlines()
-    first = next((line for line in lines if line.strip()), "")
-    delimiter = max(DELIMITERS, key=first.count)
-    reader = csv.reader(lines, delimiter=delimiter)
+    first = text.lstrip().partition("\n")[0]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(DELIMITERS, key=first.count))
     try:
         cells = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
