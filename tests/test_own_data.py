@@ -361,6 +361,7 @@ def test_csv_and_parquet_of_one_table_are_one_data_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "names"), [
     ("1,2\n3,4\n5,6\n7,8\n9,10\n", "no header"), ("a;b\n1;2\n3;4\n5;6\n7;8\n", "semicolons"),
     ("a\tb\n1\t2\n3\t4\n5\t6\n7\t8\n", "tabs"), ("﻿a,b\r\n1,2\r\n3,4\r\n5,6\r\n7,8\r\n", "a mark and returns"),
+    ('a,"b\nc"\n1,2\n3,4\n5,6\n7,8\n', "a name of two lines"),
     ('"a","b"\n"1","2"\n"3","4"\n"5","6"\n"7","8"\n\n', "quotes and an empty line"),
 ])  # fmt: skip
 def test_csv_as_people_write_it(tmp_path: Path, text: str, names: str) -> None:
@@ -713,6 +714,26 @@ def test_another_table_is_read_as_the_run_s_own_was(cli: Cli, tmp_path: Path) ->
     pairs = ok(cli, "sample", "run1", "-n", 3, "--reconstruct", "-o", "pairs.csv")
     assert Path(pairs["path"]).read_text().splitlines()[0] == "x0,x1,x2,original0,original1,original2"
     ok(cli, "plot-latent", "run1")
+
+
+def test_another_path_is_read_with_the_options_that_go_with_it(cli: Cli, tmp_path: Path) -> None:
+    """Grey images for a run of grey levels, a table without the label column, no hint of a flag of train's."""
+    folder(tmp_path / "colours", pictures(20))
+    ok(cli, "train", "--dataset", "colours", "--grayscale", *SMALL)
+    folder(tmp_path / "grey", pictures(20, channels=1))
+    ok(cli, "embed", "run1", "--dataset", "grey", "-o", "a.npz")
+    (tmp_path / "grey" / "bad.png").write_bytes(b"")
+    refused = cli("embed", "run1", "--dataset", "grey", "-o", "b.npz")
+    assert refused.exit_code == 1
+    assert "bad.png" in refused.output
+    assert "--skip-bad" not in refused.output
+    (tmp_path / "t.csv").write_text(CSV)
+    (tmp_path / "u.csv").write_text("a,b\n" + "".join(f"{i / 3},{i}\n" for i in range(20)))
+    ok(cli, "train", "--dataset", "t.csv", "--label-column", "species", "--likelihood", "gaussian", *SMALL)
+    for name in ("t.csv", "u.csv"):
+        ok(cli, "embed", "run2", "--dataset", name, "-o", f"{name}.npz")
+    listed = cli("runs", "--json")
+    assert [run["dataset"] for run in json.loads(listed.stdout)] == ["colours", "t.csv"]
 
 
 def test_a_likelihood_that_does_not_fit_is_refused_with_the_flag(cli: Cli, tmp_path: Path) -> None:

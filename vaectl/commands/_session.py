@@ -194,19 +194,24 @@ class Session:
         if self._data_dir is None and not os.environ.get("VAECTL_DATA_DIR") and not is_path(spec.data.name):
             recorded = Path(self.run.record["data_directory"])
             directory = recorded if recorded.is_dir() else directory
-        keeps = self._data_dir is not None or bool(os.environ.get("VAECTL_DATA_DIR")) or directory == DEFAULT_DATA_DIR
+        keeps = (
+            self._data_dir is not None
+            or bool(os.environ.get("VAECTL_DATA_DIR"))
+            or (os.path.realpath(directory) == os.path.realpath(DEFAULT_DATA_DIR))
+        )
         self.screen.detail(f"data: {name}" if own else f"data: {name} in {directory}")
 
         def loaded() -> Data:
             part = complete(dataclasses.replace(spec, data=Part(name, options))).data
             support = info.support if options["binarize"] == "none" else None
-            return load_data(part, directory, self.screen, keeps=keeps, support=support)
+            try:
+                return load_data(part, directory, self.screen, keeps=keeps, support=support)
+            except DataError as error:
+                # of own data the hint may name a flag of train
+                raise DataError(error.message, hint=None if own else error.hint) from None
 
         try:
             found = loaded()
-        except DataError as error:
-            # no flag of this command's
-            raise DataError(error.message, hint=None if "--" in (error.hint or "") and own else error.hint) from None
         except SettingError as error:
             if error.path not in ("data.grayscale", "data.binarize", "data.label_column"):
                 raise

@@ -83,10 +83,8 @@ class Report:
         pixels = int(np.prod(self.shape))
         if self.constant_pixels:
             advice = ""
-            if self.support == "real":
-                advice = (
-                    "; a gaussian likelihood whose scale is learned narrows there to its floor, and gains nats of it"
-                )
+            if "gaussian" in self.likelihoods:
+                advice = "; a gaussian's learned scale narrows there to its floor, for nats that say nothing"
             found.append(("constant", f"{self.constant_pixels:,} of {pixels:,} pixels are the same everywhere{advice}"))
         if self.duplicates:
             shared = f", and {self.test_in_train:,} test examples are also training examples"
