@@ -49,17 +49,13 @@ class Store:
 
 @dataclass(frozen=True)
 class Raw:
-    """A source's arrays: images uint8 or float32 (N, C, H, W) and labels int64 (N,) of the training and the test set.
+    """A built-in source's arrays: images uint8 (N, C, H, W) and labels int64 (N,) of the training and the test set.
 
     Attributes:
         train_factors, test_factors: What the images were made from, where that is known, by name (N,): integers that
             name a kind, or real numbers.
-        validation_images, validation_labels: Of the validation set that the source has, or None.
-        support: What the images are, as in ``DataInfo``.
-        scaling: What is done to a stored number.
-        fingerprint: In place of that of the arrays, which is worked out where it is None.
-        classes, range: As in ``DataInfo``.
-        rows: Row of each example in the source by split, where it is not simply its place in the arrays.
+        scaling: What is done to a stored number, and was done to an image before.
+        classes: Names of the labels 0, 1, ... ; empty where they have none.
     """
 
     train_images: np.ndarray
@@ -68,14 +64,8 @@ class Raw:
     test_labels: np.ndarray
     train_factors: Mapping[str, np.ndarray] = field(default_factory=dict)
     test_factors: Mapping[str, np.ndarray] = field(default_factory=dict)
-    validation_images: np.ndarray | None = None
-    validation_labels: np.ndarray | None = None
-    support: str = "bytes"
     scaling: str = SCALING
-    fingerprint: str | None = None
     classes: tuple[str, ...] = ()
-    range: tuple[float, float] = (0.0, 1.0)
-    rows: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -209,8 +199,6 @@ def split_data(
 ) -> Data:
     """Hold out part of the training array for validation, the same rows whatever the run's seed.
 
-    Where the source has a validation set nothing is held out.
-
     Args:
         name: Name of the source.
         raw: Its arrays.
@@ -223,8 +211,7 @@ def split_data(
         DataError: Nothing would be left to train on.
     """
     count = len(raw.train_images)
-    validates = raw.validation_images is not None and raw.validation_labels is not None
-    train_rows, validation_rows = held_out(count, 0.0 if validates else validation_fraction)
+    train_rows, validation_rows = held_out(count, validation_fraction)
     if not len(train_rows):
         raise DataError(
             f"{name} has {count} training examples: a validation fraction of {validation_fraction} leaves none"
@@ -240,46 +227,30 @@ def split_data(
         random = np.random.RandomState(binarize_seed)
         train_images, validation_images = binarized(raw.train_images, random, train_rows, validation_rows)
         [test_images] = binarized(raw.test_images, random, test_rows)
-    validation_labels = raw.train_labels
-    if raw.validation_images is not None and raw.validation_labels is not None:
-        validation_rows, validation_labels = np.arange(len(raw.validation_images)), raw.validation_labels
-        validation_images = np.require(raw.validation_images, requirements=("C", "W"))
-        if binarize != "none":
-            [validation_images] = binarized(raw.validation_images, random, validation_rows)
 
-    def split(
-        part: str, images: np.ndarray, labels: np.ndarray, factors: Mapping[str, np.ndarray], rows: np.ndarray
-    ) -> Split:
+    def split(images: np.ndarray, labels: np.ndarray, factors: Mapping[str, np.ndarray], rows: np.ndarray) -> Split:
         kinds = torch.from_numpy(labels[rows].astype(np.int64))
         known = {name: values[rows] for name, values in factors.items()}
-        named = raw.rows[part][rows] if part in raw.rows else rows
-        return Split(torch.from_numpy(images), kinds, torch.from_numpy(named), factors=known)
+        return Split(torch.from_numpy(images), kinds, torch.from_numpy(rows), factors=known)
 
-    train = split("train", train_images, raw.train_labels, raw.train_factors, train_rows)
+    train = split(train_images, raw.train_labels, raw.train_factors, train_rows)
     if binarize == "dynamic":
         train = dataclasses.replace(train, grey=torch.from_numpy(raw.train_images.take(train_rows, axis=0)))
     data = {
         "train": train,
-        "validation": split(
-            "validation" if validates else "train",
-            validation_images,
-            validation_labels,
-            {} if validates else raw.train_factors,
-            validation_rows,
-        ),
-        "test": split("test", test_images, raw.test_labels, raw.test_factors, test_rows),
+        "validation": split(validation_images, raw.train_labels, raw.train_factors, validation_rows),
+        "test": split(test_images, raw.test_labels, raw.test_factors, test_rows),
     }
     drawn = "" if binarize == "none" else f", {drawn_text(binarize_seed)}"
     info = DataInfo(
         name=name,
         shape=raw.train_images.shape[1:],
-        support=raw.support if binarize == "none" else "binary",
-        fingerprint=raw.fingerprint or _fingerprint(raw),
+        support="bytes" if binarize == "none" else "binary",
+        fingerprint=_fingerprint(raw),
         sizes={split_name: len(value) for split_name, value in data.items()},
         # of what is evaluated, which is the same for static and dynamic binarisation
         preprocessing=f"{raw.scaling}{drawn}",
         classes=raw.classes,
-        range=raw.range,
     )
     return Data(data["train"], data["validation"], data["test"], info)
 
