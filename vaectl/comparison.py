@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from vaectl.recipes import DATA_OPTIONS
 from vaectl.runs import Run
 from vaectl.stats import paired_difference
 
@@ -238,9 +239,15 @@ def evaluation(run: Run) -> dict[str, Any]:
 
 def settings_of(columns: Sequence[Column], *, without: Sequence[str] = ()) -> dict[str, list[Any]]:
     """Every setting by path, with its value in the first run of each column."""
-    flats = [column.runs[0].spec.flat() for column in columns]
+    flats = [_flat(column.runs[0]) for column in columns]
     paths = dict.fromkeys(path for flat in flats for path in flat if path not in without)
     return {path: [flat.get(path) for flat in flats] for path in paths}
+
+
+def _flat(run: Run) -> dict[str, Any]:
+    """A run's settings by path; one of before data had some of their options has those at their defaults."""
+    flat = run.spec.flat()
+    return flat | {path: value for name, value in DATA_OPTIONS.items() if (path := f"data.{name}") not in flat}
 
 
 def metrics_of(runs: Sequence[Run], evaluations: Sequence[Mapping[str, Any]]) -> list[Metric]:
@@ -269,7 +276,7 @@ def may_rank(metric: Metric, run: Run, base: Run) -> bool:
 def same_but_seed(run: Run) -> dict[str, Any]:
     """What two runs of one setting have in common: every setting but the seed, and the data."""
     data = {key: run.record["dataset"].get(key) for key in DATA}
-    return {path: value for path, value in run.spec.flat().items() if path != SEED} | data
+    return {path: value for path, value in _flat(run).items() if path != SEED} | data
 
 
 SEEDS_NOTE = "± is over test images, not over training seeds; --group compares settings over several seeds"

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from vaectl.spec import Part, Spec
 
-DATA = {
+# of every data set, at their defaults
+DATA_OPTIONS = {
     "validation_fraction": 1 / 12, "test_fraction": 0.1, "image_size": None, "grayscale": False, "binarize": "none",
     "binarize_seed": 0, "skip_bad": False, "label_column": None, "storage": "auto",
 }  # fmt: skip
@@ -25,7 +26,7 @@ def vae() -> Spec:
     return Spec(
         model="vae",
         latent_dim=32,
-        data=Part("auto", DATA),
+        data=Part("auto", DATA_OPTIONS),
         encoder=Part("mlp", {"hidden_dims": (512, 256), "activation": "silu"}),
         decoder=Part("mlp", {"hidden_dims": (256, 512), "activation": "silu"}),
         posterior=Part("gaussian", {"scale": "softplus"}),
