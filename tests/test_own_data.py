@@ -158,7 +158,7 @@ def test_sub_folders_are_classes(tmp_path: Path) -> None:
     assert loaded.info.classes == ("cat", "dog")
     labels = torch.cat([split.labels for split in (loaded.train, loaded.validation, loaded.test)])
     assert labels.bincount().tolist() == [3, 4]
-    assert any("1 files are no images" in note for note in notes)
+    assert any("1 file is no image" in note for note in notes)
     assert DataInfo.from_json(json.loads(json.dumps(loaded.info.to_json()))) == loaded.info
 
 

@@ -48,7 +48,12 @@ def open_folder(root: Path, asked: Asked) -> Source:
         suffixes = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
         raise DataError(f"{root} holds no images", hint=f"names of images end in: {suffixes}")
     if others:
-        asked.note(f"{root.name}: {others} files are no images by their names and are left alone")
+        what = (
+            "1 file is no image by its name and is"
+            if others == 1
+            else f"{others} files are no images by their names and are"
+        )
+        asked.note(f"{root.name}: {what} left alone")
     if len(places) > 1 or "" not in places.values():
         beside = sorted(entry.name for entry in os.scandir(root) if entry.name not in places.values())
         if beside := [name for name in beside if not name.startswith(".")]:
