@@ -242,12 +242,9 @@ def test_unknown_names_are_usage_errors(cli: Cli, runs: Path, case: Case) -> Non
     Case(f"{DRY} --network convolution", 2, "--network"),
     Case(f"{DRY} --likelihood vmf", 2, "--likelihood"),
     Case(f"{DRY} --model vqvae", 2, "--model", "vq-vae"),
-    Case("train --dataset ./pictures --dry-run", 2, "--dataset"),
-    Case("embed run1 --dataset ./pictures -o a.npz", 2, "--dataset"),
 )
 def test_features_that_are_not_there_are_not_accepted(cli: Cli, runs: Path, case: Case) -> None:
     """What later issues name is refused, not ignored."""
-    Path("pictures").mkdir()
     refuse(cli, shlex.split(case.line), case.code, [case.names], case.hint, kind="usage")
 
 

@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import Cli
 from vaectl.comparison import METRICS, Metric, compare
 from vaectl.comparison import _verdict as verdict
+from vaectl.recipes import DATA_OPTIONS
 from vaectl.runs import Run
 
 HIGHER, LOWER, NEITHER = (Metric("m", "nats", direction) for direction in (1, -1, 0))
@@ -92,6 +93,20 @@ def measured(run: Run, measure: str) -> Run:
     for evaluation in run.record["evaluations"]:
         evaluation["measure"] = measure
     return run
+
+
+def test_a_run_of_before_an_option_has_its_default(runs: Path) -> None:
+    """What data could not be asked for then is no difference now, and such a run is opened and evaluated."""
+    file = runs / "run2" / "run.json"
+    record = json.loads(file.read_text())
+    for name in DATA_OPTIONS.keys() - {"validation_fraction", "binarize", "binarize_seed"}:
+        del record["config"]["data"][name]
+    for name in ("classes", "range"):
+        del record["dataset"][name]
+    file.write_text(json.dumps(record))
+    found = compare([Run.open(name, runs) for name in ("run1", "run2")])
+    assert not [path for path in found.differing if path.startswith("data.")]
+    assert Run.open("run2", runs).data_info == Run.open("run1", runs).data_info
 
 
 def test_unlike_measures_are_not_ranked(runs: Path) -> None:

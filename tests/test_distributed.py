@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -303,6 +304,30 @@ def test_one_run_and_one_screen(cli: Cli, start: Start, isolated: Path) -> None:
     assert stderr.count("2 processes") == stderr.count("    1/2") == stderr.count("val elbo") == 1
     assert cli(*TRAIN, "--epochs", 2, "--name", "one", "--json").exit_code == 0
     assert_same_run(isolated / "runs" / "two", isolated / "runs" / "one")
+
+
+def test_processes_stream_a_person_s_own_data(cli: Cli, start: Start, isolated: Path) -> None:
+    """Each reads the path for itself; the run is that of one process that holds it in memory."""
+    np.save(isolated / "x.npy", np.random.default_rng(0).integers(0, 256, (150, 6, 5, 3), dtype=np.uint8))
+    train = (
+        "train",
+        "--dataset",
+        "x.npy",
+        "--hidden-dims",
+        "8",
+        "--latent-dim",
+        "2",
+        "--epochs",
+        1,
+        "--batch-size",
+        50,
+    )
+    stream = ("--set", "data.storage=stream", "--name", "two", "--json")
+    ((code, _, stderr),) = ended(start("-m", "vaectl", *train, *stream, torchrun=True))
+    assert code == 0, stderr
+    assert cli(*train, "--name", "one", "--json").exit_code == 0
+    ours, theirs = (load_file(isolated / "runs" / name / "last.safetensors") for name in ("two", "one"))
+    assert all(torch.allclose(ours[name], theirs[name], atol=TOLERANCE) for name in theirs)
 
 
 def test_a_signal_to_one_process_stops_all_at_one_step(cli: Cli, start: Start, isolated: Path) -> None:

@@ -84,7 +84,7 @@ OWNERS = {
     "rich": {"cli", "commands"},
     "matplotlib": {"plots"},
     "tensorboard": {"tracking"},
-    "safetensors": {"weights"},
+    "safetensors": {"weights", "data"},
     "sklearn": {"latents", "data", "disentanglement"},
     "PIL": {"grids", "data", "tracking"},
 }

@@ -77,6 +77,26 @@ def test_a_narrow_image_is_enlarged_by_its_longer_side(shape: tuple[int, int]) -
     assert picture.shape == (2 * shape[0], 2 * shape[1], 3)
 
 
+def test_any_number_of_channels_is_shown() -> None:
+    """Transparency before mid grey; of two channels, or more than four, the mean."""
+    generator = torch.Generator().manual_seed(0)
+    colours = torch.rand(2, 4, 3, 3, generator=generator)
+    alpha = colours[:, 3:]
+    shown = colours[:, :3] * alpha + (1 - alpha) * 0.5
+    assert np.array_equal(grids.grid(colours), grids.grid(shown))
+    for channels in (2, 7):
+        images = torch.rand(2, channels, 3, 3, generator=generator)
+        assert np.array_equal(grids.grid(images), grids.grid(images.mean(1, keepdim=True)))
+
+
+def test_real_numbers_are_shown_in_their_range() -> None:
+    images = torch.linspace(-4, 6, 9).reshape(1, 1, 3, 3)
+    picture = grids.grid(images, tile_pixels=3, span=(-4.0, 6.0))
+    assert np.array_equal(picture, grids.grid((images + 4) / 10, tile_pixels=3))
+    flat = grids.grid(torch.zeros(1, 1, 3, 3), span=(0.0, 0.0))
+    assert flat.max() == 0
+
+
 def test_pairs_stand_above_each_other() -> None:
     above, below = torch.zeros(5, 1, 2, 2), torch.ones(5, 1, 2, 2)
     order = grids.pairs(above, below, 3)[:, 0, 0, 0].tolist()
@@ -229,6 +249,21 @@ def test_every_label_is_in_the_legend_in_a_colour_of_its_own() -> None:
     colours = {tuple(handle.get_facecolor()[0][:3]) for handle in legend.legend_handles}  # type: ignore[union-attr]
     assert len(colours) == 10
     assert list(color_sequences["petroff10"]) == plots.PALETTE
+
+
+@pytest.mark.parametrize("kind", ["names", "none", "many"])
+def test_classes_are_named_where_they_have_names(tmp_path: Path, kind: str) -> None:
+    """Names from outside may begin like a hidden label, hold a formula, or letters that no font has."""
+    points = np.random.default_rng(0).normal(size=(300, 2))
+    labels = {"names": np.arange(300) % 4 - 1, "none": np.full(300, -1), "many": np.arange(300)}[kind]
+    figure = plots.scatter(points, labels, ("x", "y"), "title", ("_a", "$b$", "犬"))
+    plots.save(figure, tmp_path / "a.png")
+    legend = figure.axes[0].get_legend()
+    if kind == "names":
+        assert legend is not None
+        assert [text.get_text() for text in legend.get_texts()] == ["none", " _a", r"\$b\$", "?"]
+    else:
+        assert legend is None
 
 
 @pytest.mark.parametrize("shape", [(500, 3), (40, 100), (3, 4)])

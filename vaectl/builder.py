@@ -11,6 +11,7 @@ import torch
 
 from vaectl import data
 from vaectl.data import DataInfo
+from vaectl.data.report import fitting
 from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, nearest
 from vaectl.likelihoods import LIKELIHOODS
 from vaectl.networks import DECODERS, ENCODERS
@@ -56,10 +57,13 @@ def complete(spec: Spec) -> Spec:
 
 def _complete_part(family: str, part: Part) -> Part:
     members = FAMILIES[family]
+    if family == "data" and data.is_path(part.name):
+        part = Part(data.located(part.name), part.options)
+        members = {part.name: data.load}
     if part.name not in members:
         raise SettingError(
             f"{family}.name",
-            f"must be one of {', '.join(members)}; got '{part.name}'",
+            f"must be one of {', '.join(members)}{', or a path' if family == 'data' else ''}; got '{part.name}'",
             hint=nearest(part.name, members),
         )
     constructor = members[part.name]
@@ -85,7 +89,7 @@ def measure(spec: Spec, info: DataInfo) -> str:
     """What the log-probabilities of a spec's likelihood are of, on such data: numbers of two kinds are not compared.
 
     Raises:
-        UsageError: The likelihood does not take the data's support.
+        UsageError: The likelihood does not take the data's support; the hint names the flag to change.
     """
     likelihoods: dict[str, Any] = dict(LIKELIHOODS)
     measures: Mapping[str, str] = likelihoods[spec.likelihood.name].measures
@@ -93,9 +97,10 @@ def measure(spec: Spec, info: DataInfo) -> str:
         return measures[info.support]
     suited = [name for name, likelihood in likelihoods.items() if info.support in likelihood.measures]
     taken = " or ".join(sorted(measures))
+    fits, why = fitting(info.support, info.shape)
     raise UsageError(
         f"likelihood '{spec.likelihood.name}' takes {taken} data; {info.name} is {info.support}",
-        hint=f"likelihoods of {info.support} data: {', '.join(suited)}" if suited else None,
+        hint=f"use --likelihood {fits[0]} ({why}); likelihoods of {info.support} data: {', '.join(suited)}",
     )
 
 

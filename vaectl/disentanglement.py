@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vaectl.data import Split
+from vaectl.data import Examples
 from vaectl.errors import DataError
 from vaectl.vae import VAE, evaluating
 
@@ -124,7 +124,7 @@ def equal_frequency_bins(values: npt.ArrayLike, bins: int) -> Integers:
 
 
 @torch.no_grad()
-def disentanglement(model: VAE, split: Split, *, seed: int = 0) -> InformationGap | None:
+def disentanglement(model: VAE, split: Examples, *, seed: int = 0) -> InformationGap | None:
     """The mutual information gap of one draw of q(z|x) for every example of a split, whose factors must be known.
 
     Factors that are real numbers are put into 10 bins of equal frequency.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vaectl.data import Split
+from vaectl.data import Examples
 from vaectl.errors import DataError
 from vaectl.runtime import keep_freed_memory
 from vaectl.stats import mean_and_se
@@ -47,7 +47,7 @@ class ImportanceBound:
 @torch.no_grad()
 def importance_bound(
     model: VAE,
-    split: Split,
+    split: Examples,
     samples: int,
     *,
     seed: int = 0,

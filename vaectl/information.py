@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from vaectl.data import Split
+from vaectl.data import Examples
 from vaectl.errors import DataError
 from vaectl.stats import Estimate, mean_and_se
 from vaectl.vae import VAE, evaluating
@@ -67,7 +67,7 @@ class Information:
 @torch.no_grad()
 def information(
     model: VAE,
-    split: Split,
+    split: Examples,
     *,
     draws: int = 1000,
     seed: int = 0,
@@ -103,7 +103,7 @@ def information(
         raise DataError("the split has no examples to evaluate")
     with evaluating(model, seed):
         chosen = torch.randperm(n)[:draws]  # (M,)
-        on_device = chosen.to(split.images.device)
+        on_device = chosen.to(split.device)
         z = torch.cat(
             [model.encoder(split.batch(index)).sample() for index in torch.split(on_device, EXAMPLES_AT_ONCE)]
         )

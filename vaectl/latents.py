@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent
 
 from vaectl.codes import Quantized
-from vaectl.data import Split
+from vaectl.data import Examples
 from vaectl.errors import UsageError
 from vaectl.metrics import EVALUATION_BATCH
 from vaectl.vae import VAE, evaluating
@@ -56,7 +56,7 @@ class View:
 
 @torch.no_grad()
 def encodings(
-    model: VAE, split: Split, *, seed: int = 0, progress: Callable[[int], None] = lambda examples: None
+    model: VAE, split: Examples, *, seed: int = 0, progress: Callable[[int], None] = lambda examples: None
 ) -> Iterator[Codes]:
     """The posteriors of a split in order, a batch at a time: however many examples there are, memory holds one batch.
 
@@ -75,7 +75,7 @@ def encodings(
 
 
 def encode(
-    model: VAE, split: Split, *, seed: int = 0, progress: Callable[[int], None] = lambda examples: None
+    model: VAE, split: Examples, *, seed: int = 0, progress: Callable[[int], None] = lambda examples: None
 ) -> Codes:
     """The posterior of every example, as ``encodings``."""
     parts = [
@@ -85,7 +85,7 @@ def encode(
     return Codes(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def view_of(model: VAE, shown: Split, train: Split, dims: Sequence[int] | None = None) -> View:
+def view_of(model: VAE, shown: Examples, train: Examples, dims: Sequence[int] | None = None) -> View:
     """The codes of ``shown`` on a plane, where needed that of the principal components of the training codes.
 
     The splits may be on any device.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vaectl.codes import CodeDistribution, CodeUsage, Quantized
-from vaectl.data import Split
+from vaectl.data import Examples
 from vaectl.distributed import ALONE, Processes
 from vaectl.distributions import scale_of
 from vaectl.errors import DataError
@@ -95,7 +95,7 @@ def bits_per_dim(elbo: Tensor, shape: Sequence[int]) -> Estimate:
 @torch.no_grad()
 def evaluate(
     model: VAE,
-    split: Split,
+    split: Examples,
     *,
     seed: int = 0,
     at_mean: bool = True,

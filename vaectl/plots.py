@@ -26,6 +26,8 @@ from vaectl.files import replacing
 PALETTE: list[Any] = mpl.color_sequences["petroff10"]
 MARKERS = "osD^v<>P*X"
 STYLES = ("-", "--", ":", "-.")
+# classes that a scatter names, letters of a name, and the last of those that matplotlib's font has without gaps
+MOST_NAMED, LONGEST_NAME, LAST_LETTER = 40, 30, 0x52F
 # pixels from the middle of a marker to a label beside it
 NEAR = 10
 # matplotlib salts the ids in an SVG at random otherwise
@@ -52,18 +54,31 @@ def save(figure: Figure, path: Path) -> None:
         temporary.write_bytes(content)
 
 
-def scatter(points: np.ndarray, labels: np.ndarray, axes: Sequence[str], title: str) -> Figure:
-    """Points (N, 2) coloured by label (N,), each class named in the legend and at its median."""
+def scatter(
+    points: np.ndarray, labels: np.ndarray, axes: Sequence[str], title: str, names: Sequence[str] = ()
+) -> Figure:
+    """Points (N, 2) coloured by label (N,), each class named in the legend and at its median; -1 is no label."""
     figure = _figure(7.2, 6.0)
     ax = figure.add_subplot()
-    draw_scatter(ax, points, labels, size=max(5.0, min(16.0, 30000 / len(points))))
+    draw_scatter(ax, points, labels, size=max(5.0, min(16.0, 30000 / len(points))), names=names)
     ax.set(xlabel=axes[0], ylabel=axes[1], title=_plain(title))
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, markerscale=2, title="label")
+    if (labels != -1).any() and len(np.unique(labels)) <= MOST_NAMED:
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, markerscale=2, title="label")
     return figure
 
 
-def draw_scatter(ax: Axes, points: np.ndarray, labels: np.ndarray, size: float) -> None:
+def draw_scatter(ax: Axes, points: np.ndarray, labels: np.ndarray, size: float, names: Sequence[str] = ()) -> None:
     """Draw a scatter by label into axes; classes differ by colour, and past ten by marker too."""
+
+    def name(label: int) -> str:
+        text = names[label] if 0 <= label < len(names) else "none" if label == -1 else str(label)
+        text = "".join(letter if ord(letter) <= LAST_LETTER else "?" for letter in text[:LONGEST_NAME])
+        return _plain(f" {text}" if text.startswith("_") else text)  # a legend leaves out what begins with a dash
+
+    if len(np.unique(labels)) > MOST_NAMED:
+        colours = [PALETTE[label % len(PALETTE)] for label in labels.tolist()]
+        ax.scatter(points[:, 0], points[:, 1], s=size, c=colours, alpha=0.6, linewidths=0, rasterized=True)
+        return
     for place, label in enumerate(np.unique(labels)):
         mine = points[labels == label]
         colour, marker = PALETTE[place % len(PALETTE)], MARKERS[place // len(PALETTE) % len(MARKERS)]
@@ -75,13 +90,15 @@ def draw_scatter(ax: Axes, points: np.ndarray, labels: np.ndarray, size: float) 
             marker=marker,
             alpha=0.6,
             linewidths=0,
-            label=str(label),
+            label=name(label),
             rasterized=True,
         )
     for place, label in enumerate(np.unique(labels)):
+        if label == -1:
+            continue
         x, y = np.median(points[labels == label], axis=0)
         ax.annotate(
-            str(label),
+            name(label),
             (x, y),
             ha="center",
             va="center",

@@ -8,6 +8,12 @@ from typing import Any
 
 from vaectl.spec import PARTS, Part, Spec
 
+# of every data set, at their defaults
+DATA_OPTIONS = {
+    "validation_fraction": 1 / 12, "test_fraction": 0.1, "image_size": None, "grayscale": False, "binarize": "none",
+    "binarize_seed": 0, "skip_bad": False, "label_column": None, "storage": "auto",
+}  # fmt: skip
+
 
 def vae() -> Spec:
     """The variational autoencoder, with an MLP of 512 and 256 units and its mirror.
@@ -21,7 +27,7 @@ def vae() -> Spec:
     return Spec(
         model="vae",
         latent_dim=32,
-        data=Part("auto", {"validation_fraction": 1 / 12, "binarize": "none", "binarize_seed": 0}),
+        data=Part("auto", DATA_OPTIONS),
         encoder=Part("mlp", {"hidden_dims": (512, 256), "activation": "silu"}),
         decoder=Part("mlp", {"hidden_dims": (256, 512), "activation": "silu"}),
         posterior=Part("gaussian", {"scale": "softplus"}),

@@ -188,7 +188,8 @@ def _plain(value: Any) -> Any:
 def coerce(path: str, value: Any, hint: Any) -> Any:
     """``value`` as the type that an annotation asks for, within its bounds.
 
-    Takes what a flag or a file can hold: a whole float for an int, ``"512,256"`` or a list for a tuple.
+    Takes what a flag or a file can hold: a whole float for an int, ``"512,256"`` or a list for a tuple, ``"true"`` for
+    a bool.
 
     Args:
         path: The setting's name, for the error.
@@ -205,6 +206,8 @@ def coerce(path: str, value: Any, hint: Any) -> Any:
         if value is None:
             return None
         (hint,) = [option for option in get_args(hint) if option is not type(None)]
+        if get_origin(hint) is Annotated:
+            hint, bounds = get_args(hint)[:2]
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
             allowed = ", ".join(map(str, get_args(hint)))
@@ -230,6 +233,8 @@ def _scalar(path: str, value: Any, kind: type, bounds: Bounds | None) -> Any:
     noun = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]
     wanted = f"must be {noun}" + (f" {bounds}" if bounds else "")
     error = SettingError(path, f"{wanted}; got {shown(value)}")
+    if kind is bool and isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
     if kind in (bool, str):
         if not isinstance(value, kind):
             raise error

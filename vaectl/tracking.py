@@ -11,6 +11,7 @@ import io
 import os
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from vaectl import latents
-from vaectl.data import Split
+from vaectl.data import Examples
 from vaectl.files import writing
 from vaectl.grids import encode_png, grid, pairs
 from vaectl.runtime import seeded
@@ -34,12 +35,22 @@ class TensorBoard:
     Args:
         directory: Where the event files go; made if missing.
         step: The step at which a training is resumed: later events of earlier files are void. None begins one.
+        span: What pictures show as black and as white.
+        names: Names of the labels.
 
     Raises:
         OutputError: An event cannot be written; so do all methods.
     """
 
-    def __init__(self, directory: Path, step: int | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        step: int | None = None,
+        *,
+        span: tuple[float, float] = (0.0, 1.0),
+        names: Sequence[str] = (),
+    ) -> None:
+        self._span, self._names = span, names
         # the name by which TensorBoard knows event files, and orders them
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
         self._path = directory / name
@@ -77,22 +88,22 @@ class TensorBoard:
         self._add(Event(step=event.step, summary=Summary(value=scalars)))
 
     @torch.no_grad()
-    def pictures(self, model: VAE, split: Split, step: int) -> None:
+    def pictures(self, model: VAE, split: Examples, step: int) -> None:
         """Eight examples above their reconstructions at the posterior mean, and 64 samples of the same seed."""
         x = split.first(8).batch(slice(None))
         reconstructed = model.decoder(model.encoder(x).mean).mean
         with seeded(0):
             samples = model.sample(64).mean
-        self._picture("Reconstruction", encode_png(grid(pairs(x, reconstructed, 8), 8)), step)
-        self._picture("Samples", encode_png(grid(samples, 8)), step)
+        self._picture("Reconstruction", encode_png(grid(pairs(x, reconstructed, 8), 8, span=self._span)), step)
+        self._picture("Samples", encode_png(grid(samples, 8, span=self._span)), step)
 
-    def latent_space(self, model: VAE, split: Split, train: Split, step: int) -> None:
+    def latent_space(self, model: VAE, split: Examples, train: Examples, step: int) -> None:
         """A scatter of the codes of up to 2,000 examples; principal components are fitted to training examples."""
         from vaectl import plots  # with matplotlib, which a training without an end needs as little as its first step
 
         shown = split.first(2000)
         view = latents.view_of(model, shown, train)
-        figure = plots.scatter(view.points, shown.labels.cpu().numpy(), view.axes, "posterior means")
+        figure = plots.scatter(view.points, shown.labels.cpu().numpy(), view.axes, "posterior means", self._names)
         self._picture("Latent", plots.encode(figure, ".png"), step)
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from vaectl.data import Split
+from vaectl.data import Examples
 from vaectl.distributed import ALONE, Processes
 from vaectl.objectives import Loss
 from vaectl.replay import repeated
@@ -38,7 +38,7 @@ class TrainStep:
     def __init__(
         self,
         state: TrainState,
-        examples: Split,
+        examples: Examples,
         training: Training,
         processes: Processes = ALONE,
         *,
@@ -46,7 +46,9 @@ class TrainStep:
     ) -> None:
         self.state, self.examples, self.processes = state, examples, processes
         self.dtype = torch.bfloat16 if training.precision == "bf16" else torch.float32
-        self.index = torch.zeros(min(training.batch_size, len(examples)), dtype=torch.int64, device=state.device)
+        self.size = min(training.batch_size, len(examples))
+        # what the recorded step reads: places of examples that lie in memory, or the examples themselves
+        self.given: Tensor | None = None
         self.scheduled = torch.zeros((), device=state.device)
         self.fast = fast and processes.world == 1
         self._lr: float | None = None
@@ -54,26 +56,28 @@ class TrainStep:
             # a gradient for each weight, and about as much again for what lies between, are freed at every step
             keep_freed_memory(2 * sum(p.nbytes for p in state.model.parameters()))
 
-    def __call__(self, index: Tensor) -> Tensor:
-        """Take a step on the examples at ``index`` (B,) and return what is ``REPORTED`` of it (4,).
+    def __call__(self, given: Tensor) -> Tensor:
+        """Take a step on a batch as the split's ``feed`` gives it and return what is ``REPORTED`` of it (4,).
 
         Where the loss or the gradient is not finite the weights stay as they were. The result may be overwritten by
         the next step.
         """
         self.scheduled.fill_(self.state.minimised.scheduled(self.state.step))
-        if not self.fast or len(index) != len(self.index):
-            return self._compute(index, self.scheduled)
+        if not self.fast or len(given) != self.size:
+            return self._compute(given, self.scheduled)
+        if self.given is None:
+            self.given = torch.empty_like(given)
+        static = self.given.copy_(given)
         if self.state.lr != self._lr:  # a recording holds the learning rate as a number
             self._lr = self.state.lr
-            self._full_batch = repeated(lambda: self._compute(self.index, self.scheduled), self.state.device)
-        self.index.copy_(index)
+            self._full_batch = repeated(lambda: self._compute(static, self.scheduled), self.state.device)
         return self._full_batch()
 
-    def _compute(self, index: Tensor, scheduled: Tensor) -> Tensor:
+    def _compute(self, given: Tensor, scheduled: Tensor) -> Tensor:
         model, objective, optimizer = self.state.model, self.state.minimised, self.state.optimizer
         trained = self.state.trained
-        with self.processes.sharing(len(index)) as share:
-            x = self.examples.training_batch(index, share.rows if share else slice(None))
+        with self.processes.sharing(len(given)) as share:
+            x = self.examples.training_batch(given, share.rows if share else slice(None))
             # the networks' products alone: distributions compute in fp32 whatever they are given
             with torch.autocast(self.state.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 draw = self._draw(x)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -199,16 +200,17 @@ def _epoch(
     model, objective = state.model, state.minimised
     order, size = state.begin_epoch(), training.batch_size
     model.train()
-    while state.batch < state.batches:
-        index = order[state.batch * size : (state.batch + 1) * size]
-        report = step(index)
-        # on an accelerator reading a value stalls the queue, so there the epoch's records are checked instead
-        if state.device.type == "cpu" and not all(map(math.isfinite, report.tolist())):
-            return _problem(report, state.step)
-        state.records[state.batch] = report
-        state.step += 1
-        state.batch += 1
-        yield Step(state.epoch + 1, state.step, state.batch, state.batches, len(index))
+    # closed, so that what reads ahead of the training ends with it
+    with closing(data.train.feed(order, size, state.batch)) as batches:
+        for given in batches:
+            report = step(given)
+            # on an accelerator reading a value stalls the queue, so there the epoch's records are checked instead
+            if state.device.type == "cpu" and not all(map(math.isfinite, report.tolist())):
+                return _problem(report, state.step)
+            state.records[state.batch] = report
+            state.step += 1
+            state.batch += 1
+            yield Step(state.epoch + 1, state.step, state.batch, state.batches, len(given))
     per_batch = state.records.cpu().double()  # (T, 4)
     trained, number = state.seconds, state.epoch + 1
     if not per_batch.isfinite().all():

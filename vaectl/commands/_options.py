@@ -127,7 +127,11 @@ def setting(flag: str, help_text: str, panel: str, metavar: str | None = None, r
     name = flag.removeprefix("--").replace("-", "_")
     path = next(iter(NAMES[name]))
     default = RECIPES[recipe]().flat()[path]
+    if isinstance(default, bool):
+        return typer.Option(flag, help=help_text, show_default=False, rich_help_panel=panel)
     if metavar is None:
         metavar = {int: "INT", float: "FLOAT"}[type(default)]
-    text = setting_text(default) if recipe == "vae" else f"{recipe}: {setting_text(default)}"
+    text: str | bool = False if default is None else setting_text(default)
+    if recipe != "vae":
+        text = f"{recipe}: {setting_text(default)}"
     return typer.Option(flag, metavar=metavar, help=help_text, show_default=text, rich_help_panel=panel)

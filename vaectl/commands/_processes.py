@@ -6,6 +6,7 @@ load the data and build the model, too, take over the leader's weights and state
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import select
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaectl.commands._render import Screen, print_error
-from vaectl.commands._session import DEFAULT_DATA_DIR, data_directory, load_data
+from vaectl.commands._session import DEFAULT_DATA_DIR, data_directory, home_of, load_data
 from vaectl.errors import DataError, DivergedError, InterruptedRunError, LostError, UsageError
 from vaectl.launcher import Place
 from vaectl.signals import noting
@@ -117,6 +118,7 @@ def follow(place: Place, data_dir: Path | None) -> None:
 
     from vaectl import builder
     from vaectl.board import Board
+    from vaectl.data import is_path
     from vaectl.distributed import Processes
     from vaectl.trainer import Stopped, fit, prepare
 
@@ -128,9 +130,14 @@ def follow(place: Place, data_dir: Path | None) -> None:
             return
         spec = builder.complete(Spec.from_json(plan["config"]))
         device = processes.device(torch.device(plan["device"]))
-        directory = _directory(data_dir, Path(plan["directory"]))
+        part, own = spec.data, is_path(spec.data.name)
+        if own:
+            directory = Path(plan["directory"]) if data_dir is None else data_directory(data_dir)
+            part = dataclasses.replace(part, name=str(home_of(part.name, directory)))
+        else:
+            directory = _directory(data_dir, Path(plan["directory"]))
         with board.one_by_one():
-            data = load_data(spec.data, directory, Screen(True, False, False, "none"))
+            data = load_data(part, directory, Screen(True, False, False, "none"))
         if data.info.fingerprint != plan["fingerprint"]:
             raise DataError(f"{data.info.name} in {directory} is not what process 0 trains on")
         state = prepare(spec, data, device)

@@ -49,8 +49,10 @@ def pictures(found: Comparison, screen: Screen, device: str, data_dir: Path | No
     for session in sessions:
         model, own = session.model(CHECKPOINT), session.data()
         with torch.no_grad(), seeded(seed):
-            samples.append(grid(model.sample(TILES * TILES).mean, TILES))
-            reconstructions.append(grid(model.decoder(model.encoder(x.to(session.device)).mean).mean, 2 * TILES))
+            span = session.run.data_info.range
+            reconstructed = model.decoder(model.encoder(x.to(session.device)).mean).mean
+            samples.append(grid(model.sample(TILES * TILES).mean, TILES, span=span))
+            reconstructions.append(grid(reconstructed, 2 * TILES, span=span))
         view = latents.view_of(model, own.test.first(POINTS), own.train)
         views.append((view.points, own.test.labels[:POINTS].numpy(), view.axes))
     courses = _courses(found)
@@ -58,7 +60,7 @@ def pictures(found: Comparison, screen: Screen, device: str, data_dir: Path | No
     if not plane:
         why = next((reason for reason in found.unlike if reason), "a run has no KL or reconstruction")
         screen.note(f"no picture of rate and distortion: {why}")
-    originals = grid(x, 2 * TILES)
+    originals = grid(x, 2 * TILES, span=sessions[0].run.data_info.range)
     return plots.comparison(courses, found.labels, originals, reconstructions, samples, views, plane=plane)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vaectl.commands._render import Screen
-from vaectl.errors import DataError, RunError, UsageError, nearest
+from vaectl.errors import DataError, RunError, SettingError, UsageError, nearest
 from vaectl.files import check_output
 from vaectl.runs import CHECKPOINTS, Run
 from vaectl.spec import Part
@@ -40,20 +42,51 @@ def data_directory(flag: Path | None) -> Path:
     return directory
 
 
-def load_data(part: Part, directory: Path, screen: Screen, *, keeps: bool = True) -> Data:
-    """The data set of a spec's data part, with notes and downloads shown on the screen.
+def load_data(
+    part: Part,
+    directory: Path,
+    screen: Screen,
+    *,
+    keeps: bool = True,
+    support: str | None = None,
+    again: bool = False,
+) -> Data:
+    """The data set of a spec's data part, with notes, downloads and what is read shown on the screen.
 
     Args:
         part: The data part of a complete spec.
         directory: The data directory.
         screen: Where notes and downloads are shown.
         keeps: Whether what is downloaded or made is kept in the directory.
+        support: What own data are read as, for a model that is there; None lets their values decide.
+        again: Whether it was all said when the data were first read.
     """
     from vaectl import data
 
-    with screen.downloading() as progress:
-        store = data.Store(directory, keeps, note=screen.note, progress=progress)
+    with reading(screen) if data.is_path(part.name) else screen.downloading() as progress:
+        note = screen.detail if again else screen.note
+        store = data.Store(directory, keeps, support, note=note, progress=progress)
         return data.load(part.name, store, **part.options)
+
+
+@contextmanager
+def reading(screen: Screen) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar for examples that are read: called with what is done to them, how many are done, and in all."""
+    shown: dict[str, Callable[[int], None]] = {}
+    with ExitStack() as stack:
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in shown:
+                stack.close()
+                shown[what] = stack.enter_context(screen.counting(what, total))
+            shown[what](done)
+
+        yield tell
+
+
+def home_of(name: str, directory: Path) -> Path:
+    """Where own data are that were at the path ``name`` and whose folder is now ``directory``."""
+    return directory / Path(name).name
 
 
 class Session:
@@ -98,48 +131,113 @@ class Session:
         return self._data[name]
 
     def _load(self, name: str | None) -> Data:
-        from vaectl.data import SOURCES
+        from vaectl.data import SOURCES, is_path, located
 
         info, spec = self.run.data_info, self.run.complete_spec()
+        own = is_path(spec.data.name)
         if name is not None:
-            check_choice("--dataset", name, SOURCES)
-        elif info.name not in SOURCES:
+            if not is_path(name):
+                check_choice("--dataset", name, SOURCES, other="a path")
+            if (located(name) if is_path(name) else name) != spec.data.name:
+                return self._other(name)
+        if not own and info.name not in SOURCES:
             raise RunError(f"{self.run.path / 'run.json'} is damaged: there is no data set '{info.name}'")
         recorded = self.run.record["data_directory"]
         # what a record says is not what the person asked for: data are read there, and nothing is written
-        asked = self._data_dir is not None or bool(os.environ.get("VAECTL_DATA_DIR"))
-        usual = not os.path.isdir(recorded) or os.path.realpath(recorded) == os.path.realpath(DEFAULT_DATA_DIR)
+        asked = self._data_dir is not None or (bool(os.environ.get("VAECTL_DATA_DIR")) and not own)
+        usual = not own and (
+            not os.path.isdir(recorded) or os.path.realpath(recorded) == os.path.realpath(DEFAULT_DATA_DIR)
+        )
         named = asked or usual
         directory = data_directory(self._data_dir) if named else Path(recorded)
-        self.screen.detail(f"data: {name or info.name} in {directory}")
-        part = Part(name or info.name, spec.data.options)
+        self.screen.detail(f"data: {info.name} in {directory}")
+        part = Part(str(home_of(spec.data.name, directory)) if own else info.name, spec.data.options)
+        if own and not os.path.lexists(part.name):
+            place = f"it is not in {directory}" if asked else f"{part.name} is gone"
+            raise DataError(
+                f"{self.run.id} was trained on {info.name}, and {place}",
+                hint="name the folder that it is in now with --data-dir",
+            )
         try:
-            found = load_data(part, directory, self.screen, keeps=named)
+            # of own data the values decide, as they did when it was trained
+            found = load_data(part, directory, self.screen, keeps=named, again=own)
         except DataError as error:
-            if asked or os.path.isdir(recorded) or name not in (None, info.name):
+            if own or asked or os.path.isdir(recorded):
                 raise
             gone = f"{self.run.id} was trained on data in {recorded}, which is gone"
             raise DataError(error.message, hint=f"{gone}: name their folder now with --data-dir") from None
-        if name not in (None, info.name):
-            if (found.info.shape, found.info.support) != (info.shape, info.support):
-                raise DataError(
-                    f"--dataset {name} has examples of shape {found.info.shape}; {self.run.id} takes {info.shape}"
-                )
-        elif found.info.fingerprint != info.fingerprint:
+        if found.info.fingerprint != info.fingerprint:
             raise DataError(
                 f"{info.name} in {directory} is not what {self.run.id} was trained on: its fingerprint is "
                 f"{found.info.fingerprint[:12]}, not {info.fingerprint[:12]}",
                 hint="name the folder of the original data with --data-dir",
             )
-        else:
-            self.directory = directory
+        self.directory = directory
+        return found
+
+    def _other(self, name: str) -> Data:
+        """Another data set than the run's, prepared as its is: of the same shape and kind."""
+        from vaectl.builder import complete
+        from vaectl.data import is_path
+
+        info, spec = self.run.data_info, self.run.complete_spec()
+        kept = ["image_size", "grayscale", "binarize", "binarize_seed"]
+        own = is_path(name)
+        if not own and not is_path(spec.data.name):
+            kept.append("validation_fraction")
+        if own:
+            kept.append("skip_bad")
+        if own and Path(name).suffix.lower() in (".csv", ".parquet"):
+            kept.append("label_column")
+        options = {option: spec.data.options[option] for option in kept}
+        directory = data_directory(self._data_dir)
+        if self._data_dir is None and not os.environ.get("VAECTL_DATA_DIR") and not is_path(spec.data.name):
+            recorded = Path(self.run.record["data_directory"])
+            directory = recorded if recorded.is_dir() else directory
+        keeps = (
+            self._data_dir is not None
+            or bool(os.environ.get("VAECTL_DATA_DIR"))
+            or (os.path.realpath(directory) == os.path.realpath(DEFAULT_DATA_DIR))
+        )
+        self.screen.detail(f"data: {name}" if own else f"data: {name} in {directory}")
+
+        def loaded() -> Data:
+            part = complete(dataclasses.replace(spec, data=Part(name, options))).data
+            support = info.support if options["binarize"] == "none" else None
+            try:
+                return load_data(part, directory, self.screen, keeps=keeps, support=support)
+            except DataError as error:
+                # of own data the hint may name a flag of train
+                raise DataError(error.message, hint=None if own else error.hint) from None
+
+        try:
+            found = loaded()
+        except SettingError as error:
+            if error.path not in ("data.grayscale", "data.binarize", "data.label_column"):
+                raise
+            # what is grey, or binary, already need not be made so, and codes need no labels
+            without: dict[str, dict[str, Any]] = {
+                "data.grayscale": {"grayscale": False},
+                "data.binarize": {"binarize": "none", "binarize_seed": 0},
+                "data.label_column": {"label_column": None},
+            }
+            options |= without[error.path]
+            found = loaded()
+        if found.info.shape != info.shape:
+            raise DataError(
+                f"--dataset {name} has examples of shape {found.info.shape}; {self.run.id} takes {info.shape}",
+                hint=None if 1 in info.shape[1:] else "a run that is trained with --image-size resizes others, too",
+            )
+        if found.info.support != info.support:
+            raise DataError(f"--dataset {name} is {found.info.support}; {self.run.id} takes {info.support} data")
         return found
 
 
-def check_choice(flag: str, value: str, allowed: Collection[str]) -> None:
-    """Raise a UsageError unless ``value`` is one of ``allowed``."""
+def check_choice(flag: str, value: str, allowed: Collection[str], *, other: str = "") -> None:
+    """Raise a UsageError unless ``value`` is one of ``allowed``, beside which ``other`` is said to be."""
     if value not in allowed:
-        raise UsageError(f"{flag} must be one of {', '.join(allowed)}; got '{value}'", hint=nearest(value, allowed))
+        names = ", ".join(allowed) + (f", or {other}" if other else "")
+        raise UsageError(f"{flag} must be one of {names}; got '{value}'", hint=nearest(value, allowed))
 
 
 def check_destination(asked: Path | None, formats: Collection[str], *, force: bool) -> str:

@@ -46,7 +46,7 @@ def summary(path: Path) -> dict[str, Any]:
     return {
         "id": path.name,
         "status": run.status,
-        "dataset": flat["data.name"],
+        "dataset": flat["data.name"].rpartition("/")[2],  # of own data the path's last name
         "model": flat["model"],
         "latent_dim": flat["latent_dim"],
         "beta": flat.get("objective.beta"),

@@ -95,7 +95,9 @@ def train_run(
     pictured = on_device.validation if len(data.validation) else on_device.test
     shown = EpochScreen(screen, state.last_epoch(spec.training), spec.latent_dim)
     events_of = run.file("tensorboard")
-    board = TensorBoard(events_of, state.step if events_of.exists() else None)
+    board = TensorBoard(
+        events_of, state.step if events_of.exists() else None, span=data.info.range, names=data.info.classes
+    )
     run.log(shown.header())
     doctor = Doctor(run, screen, run.history())
     end: Stopped | None = None

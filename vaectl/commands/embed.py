@@ -34,7 +34,7 @@ from vaectl.spec import SPLITS
 if TYPE_CHECKING:
     import numpy as np
 
-    from vaectl.data import Split
+    from vaectl.data import Examples
     from vaectl.vae import VAE
 
 
@@ -46,9 +46,9 @@ def embed_cli(
         str | None,
         typer.Option(
             "--dataset",
-            metavar="NAME",
+            metavar="NAME|PATH",
             show_default="the run's own",
-            help="Another data set of the same shape.",
+            help="Another data set of the same shape, or the path of one; resized as the run's own is.",
         ),
     ] = None,
     draw: Annotated[bool, typer.Option("--draw", help="Draw from the posterior instead of taking its mean.")] = False,
@@ -108,7 +108,7 @@ def embed_cli(
 
 
 def rows(
-    model: VAE, examples: Split, *, draw: bool, seed: int, progress: Callable[[int], None]
+    model: VAE, examples: Examples, *, draw: bool, seed: int, progress: Callable[[int], None]
 ) -> Generator[dict[str, np.ndarray]]:
     """The codes of a split, a batch of n examples at a time.
 

@@ -141,7 +141,7 @@ def _scatter(session: Session, checkpoint: str, dims: list[int] | None, points: 
         session.screen.warn(f"-n {points}: the test split has {len(shown)} examples; all are shown")
     view = latents.view_of(model, shown, data.train, dims)
     title = f"{session.run.id}: posterior means of {len(shown)} {data.info.name} test examples"
-    figure = plots.scatter(view.points, shown.labels.numpy(), view.axes, title)
+    figure = plots.scatter(view.points, shown.labels.numpy(), view.axes, title, data.info.classes)
     return figure, {"n": len(shown), "axes": list(view.axes), "explained_variance": list(view.explained)}
 
 
@@ -185,7 +185,7 @@ def _manifold(session: Session, checkpoint: str, dims: list[int] | None) -> tupl
     if latent_dim > len(dims):
         title += f", {latent_dim - len(dims)} other dimensions at its mean"
     figure = plots.sheet(
-        grids.grid(images, len(values)),
+        grids.grid(images, len(values), span=session.run.data_info.range),
         title,
         x=(f"z{dims[0]}", labels[0]),
         y=(f"z{dims[1]}", labels[1][::-1]) if len(dims) == 2 else None,
@@ -208,7 +208,7 @@ def _traversal(session: Session, checkpoint: str, dims: list[int] | None, seed: 
     columns = [f"{value:.1f}" for value in values[:, 0].tolist()]
     title = f"{session.run.id}: traversals from the code of test image {row}"
     figure = plots.sheet(
-        grids.grid(images, len(values)),
+        grids.grid(images, len(values), span=session.run.data_info.range),
         title,
         x=("value of the dimension", columns),
         y=("", [f"z{dim}: KL {kl[dim]:.2f} nats" for dim in dims]),

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from vaectl.vae import VAE
 
 FORMATS = (".png", ".npz", ".npy")
+# of examples that are rows of a table
+TABLES = (".csv", ".parquet")
 MODES = ("mean", "mode", "draw")
 # images decoded at once
 CHUNK = 1000
@@ -92,7 +94,7 @@ def sample_cli(
     ] = False,
     output: Annotated[
         Path | None,
-        output_option("Where to write: .png, .npz or .npy.", "RUN/samples/0001.png"),
+        output_option("Where to write: .png, .npz or .npy; of a table also .csv or .parquet.", "RUN/samples/0001.png"),
     ] = None,
     force: Force = False,
     checkpoint: Checkpoint = "best",
@@ -115,7 +117,15 @@ def sample_cli(
     if data_dir is not None and not uses_data:
         raise UsageError("--data-dir is for --reconstruct and --interpolate; samples need no data")
     opened = Run.open(run, state(context).runs_dir)
-    suffix = check_destination(output, FORMATS, force=force)
+    suffix = check_destination(output, (*FORMATS, *TABLES), force=force)
+    if suffix in TABLES:
+        if opened.data_info.shape[:2] != (1, 1):
+            raise UsageError(
+                f"-o {output}: {suffix} is for tables; {opened.id} makes images", hint="write .npz or .npy"
+            )
+        from vaectl.arrays import require_format
+
+        require_format(suffix)
     if columns is not None and suffix != ".png" and not interpolate:
         raise UsageError(f"--columns is for pictures; {suffix} has none")
     if suffix == ".png" and num_samples > MOST_TILES:
@@ -139,7 +149,9 @@ def sample_cli(
             session, model, kind, num_samples, mode=mode, columns=columns, progress=counted,
             temperature=1.0 if temperature is None else temperature,
         )  # fmt: skip
-        path = deliver(output, opened, "samples", suffix, lambda path: write(path, made, columns))
+        path = deliver(
+            output, opened, "samples", suffix, lambda path: write(path, made, columns, opened.data_info.range)
+        )
     pace = clock.pace(num_samples)
     lines = f" in lines of {columns}" if interpolate else ""
     document = {
@@ -228,7 +240,7 @@ def make(
     return {"images": Stream(shape, pixels, _decode(between, n, mode, progress))}, steps
 
 
-def write(path: Path, made: dict[str, Stream], columns: int) -> None:
+def write(path: Path, made: dict[str, Stream], columns: int, span: tuple[float, float]) -> None:
     """Write images as a grid (reconstructions under their originals), or as arrays, which are never held whole."""
     from vaectl import arrays
 
@@ -237,11 +249,20 @@ def write(path: Path, made: dict[str, Stream], columns: int) -> None:
         arrays.save_npz(made, path)
     elif suffix == ".npy":
         arrays.save_npy(made["images"], path)
+    elif suffix in TABLES:
+        arrays.save(_table_rows(made), len(made["images"]), path)
     else:
-        _save_grid(path, made, columns)
+        _save_grid(path, made, columns, span)
 
 
-def _save_grid(path: Path, made: dict[str, Stream], columns: int) -> None:
+def _table_rows(made: dict[str, Stream]) -> Iterator[dict[str, np.ndarray]]:
+    """Columns x0, x1, ... of what was made, and original0, ... of what was reconstructed."""
+    names = [("x", "images"), *([("original", "originals")] if "originals" in made else [])]
+    for parts in zip(*(made[key].parts for _, key in names), strict=True):
+        yield {name: part.reshape(len(part), -1) for (name, _), part in zip(names, parts, strict=True)}
+
+
+def _save_grid(path: Path, made: dict[str, Stream], columns: int, span: tuple[float, float]) -> None:
     import torch
 
     from vaectl.grids import LARGE_TILE_PIXELS, grid, pairs, save_png
@@ -249,7 +270,7 @@ def _save_grid(path: Path, made: dict[str, Stream], columns: int) -> None:
     images = torch.from_numpy(made["images"].whole())
     if "originals" in made:
         images = pairs(torch.from_numpy(made["originals"].whole()), images, columns)
-    save_png(grid(images, columns, LARGE_TILE_PIXELS), path)
+    save_png(grid(images, columns, LARGE_TILE_PIXELS, span), path)
 
 
 def _decode(chunks: Iterator[Distribution], n: int, mode: str, progress: Callable[[int], None]) -> Iterator[np.ndarray]:

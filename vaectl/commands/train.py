@@ -50,9 +50,10 @@ def train_cli(
         str | None,
         setting(
             "--dataset",
-            "mnist, fashion-mnist, kmnist, digits, glyphs; auto is MNIST, or glyphs where it is not to be had.",
+            "mnist, fashion-mnist, kmnist, digits, glyphs, cifar10, svhn; auto is MNIST, or glyphs where it is not "
+            "to be had. Or your own: a folder of images, .npy, .npz, .safetensors, .csv or .parquet.",
             DATA,
-            "NAME",
+            "NAME|PATH",
         ),
     ] = None,
     data_dir: Annotated[
@@ -69,6 +70,15 @@ def train_cli(
     validation_fraction: Annotated[
         str | None, setting("--validation-fraction", "Part of the training set held out, 0 to 0.9.", DATA)
     ] = None,
+    test_fraction: Annotated[
+        str | None,
+        setting("--test-fraction", "Part of your own data that tests, where they have no test set; up to 0.9.", DATA),
+    ] = None,
+    image_size: Annotated[
+        str | None,
+        setting("--image-size", "Resize images to a side, or to height and width, in pixels.", DATA, "N|H,W"),
+    ] = None,
+    grayscale: Annotated[bool | None, setting("--grayscale", "Turn colours into grey levels.", DATA)] = None,
     binarize: Annotated[
         str | None,
         setting(
@@ -76,6 +86,15 @@ def train_cli(
             "Draw pixels 0 or 1 from their grey levels: once, or for training anew in every epoch.",
             DATA,
             "none|static|dynamic",
+        ),
+    ] = None,
+    skip_bad: Annotated[
+        bool | None, setting("--skip-bad", "Go on without what of your own data cannot be used.", DATA)
+    ] = None,
+    label_column: Annotated[
+        str | None,
+        setting(
+            "--label-column", "Column of a table that holds the labels; else label, class, target or y.", DATA, "NAME"
         ),
     ] = None,
     model: Annotated[
@@ -279,7 +298,9 @@ def train_cli(
         screen = Screen(quiet, verbose, as_json, progress)
         runs_dir, argv = state(context).runs_dir, state(context).argv
         flags = {
-            "dataset": dataset, "validation_fraction": validation_fraction, "binarize": binarize, "model": model,
+            "dataset": dataset, "validation_fraction": validation_fraction, "test_fraction": test_fraction,
+            "image_size": image_size, "grayscale": grayscale or None, "binarize": binarize,
+            "skip_bad": skip_bad or None, "label_column": label_column, "model": model,
             "network": network, "latent_dim": latent_dim, "hidden_dims": hidden_dims, "activation": activation,
             "width": width, "depth": depth, "codes": codes, "prior": prior, "likelihood": likelihood,
             "posterior_scale": posterior_scale, "objective": objective, "beta": beta, "beta_schedule": beta_schedule,
@@ -311,7 +332,7 @@ def train_cli(
         resolved = resolve(layers)
         if name is not None:
             check_name(name, runs_dir)
-        directory = data_directory(data_dir)
+        directory = _home(resolved.spec.data.name, data_dir)
         train(resolved, screen, runs_dir, name, directory, device, argv, checkpoint_minutes, processes, dry_run=dry_run)
 
 
@@ -338,6 +359,7 @@ def train(
         LostError: Another process failed.
     """
     from vaectl import builder
+    from vaectl.commands._data import shown_report
     from vaectl.commands._training import kept, train_run
     from vaectl.distributed import Processes
     from vaectl.runtime import resolve_device, versions
@@ -353,8 +375,10 @@ def train(
         say(finding, screen)
     try:
         data = load_data(spec.data, directory, screen)
-        # what auto came to is what the run's config must say, for it to repeat the run
-        spec = dataclasses.replace(spec, data=dataclasses.replace(spec.data, name=data.info.name))
+        if spec.data.name == "auto":
+            # what auto came to is what the run's config must say, for it to repeat the run
+            spec = dataclasses.replace(spec, data=dataclasses.replace(spec.data, name=data.info.name))
+        report = shown_report(data, screen, dry_run=dry_run)
         trained = prepare(spec, data, device)
     except SettingError as error:
         raise resolved.named(error) from None
@@ -369,11 +393,13 @@ def train(
     sources = {path: resolved.sources.get(path, "default") for path in spec.flat()}
     if dry_run:
         document = {
-            "config": spec.to_json(), "sources": sources, "dataset": data.info.to_json(), "parameters": parameters
+            "config": spec.to_json(), "sources": sources, "dataset": data.info.to_json(), "parameters": parameters,
+            "report": None if report is None else report.to_json(),
         }  # fmt: skip
         rows = [[path, setting_text(value), sources[path]] for path, value in spec.flat().items()]
         settings = screen.table([("setting", "left"), ("value", "left"), ("source", "left")], rows)
-        screen.result(document, short=str(parameters), text=[title, settings])
+        found = screen.table([("data", "left"), ("", "left")], [] if report is None else [*map(list, report.rows())])
+        screen.result(document, short=str(parameters), text=[title, found, settings])
         return
     gather(processes, spec, data.info, directory, trained)
     run = Run.create(
@@ -398,6 +424,17 @@ def train(
         for path, value in spec.flat().items():
             screen.detail(f"  {path} = {setting_text(value)} ({sources[path]})")
         train_run(run, trained, data, screen, checkpoint_minutes, processes)
+
+
+def _home(dataset: str, data_dir: Path | None) -> Path:
+    """The folder that a data set is in: the data directory, or that of a path."""
+    from vaectl.data.paths import is_path, located
+
+    if not is_path(dataset):
+        return data_directory(data_dir)
+    if data_dir is not None:
+        raise UsageError("--data-dir is for built-in data sets; --dataset names a path of its own")
+    return Path(located(dataset)).parent
 
 
 def _layers(encoder: Part, shape: tuple[int, ...], space: LatentSpace) -> str:

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of vaectl: splits of examples held in memory.
+"""What a data set is to the rest of vaectl: splits of examples, here such that are held in memory.
 
 Shapes: ``N`` examples of a split, ``B`` batch, ``X`` data shape (C, H, W).
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaectl.data.examples import Examples
 from vaectl.data.info import DataInfo
+from vaectl.data.report import Report
 from vaectl.errors import DataError
 
 Binarize = Literal["none", "static", "dynamic"]
@@ -33,22 +35,27 @@ class Store:
         directory: The data directory, in torchvision's layout (``MNIST/raw/...-ubyte``, gzipped or not).
         keeps: Whether what is downloaded or made is kept there; no one asked for that in a directory that only a
             run's record names.
+        support: What own data are read as, where a model is there that takes no other; None lets their values decide.
         note: Called with a sentence that the person should read.
         progress: Called with (what, bytes done, bytes in all or 0 where unknown) as a download goes on.
     """
 
     directory: Path
     keeps: bool = True
+    support: str | None = None
     note: Callable[[str], None] = lambda sentence: None
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
 
 
 @dataclass(frozen=True)
 class Raw:
-    """A source's arrays: images uint8 (N, C, H, W) and labels int64 (N,) of the training and the test set.
+    """A built-in source's arrays: images uint8 (N, C, H, W) and labels int64 (N,) of the training and the test set.
 
-    Where it is known what the images were made from there are factors by name, (N,) each: integers that name a kind,
-    or real numbers.
+    Attributes:
+        train_factors, test_factors: What the images were made from, where that is known, by name (N,): integers that
+            name a kind, or real numbers.
+        scaling: What is done to a stored number, and was done to an image before.
+        classes: Names of the labels 0, 1, ... ; empty where they have none.
     """
 
     train_images: np.ndarray
@@ -57,17 +64,19 @@ class Raw:
     test_labels: np.ndarray
     train_factors: Mapping[str, np.ndarray] = field(default_factory=dict)
     test_factors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    scaling: str = SCALING
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples of one split, resident as bytes; a batch is one gather and one conversion.
+    """Examples of one split, resident as they are stored; a batch is one gather and one conversion.
 
     Attributes:
         images: uint8 (N, *X), of which binarised ones hold 0 and 255; real numbers are taken as they are.
-        labels: int64 (N,).
-        rows: Row of each example in the source's training or test array, int64 (N,).
-        grey: uint8 (N, *X) that training draws fresh binary images from; None where it trains on ``images``.
+        labels: int64 (N,), -1 where there is none.
+        rows: Row of each example in the source's training, validation or test array, int64 (N,).
+        grey: uint8 or float32 (N, *X) that training draws fresh binary images from; None where it trains on ``images``.
         factors: What the examples were made from, by name (N,), where that is known; never on a device.
     """
 
@@ -80,12 +89,22 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
-    def batch(self, index: Tensor | slice) -> Tensor:
-        """The examples at ``index`` as the model sees them: float32 in [0, 1], (B, *X)."""
-        return self._scaled(self.images, index)
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.images.device
 
-    def training_batch(self, index: Tensor, rows: slice = slice(None)) -> Tensor:
-        """The examples at ``index`` as training sees them: ``batch``, or a new binary draw of each; of them ``rows``.
+    def batch(self, index: Tensor | slice) -> Tensor:
+        """The examples at ``index`` as the model sees them: float32 (B, *X), in [0, 1] unless they are real."""
+        return self._at(self.images, index)
+
+    def feed(self, order: Tensor, size: int, start: int = 0) -> Generator[Tensor]:
+        """The places of each batch's examples: what is there is gathered within the step."""
+        for begin in range(start * size, len(order), size):
+            yield order[begin : begin + size]
+
+    def training_batch(self, given: Tensor, rows: slice = slice(None)) -> Tensor:
+        """The examples at ``given`` as training sees them: ``batch``, or a new binary draw of each; of them ``rows``.
 
         A draw takes the grey levels as probabilities, and comes from torch's global stream: within
         ``fit`` from the run's seed.
@@ -95,20 +114,23 @@ class Split:
             binary images drawn with the grey levels as probabilities, https://doi.org/10.1145/1390156.1390266
         """
         if self.grey is None:
-            return self.batch(index[rows])
+            return self.batch(given[rows])
         # all are drawn, so that the rows have the draws that they would have without the choice
-        return torch.bernoulli(self._scaled(self.grey, index))[rows]
+        return torch.bernoulli(self._at(self.grey, given))[rows]
 
-    def _scaled(self, images: Tensor, index: Tensor | slice) -> Tensor:
+    def _at(self, images: Tensor, index: Tensor | slice) -> Tensor:
         # index_select copies whole images, several times faster than indexing with a tensor
-        stored = images[index] if isinstance(index, slice) else images.index_select(0, index)
-        # to the last bit torchvision's v2.ToDtype(torch.float32, scale=True), whose import takes as long as torch's
-        return stored * (1 / 255) if stored.dtype == torch.uint8 else stored.to(torch.float32)
+        return scaled(images[index] if isinstance(index, slice) else images.index_select(0, index))
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """All examples in order, ``size`` at a time; the last batch may be smaller."""
         for start in range(0, len(self), size):
             yield self.batch(slice(start, start + size))
+
+    def stored(self, size: int) -> Iterator[np.ndarray]:
+        """All images as they are stored, ``size`` at a time."""
+        for start in range(0, len(self), size):
+            yield self.images[start : start + size].cpu().numpy()
 
     def to(self, device: torch.device) -> Split:
         """The same split on a device."""
@@ -124,20 +146,31 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: its splits (``validation`` is empty where the fraction is 0) and its description."""
+    """A data set: its splits (``validation`` is empty where the fraction is 0) and its description.
 
-    train: Split
-    validation: Split
-    test: Split
+    Of a person's own data there is a report, too: what was found when they were read.
+    """
+
+    train: Examples
+    validation: Examples
+    test: Examples
     info: DataInfo
+    report: Report | None = None
 
-    def split(self, name: str) -> Split:
+    def split(self, name: str) -> Examples:
         """The split called ``train``, ``validation`` or ``test``."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
     def to(self, device: torch.device) -> Data:
         """The same data on a device."""
-        return Data(self.train.to(device), self.validation.to(device), self.test.to(device), self.info)
+        train, validation, test = (split.to(device) for split in (self.train, self.validation, self.test))
+        return Data(train, validation, test, self.info, self.report)
+
+
+def scaled(stored: Tensor) -> Tensor:
+    """Stored examples as the model sees them, float32."""
+    # to the last bit torchvision's v2.ToDtype(torch.float32, scale=True), whose import takes as long as torch's
+    return stored * (1 / 255) if stored.dtype == torch.uint8 else stored.to(torch.float32)
 
 
 def binarized(images: np.ndarray, random: np.random.RandomState, *parts: np.ndarray) -> list[np.ndarray]:
@@ -146,14 +179,15 @@ def binarized(images: np.ndarray, random: np.random.RandomState, *parts: np.ndar
     Every image is drawn, whichever part it is in, so that its draw is the same however the images are divided.
 
     Args:
-        images: uint8 (N, *X).
+        images: uint8 or, in [0, 1], float32 (N, *X).
         random: Source of uniform numbers; its stream is frozen by NumPy for good, so the draws are, too.
         parts: Ascending rows of ``images``, int64 (M,) each.
     """
     drawn = [np.empty((len(rows), *images.shape[1:]), np.uint8) for rows in parts]
+    white = 255 if images.dtype == np.uint8 else 1
     for start in range(0, len(images), CHUNK):
         grey = images[start : start + CHUNK]
-        binary = (random.random_sample(grey.shape) * 255 < grey) * np.uint8(255)
+        binary = (random.random_sample(grey.shape) * white < grey) * np.uint8(255)
         for out, rows in zip(drawn, parts, strict=True):
             low, high = np.searchsorted(rows, (start, start + CHUNK))
             out[low:high] = binary[rows[low:high] - start]
@@ -177,21 +211,12 @@ def split_data(
         DataError: Nothing would be left to train on.
     """
     count = len(raw.train_images)
-    held = round(count * validation_fraction)
-    if held == 0 and validation_fraction > 0:
-        held = 1
-    if held >= count:
+    train_rows, validation_rows = held_out(count, validation_fraction)
+    if not len(train_rows):
         raise DataError(
             f"{name} has {count} training examples: a validation fraction of {validation_fraction} leaves none"
         )
-    # RandomState's stream is frozen by NumPy for good, so the split is the same in every version
-    order = np.random.RandomState(0).permutation(count)
-    train_rows, validation_rows = np.sort(order[held:]), np.sort(order[:held])
     test_rows = np.arange(len(raw.test_images))
-    digest = hashlib.sha256()
-    for array in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
     # the splits are the second copy of the source's arrays, and there is no third one
     if binarize == "none":
         train_images, validation_images = (
@@ -216,13 +241,42 @@ def split_data(
         "validation": split(validation_images, raw.train_labels, raw.train_factors, validation_rows),
         "test": split(test_images, raw.test_labels, raw.test_factors, test_rows),
     }
+    drawn = "" if binarize == "none" else f", {drawn_text(binarize_seed)}"
     info = DataInfo(
         name=name,
         shape=raw.train_images.shape[1:],
         support="bytes" if binarize == "none" else "binary",
-        fingerprint=digest.hexdigest(),
+        fingerprint=_fingerprint(raw),
         sizes={split_name: len(value) for split_name, value in data.items()},
         # of what is evaluated, which is the same for static and dynamic binarisation
-        preprocessing=SCALING if binarize == "none" else f"{SCALING}, one Bernoulli draw with seed {binarize_seed}",
+        preprocessing=f"{raw.scaling}{drawn}",
+        classes=raw.classes,
     )
-    return Data(**data, info=info)
+    return Data(data["train"], data["validation"], data["test"], info)
+
+
+def drawn_text(seed: int) -> str:
+    """What a description says of images that are binary draws."""
+    return f"one Bernoulli draw with seed {seed}"
+
+
+def held_out(count: int, fraction: float, stream: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that stay and those that are held out, ascending: the same in every run and version.
+
+    Args:
+        count: Rows in all.
+        fraction: Part of them to hold out; where it is above 0, at least one is.
+        stream: Which of several independent choices this is.
+    """
+    held = max(round(count * fraction), 1 if fraction > 0 else 0)
+    # RandomState's stream is frozen by NumPy for good, so the split is the same in every version
+    order = np.random.RandomState(stream).permutation(count)
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+def _fingerprint(raw: Raw) -> str:
+    digest = hashlib.sha256()
+    for array in (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels):
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

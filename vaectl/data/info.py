@@ -12,6 +12,9 @@ from vaectl.errors import DataError
 from vaectl.spec import SPLITS
 
 STRINGS = ("name", "support", "fingerprint", "preprocessing")
+# names of classes that are kept, and characters of one; more of them are no classes
+MOST_CLASSES, LONGEST_CLASS = 1000, 255
+LARGEST = 1e30
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class DataInfo:
         fingerprint: SHA-256 of the training and test arrays, images and labels; the same however much is held out.
         sizes: Examples by split.
         preprocessing: What is done to a stored example before it is evaluated.
+        classes: Names of the labels 0, 1, ... ; empty where they have none.
+        range: Smallest and largest training value of ``real`` data, which pictures show as black and white.
     """
 
     name: str
@@ -33,10 +38,13 @@ class DataInfo:
     fingerprint: str
     sizes: Mapping[str, int]
     preprocessing: str
+    classes: tuple[str, ...] = ()
+    range: tuple[float, float] = (0.0, 1.0)
 
     def to_json(self) -> dict[str, Any]:
         """The form that ``run.json`` holds."""
-        return dataclasses.asdict(self) | {"shape": list(self.shape), "sizes": dict(self.sizes)}
+        lists = {"shape": list(self.shape), "classes": list(self.classes), "range": list(self.range)}
+        return dataclasses.asdict(self) | lists | {"sizes": dict(self.sizes)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> DataInfo:
@@ -47,13 +55,20 @@ class DataInfo:
         """
         try:
             shape = tuple(document["shape"])
-            info = cls(**{**document, "shape": shape})
+            # what was recorded before there were names of classes and ranges has none
+            classes, ends = tuple(document.get("classes", ())), tuple(document.get("range", (0.0, 1.0)))
+            info = cls(**{**document, "shape": shape, "classes": classes, "range": ends})
             sound = (
                 all(isinstance(size, int) and 0 < size <= 2**16 for size in shape)
                 and len(shape) == 3
                 and math.prod(shape) <= 2**26
                 and all(isinstance(info.sizes[split], int) and 0 <= info.sizes[split] < 2**40 for split in SPLITS)
                 and all(isinstance(document[name], str) for name in STRINGS)
+                and len(classes) <= MOST_CLASSES
+                and all(isinstance(name, str) and len(name) <= LONGEST_CLASS for name in classes)
+                and len(ends) == 2
+                and all(isinstance(end, int | float) and abs(end) <= LARGEST for end in ends)
+                and ends[0] <= ends[1]
             )
         except (KeyError, TypeError):
             sound = False

@@ -1,0 +1,26 @@
+"""The report of a data set on the screen, before a training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vaectl.commands._render import Screen
+
+if TYPE_CHECKING:
+    from vaectl.data import Data, Report
+
+
+def shown_report(data: Data, screen: Screen, *, dry_run: bool) -> Report | None:
+    """The report of a data set, where it is wanted, shown on stderr unless the result will show it.
+
+    That of own data always is; that of a built-in one, which asks for a pass over it, with ``-v`` or ``--dry-run``.
+    """
+    from vaectl.data import reported
+
+    if data.report is None and not (dry_run or screen.verbose):
+        return None
+    report = reported(data)
+    if not dry_run:
+        for name, text in report.rows():
+            screen.note(f"data: {name:<11} {text}")
+    return report

@@ -1,0 +1,66 @@
+"""What the examples of a split are to the rest of vaectl, wherever they are.
+
+Shapes: ``N`` examples of a split, ``B`` batch, ``X`` data shape (C, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Examples(Protocol):
+    """Examples of one split, wherever they are: a ``Split`` holds them, a ``StreamedSplit`` reads them."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Class of each example, int64 (N,); -1 where it has none."""
+
+    @property
+    def rows(self) -> Tensor:
+        """Row of each example in the source's training, validation or test array, int64 (N,)."""
+
+    @property
+    def factors(self) -> Mapping[str, np.ndarray]:
+        """What the examples were made from, by name (N,), where that is known; never on a device."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def batch(self, index: Tensor | slice) -> Tensor:
+        """The examples at ``index`` as the model sees them: float32 (B, *X)."""
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """All examples in order, ``size`` at a time; the last batch may be smaller."""
+
+    def feed(self, order: Tensor, size: int, start: int = 0) -> Generator[Tensor]:
+        """What an epoch's batches from the ``start``-th on are made from by ``training_batch``, one after the other.
+
+        Args:
+            order: The epoch's order of the examples (N,).
+            size: Examples in a batch.
+            start: Batches of the epoch that are done.
+
+        Yields:
+            A tensor of B entries; the same shape and type for all batches of ``size``.
+        """
+
+    def training_batch(self, given: Tensor, rows: slice = slice(None)) -> Tensor:
+        """The examples of a batch that ``feed`` gave, as training sees them; of them ``rows``."""
+
+    def stored(self, size: int) -> Iterator[np.ndarray]:
+        """All examples in order as they are stored, ``size`` at a time: uint8 of which 255 is 1, or float32."""
+
+    def to(self, device: torch.device) -> Examples:
+        """The same split on a device."""
+
+    def first(self, n: int) -> Examples:
+        """Its first ``n`` examples, or all where there are fewer."""
