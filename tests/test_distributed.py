@@ -39,8 +39,8 @@ from vaectl.trainer import Epoch, fit
 ROOT = Path(__file__).parents[1]
 TRAIN = ("train", "--dataset", "digits", "--hidden-dims", "16", "--latent-dim", "2", "--batch-size", "100")
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
-# of float32, over some tens of steps
-TOLERANCE = 1e-5
+# of float32, over some tens of steps; and where a vector as near to one code as to another falls to either
+TOLERANCE, OF_CODES = 1e-5, 1e-2
 
 Processed = list[subprocess.Popen[str]]
 Start = Callable[..., Processed]
@@ -97,11 +97,11 @@ def errors(stderr: str) -> list[str]:
     return [line for line in stderr.splitlines() if line.startswith("error: ")]
 
 
-def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float = TOLERANCE) -> None:
     """Every tensor is that of the other, relative to its largest entry."""
     assert one.keys() == other.keys()
     for name, tensor in one.items():
-        assert (tensor - other[name]).abs().max() <= TOLERANCE * tensor.abs().max(), name
+        assert (tensor - other[name]).abs().max() <= tolerance * tensor.abs().max(), name
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -122,16 +122,23 @@ KINDS: dict[str, dict[str, Any]] = {
     "free bits": {"objective": Part("elbo", {"free_bits": 0.05})},
     "capacity": {"objective": Part("capacity", {"capacity": 2.0, "warmup_epochs": 1})},
     "dynamic binarisation": {},
+    "second stage": VARIANTS["codes by moving averages"]
+    | {"prior": Part("transformer", {"width": 8, "depth": 1, "heads": 2})},
 }
 # of 280 examples; the last batch may be short, and of one example, so that one of two processes has none
 CASES = [*((kind, 93) for kind in KINDS), ("free bits", 100), ("free bits", 280)]
+
+
+def coded(kind: str) -> bool:
+    return "quantized" in str(KINDS[kind].get("posterior"))
 
 
 def given(kind: str, size: int) -> tuple[Spec, Data]:
     data = toy_data(train=350)
     if kind == "dynamic binarisation":
         data = dataclasses.replace(data, train=dataclasses.replace(data.train, grey=data.train.images))
-    return spec_of({"epochs": 2, "batch_size": size}, **KINDS[kind]), data
+    stages = {"prior_epochs": 1} if kind == "second stage" else {}
+    return spec_of({"epochs": 2, "batch_size": size, **stages}, **KINDS[kind]), data
 
 
 def outcome(kind: str, size: int, processes: Processes) -> dict[str, Any]:
@@ -169,8 +176,8 @@ def test_processes_train_what_one_process_trains(start: Start, isolated: Path) -
     for key, one in alone.items():
         assert first[key]["figures"] == second[key]["figures"], key
         for ours, theirs in zip(one["figures"], first[key]["figures"], strict=True):
-            assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6), key
-        assert_close(one["weights"], first[key]["weights"])
+            assert ours == pytest.approx(theirs, rel=OF_CODES if coded(key[0]) else 1e-4, abs=1e-6), key
+        assert_close(one["weights"], first[key]["weights"], OF_CODES if coded(key[0]) else TOLERANCE)
         for name, tensor in one["tensors"].items():
             if name.startswith(("random.", "order")):
                 assert torch.equal(tensor, first[key]["tensors"][name]), (key, name)

@@ -90,7 +90,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "kl-target, a controller with a state": {"objective": Part("kl-target", {"target": 3.0})},
     "optimal scale, running statistics": {"likelihood": Part("gaussian", {"scale": "optimal"})},
     "vamp prior": {"prior": Part("vamp", {"components": 5})},
-}
+    "codes by moving averages": {
+        "posterior": Part("quantized", {"codes": 8}), "prior": Part("uniform"), "objective": Part("vq")
+    },
+    "codes by their loss": {
+        "posterior": Part("quantized", {"codes": 8, "codebook": "loss"}), "prior": Part("uniform"),
+        "objective": Part("vq"),
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 8, 9])

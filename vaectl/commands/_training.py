@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vaectl.commands._doctor import Doctor
 from vaectl.commands._epochs import EpochScreen
@@ -25,9 +25,6 @@ from vaectl.signals import Signalled, noting
 from vaectl.tracking import TensorBoard
 from vaectl.train_state import TrainState
 from vaectl.trainer import Epoch, PriorBegan, RolledBack, Step, Stopped, fit
-
-if TYPE_CHECKING:
-    pass
 
 
 @contextmanager

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import subprocess
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vaectl.catalog import check_name
-from vaectl.commands._doctor import say
+from vaectl.commands._new_run import train
 from vaectl.commands._options import (
     MACHINE,
     Device,
@@ -25,21 +21,15 @@ from vaectl.commands._options import (
     setting,
     state,
 )
-from vaectl.commands._processes import follow, gather, leading
-from vaectl.commands._render import Screen, setting_text
+from vaectl.commands._processes import follow, leading
+from vaectl.commands._render import Screen
 from vaectl.commands._resume import refuse_others, resume
-from vaectl.commands._session import data_directory, load_data
-from vaectl.doctor import forecast
-from vaectl.errors import SettingError, UsageError
+from vaectl.commands._session import data_directory
+from vaectl.errors import UsageError
 from vaectl.launcher import here
 from vaectl.recipes import RECIPES
 from vaectl.runs import Run
-from vaectl.settings import Layer, Resolved, parse_assignments, read_config, resolve
-from vaectl.spec import Part
-
-if TYPE_CHECKING:
-    from vaectl.codes import LatentSpace
-    from vaectl.distributed import Processes
+from vaectl.settings import Layer, parse_assignments, read_config, resolve
 
 DATA, MODEL, OBJECTIVE, OPTIMIZATION, RUN = "Data", "Model", "Objective", "Optimization", "Run"
 
@@ -336,96 +326,6 @@ def train_cli(
         train(resolved, screen, runs_dir, name, directory, device, argv, checkpoint_minutes, processes, dry_run=dry_run)
 
 
-def train(
-    resolved: Resolved,
-    screen: Screen,
-    runs_dir: Path,
-    name: str | None,
-    directory: Path,
-    device_name: str,
-    argv: Sequence[str],
-    checkpoint_minutes: float,
-    processes: Processes | None = None,
-    *,
-    dry_run: bool,
-) -> None:
-    """Train as resolved, into a new run; or with ``dry_run`` only show what would be trained.
-
-    Of several ``processes`` this one leads.
-
-    Raises:
-        DivergedError: A loss was not finite.
-        InterruptedRunError: A signal came; what was done so far is saved.
-        LostError: Another process failed.
-    """
-    from vaectl import builder
-    from vaectl.commands._data import shown_report
-    from vaectl.commands._training import kept, train_run
-    from vaectl.distributed import Processes
-    from vaectl.runtime import resolve_device, versions
-    from vaectl.trainer import prepare
-
-    processes = processes or Processes()
-    try:
-        spec = builder.complete(resolved.spec)
-    except SettingError as error:
-        raise resolved.named(error) from None
-    device = processes.device(resolve_device(device_name))
-    for finding in forecast(spec):
-        say(finding, screen)
-    try:
-        data = load_data(spec.data, directory, screen)
-        if spec.data.name == "auto":
-            # what auto came to is what the run's config must say, for it to repeat the run
-            spec = dataclasses.replace(spec, data=dataclasses.replace(spec.data, name=data.info.name))
-        report = shown_report(data, screen, dry_run=dry_run)
-        trained = prepare(spec, data, device)
-    except SettingError as error:
-        raise resolved.named(error) from None
-    parameters = sum(parameter.numel() for parameter in trained.model.parameters())
-    sizes = data.info.sizes
-    title = (
-        f"{data.info.name} {sizes['train']}/{sizes['validation']}  "
-        f"{_layers(spec.encoder, data.info.shape, trained.model.space)}  "
-        f"{parameters:,} parameters  {spec.likelihood.name}  {device}  seed {spec.training.seed}"
-        + (f"  {processes.world} processes" if processes.world > 1 else "")
-    )
-    sources = {path: resolved.sources.get(path, "default") for path in spec.flat()}
-    if dry_run:
-        document = {
-            "config": spec.to_json(), "sources": sources, "dataset": data.info.to_json(), "parameters": parameters,
-            "report": None if report is None else report.to_json(),
-        }  # fmt: skip
-        rows = [[path, setting_text(value), sources[path]] for path, value in spec.flat().items()]
-        settings = screen.table([("setting", "left"), ("value", "left"), ("source", "left")], rows)
-        found = screen.table([("data", "left"), ("", "left")], [] if report is None else [*map(list, report.rows())])
-        screen.result(document, short=str(parameters), text=[title, found, settings])
-        return
-    gather(processes, spec, data.info, directory, trained)
-    run = Run.create(
-        runs_dir,
-        name,
-        {
-            "argv": list(argv),
-            "config": spec.to_json(),
-            "sources": sources,
-            "dataset": data.info.to_json(),
-            "data_directory": str(directory.resolve()),
-            "versions": versions(),
-            "git_commit": _git_commit(),
-            "device": str(device),
-            "parameters": parameters,
-        },
-    )
-    with kept(run):
-        screen.note(f"{run.id}  {title}", "bold")
-        run.log(f"{run.id}  {title}")
-        screen.detail(f"files: {run.path}")
-        for path, value in spec.flat().items():
-            screen.detail(f"  {path} = {setting_text(value)} ({sources[path]})")
-        train_run(run, trained, data, screen, checkpoint_minutes, processes)
-
-
 def _home(dataset: str, data_dir: Path | None) -> Path:
     """The folder that a data set is in: the data directory, or that of a path."""
     from vaectl.data.paths import is_path, located
@@ -435,21 +335,3 @@ def _home(dataset: str, data_dir: Path | None) -> Path:
     if data_dir is not None:
         raise UsageError("--data-dir is for built-in data sets; --dataset names a path of its own")
     return Path(located(dataset)).parent
-
-
-def _layers(encoder: Part, shape: tuple[int, ...], space: LatentSpace) -> str:
-    """The encoder from the data to the latent: ``mlp 784-512-256-2``, or ``conv 1x28x28-32-64-2`` by its channels."""
-    options = encoder.options
-    inner = options.get("hidden_dims") or [options["width"] * 2**i for i in range(options["depth"])]
-    sides = math.prod(shape) if "hidden_dims" in options else "x".join(map(str, shape))
-    codes = f", {'x'.join(map(str, space.grid))} of {space.codes} codes" if space.codes else ""
-    return f"{encoder.name} {'-'.join(map(str, (sides, *inner, space.shape[0])))}{codes}"
-
-
-def _git_commit() -> str | None:
-    """The commit that the working directory is at, or None outside a git checkout."""
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
