@@ -101,7 +101,8 @@ def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], t
     """Every tensor is that of the other, relative to its largest entry."""
     assert one.keys() == other.keys()
     for name, tensor in one.items():
-        assert (tensor - other[name]).abs().max() <= tolerance * tensor.abs().max(), name
+        ours, theirs = tensor.double(), other[name].double()
+        assert (ours - theirs).abs().max() <= tolerance * ours.abs().max(), name
 
 
 def assert_same_run(one: Path, other: Path) -> None:
