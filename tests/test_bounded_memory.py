@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from torch import Tensor
 from tests.conftest import Cli
 from tests.test_cli import write_idx
 from tests.toys import toy_data
-from vaectl import arrays, importance, latents
+from vaectl import arrays, importance, latents, runtime
 from vaectl.arrays import Stream
 from vaectl.builder import build
 from vaectl.commands import sample
 from vaectl.errors import OutputError
 from vaectl.importance import importance_bound
+from vaectl.information import information
+from vaectl.metrics import evaluate
 from vaectl.recipes import vae
 
 IMAGES = np.random.default_rng(0).random((50, 1, 3, 4), np.float32)
@@ -213,3 +216,23 @@ def test_the_pace_is_reported(cli: Cli, runs: Path, line: str) -> None:
     assert document["images_per_second"] * document["seconds"] == pytest.approx(document["n"], rel=0.05)
     kept = json.loads((runs / "run1" / "run.json").read_text())["evaluations"]
     assert all("seconds" not in entry for entry in kept)
+
+
+@pytest.mark.parametrize("module", ["metrics", "importance", "information", "latents"])
+def test_large_images_are_computed_a_few_at_a_time(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many numbers at once, whatever the images' size: an encoder never sees more of them, and results agree."""
+    data = toy_data()
+    model, _ = build(dataclasses.replace(vae(), latent_dim=2), data.info)
+    compute: dict[str, Callable[[], Any]] = {
+        "metrics": lambda: evaluate(model, data.test).per_example["recon_at_mean"],
+        "importance": lambda: importance_bound(model, data.test, 1).bound.shape,
+        "information": lambda: information(model, data.test).draws,
+        "latents": lambda: latents.encode(model, data.test).mean,
+    }
+    before = compute[module]()
+    seen: list[int] = []
+    model.encoder.register_forward_pre_hook(lambda module, given: seen.append(given[0].numel()))
+    monkeypatch.setattr(runtime, "NUMBERS_AT_ONCE", 36 * 7)
+    after = compute[module]()
+    assert max(seen) == 36 * 7
+    assert torch.allclose(before, after, atol=1e-5) if isinstance(before, torch.Tensor) else before == after

@@ -28,7 +28,7 @@ class Points:
     """Real-valued examples where a split is asked for."""
 
     def __init__(self, x: Tensor) -> None:
-        self.x = x
+        self.x, self.shape = x, tuple(x.shape[1:])
 
     def __len__(self) -> int:
         return len(self.x)

@@ -15,6 +15,7 @@ import torch
 
 from vaectl.data import Examples
 from vaectl.errors import DataError
+from vaectl.runtime import at_once
 from vaectl.vae import VAE, evaluating
 
 Floats = npt.NDArray[np.float64]
@@ -148,5 +149,7 @@ def disentanglement(model: VAE, split: Examples, *, seed: int = 0) -> Informatio
     if not known:
         return None
     with evaluating(model, seed):
-        codes = torch.cat([model.encoder(x).sample().flatten(1) for x in split.batches(EXAMPLES_AT_ONCE)])
+        codes = torch.cat(
+            [model.encoder(x).sample().flatten(1) for x in split.batches(at_once(EXAMPLES_AT_ONCE, split.shape))]
+        )
     return mutual_information_gap(codes.cpu().numpy(), np.stack([*known.values()], axis=1), [*known])

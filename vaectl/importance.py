@@ -14,11 +14,12 @@ from torch import Tensor
 
 from vaectl.data import Examples
 from vaectl.errors import DataError
-from vaectl.runtime import keep_freed_memory
+from vaectl.runtime import at_once, keep_freed_memory
 from vaectl.stats import mean_and_se
 from vaectl.vae import VAE, Draw, evaluating
 
-# draws made at once, over examples and samples: what bounds the memory, and with the seed decides the draws
+# draws made at once, over examples and samples, of large images fewer: what bounds the memory, and with the seed
+# decides the draws
 DRAWS_AT_ONCE = 10_000
 # how many of them a CPU decodes at once: what one layer makes of so many is still in its cache when the next reads it
 DECODED_AT_ONCE = 2000
@@ -76,7 +77,8 @@ def importance_bound(
         raise ValueError(f"samples must be at least 1; got {samples}")
     if len(split) == 0:
         raise DataError("the split has no examples to evaluate")
-    examples_at_once = max(1, DRAWS_AT_ONCE // samples)
+    draws = at_once(DRAWS_AT_ONCE, split.shape)
+    examples_at_once = max(1, draws // samples)
     # made at once: small tensors that stay, between large ones that go, would keep the heap from shrinking
     bound, ess = torch.empty(2, len(split), dtype=torch.float64)
     done = 0
@@ -88,10 +90,10 @@ def importance_bound(
             # log sum w and log sum w^2, gathered over chunks of draws
             first = torch.full((len(x),), -math.inf, dtype=torch.float64)
             second = first.clone()
-            at_once = max(1, DECODED_AT_ONCE // len(x)) if x.device.type == "cpu" else samples
-            for start in range(0, samples, DRAWS_AT_ONCE):
-                drawn = q.sample((min(DRAWS_AT_ONCE, samples - start),))
-                for z in torch.split(drawn, at_once):  # (k, B, *Z)
+            decoded = max(1, DECODED_AT_ONCE // len(x)) if x.device.type == "cpu" else samples
+            for start in range(0, samples, draws):
+                drawn = q.sample((min(draws, samples - start),))
+                for z in torch.split(drawn, decoded):  # (k, B, *Z)
                     draw = Draw(x=x, q=q, z=z, p=p, px=model.decoder(z))
                     log_w = (draw.log_px + draw.log_p - draw.log_q).cpu().double()  # (k, B)
                     first = torch.logaddexp(first, log_w.logsumexp(0))

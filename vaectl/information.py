@@ -15,6 +15,7 @@ import torch
 
 from vaectl.data import Examples
 from vaectl.errors import DataError
+from vaectl.runtime import at_once
 from vaectl.stats import Estimate, mean_and_se
 from vaectl.vae import VAE, evaluating
 
@@ -101,20 +102,19 @@ def information(
     n = len(split)
     if n == 0:
         raise DataError("the split has no examples to evaluate")
+    size = at_once(EXAMPLES_AT_ONCE, split.shape)
     with evaluating(model, seed):
         chosen = torch.randperm(n)[:draws]  # (M,)
         on_device = chosen.to(split.device)
-        z = torch.cat(
-            [model.encoder(split.batch(index)).sample() for index in torch.split(on_device, EXAMPLES_AT_ONCE)]
-        )
+        z = torch.cat([model.encoder(split.batch(index)).sample() for index in torch.split(on_device, size)])
         log_p = model.prior(model.encoder).log_prob(z).cpu().double()  # (M,)
         own = torch.full((len(z),), -math.inf, dtype=torch.float64)
         others = own.clone()  # log sum over n of q(z_i|x_n), without i's own example
         done = 0
-        for x in split.batches(EXAMPLES_AT_ONCE):
+        for x in split.batches(size):
             q = model.encoder(x)
-            at_once = max(1, NUMBERS_AT_ONCE // (len(x) * z[0].numel()))
-            for block in torch.split(torch.arange(len(z)), at_once):
+            together = max(1, NUMBERS_AT_ONCE // (len(x) * z[0].numel()))
+            for block in torch.split(torch.arange(len(z)), together):
                 log_q = q.log_prob(z[block][:, None]).cpu().double()  # (m, B)
                 column = chosen[block] - done
                 (here,) = torch.nonzero((column >= 0) & (column < len(x)), as_tuple=True)

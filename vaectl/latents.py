@@ -17,6 +17,7 @@ from vaectl.codes import Quantized
 from vaectl.data import Examples
 from vaectl.errors import UsageError
 from vaectl.metrics import EVALUATION_BATCH
+from vaectl.runtime import at_once
 from vaectl.vae import VAE, evaluating
 
 # training examples that principal components are fitted to: enough for axes that no longer turn; and of codes as long
@@ -65,7 +66,7 @@ def encodings(
     """
     done = 0
     with evaluating(model, seed):
-        for x in split.batches(EVALUATION_BATCH):
+        for x in split.batches(at_once(EVALUATION_BATCH, split.shape)):
             q = model.encoder(x)
             indices = q.indices if isinstance(q, Quantized) else torch.empty(len(x), 0, dtype=torch.int64)
             mean, scale, draw = (value.flatten(1).cpu() for value in (q.mean, q.stddev, q.sample()))

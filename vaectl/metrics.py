@@ -19,10 +19,11 @@ from vaectl.distributed import ALONE, Processes
 from vaectl.distributions import scale_of
 from vaectl.errors import DataError
 from vaectl.objectives import Loss
+from vaectl.runtime import at_once
 from vaectl.stats import Estimate, mean_and_se
 from vaectl.vae import VAE, Draw, evaluating
 
-# of its own, so that the numbers do not depend on the batch size a model was trained with
+# of its own, so that the numbers do not depend on the batch size a model was trained with; of large images fewer
 EVALUATION_BATCH = 1000
 ACTIVE_VARIANCE = 0.01
 # a posterior's standard deviation outside this range, or a likelihood's scale within 5 % of its floor, is saturated
@@ -131,7 +132,7 @@ def evaluate(
     with evaluating(model, seed):
         prior = model.prior(model.encoder)
         counts = torch.zeros(prior.space.codes if isinstance(prior, CodeDistribution) else 0, dtype=torch.int64)
-        for batch in split.batches(EVALUATION_BATCH):
+        for batch in split.batches(at_once(EVALUATION_BATCH, split.shape)):
             with processes.sharing(len(batch)) as share:
                 x = batch if share is None else batch[share.rows]
                 count = len(x) if share is None else share.count

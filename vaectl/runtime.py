@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 # a little less than the 32 MB that glibc's threshold can rise to
 KEPT_BYTES = 2**25 - 2**13
+# numbers of images that are computed at once where nothing is learned from them: what bounds the memory
+NUMBERS_AT_ONCE = 2**23
 
 
 def check_device(name: str) -> None:
@@ -57,6 +60,11 @@ def memory() -> int:
     except OSError:
         return physical
     return min(physical, int(limit)) if limit.isdecimal() else physical
+
+
+def at_once(most: int, shape: Sequence[int]) -> int:
+    """How many examples, or decoded draws, of a shape to compute at once: ``most``, or fewer where they are large."""
+    return max(1, min(most, NUMBERS_AT_ONCE // math.prod(shape)))
 
 
 def seed_streams(seed: int) -> tuple[int, int, int]:

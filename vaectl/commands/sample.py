@@ -42,7 +42,7 @@ FORMATS = (".png", ".npz", ".npy")
 # of examples that are rows of a table
 TABLES = (".csv", ".parquet")
 MODES = ("mean", "mode", "draw")
-# images decoded at once
+# images decoded at once, of large ones fewer
 CHUNK = 1000
 MOST_TILES = 10_000
 
@@ -207,10 +207,12 @@ def make(
 
     from vaectl import latents
     from vaectl.arrays import Stream
+    from vaectl.runtime import at_once
 
     shape, pixels, device = (n, *session.run.data_info.shape), np.dtype(np.float32), session.device
+    chunk = at_once(CHUNK, shape[1:])
     if kind == "samples":
-        samples = (model.sample(min(CHUNK, n - start), temperature) for start in range(0, n, CHUNK))
+        samples = (model.sample(min(chunk, n - start), temperature) for start in range(0, n, chunk))
         return {"images": Stream(shape, pixels, _decode(samples, n, mode, progress))}, columns or math.ceil(
             math.sqrt(n)
         )
@@ -219,7 +221,7 @@ def make(
     if kind == "reconstructions":
         if n > len(test):
             raise UsageError(f"-n {n}: the test split has {len(test)} examples")
-        parts = torch.split(order[:n], CHUNK)
+        parts = torch.split(order[:n], chunk)
         means = (model.decoder(model.encoder(test.batch(rows).to(device)).mean) for rows in parts)
         streams = {
             "images": Stream(shape, pixels, _decode(means, n, mode, progress)),
@@ -231,8 +233,8 @@ def make(
     lines = math.ceil(n / steps)
     if 2 * lines > len(test):
         raise UsageError(f"-n {n}: {lines} lines need {2 * lines} test examples; there are {len(test)}")
-    at_once = max(1, CHUNK // steps)
-    starts, ends = (torch.split(rows, at_once) for rows in (order[:lines], order[lines : 2 * lines]))
+    together = max(1, chunk // steps)
+    starts, ends = (torch.split(rows, together) for rows in (order[:lines], order[lines : 2 * lines]))
     between = (
         latents.interpolate(model, test.batch(a).to(device), test.batch(b).to(device), steps)
         for a, b in zip(starts, ends, strict=True)

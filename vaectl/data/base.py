@@ -90,6 +90,11 @@ class Split:
         return len(self.images)
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example, X."""
+        return tuple(self.images.shape[1:])
+
+    @property
     def device(self) -> torch.device:
         """Where the images are."""
         return self.images.device

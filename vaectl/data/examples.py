@@ -17,6 +17,10 @@ class Examples(Protocol):
     """Examples of one split, wherever they are: a ``Split`` holds them, a ``StreamedSplit`` reads them."""
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example, X."""
+
+    @property
     def labels(self) -> Tensor:
         """Class of each example, int64 (N,); -1 where it has none."""
 

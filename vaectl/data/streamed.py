@@ -48,6 +48,11 @@ class StreamedSplit:
         return len(self.places)
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example, X."""
+        return self.source.shape
+
+    @property
     def rows(self) -> Tensor:
         """Row of each example in the source, int64 (N,)."""
         return torch.from_numpy(self.places).to(self.device)
