@@ -13,6 +13,7 @@ from tests.conftest import Cli
 from vaectl.codes import LatentSpace
 from vaectl.posteriors import GaussianPosterior
 from vaectl.priors import StandardNormal
+from vaectl.runtime import resolve_device
 from vaectl.vae import kl
 
 INF, NAN = math.inf, math.nan
@@ -97,3 +98,12 @@ def test_scale_and_kl_are_in_fp32_under_autocast(scale: str) -> None:
     assert torch.allclose(
         found, kl(q, StandardNormal(LatentSpace((3,)), (1,), "real")(head), q.rsample((1,))), rtol=0.1, atol=0.05
     )
+
+
+def test_on_cuda_fp32_convolutions_are_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's default rounds what cuDNN convolves to ten bits; a device that is asked for turns that off."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert resolve_device("cuda") == torch.device("cuda")
+    assert not torch.backends.cudnn.allow_tf32

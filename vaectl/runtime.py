@@ -49,6 +49,9 @@ def resolve_device(name: str) -> torch.device:
         )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UsageError("--device mps: this machine has no MPS device", hint="use --device cpu")
+    if kind == "cuda":
+        # torch lets cuDNN round what it convolves to ten bits unless it is told not to; fp32 is to be fp32
+        torch.backends.cudnn.allow_tf32 = False
     return torch.device(name)
 
 
