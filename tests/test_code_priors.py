@@ -128,6 +128,35 @@ def test_probabilities_do_not_depend_on_how_many_are_computed_at_once(
         assert torch.allclose(model.log_prob(sequences), whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("at_once", [1, 9000, 2**26])
+def test_the_gradient_does_not_depend_on_how_much_of_it_is_kept(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long sequences are computed again for their gradient, in parts, with the same result."""
+    model, sequences = fitted(), every_sequence()
+    (-model._log_prob(sequences).mean()).backward()
+    whole = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+    model.zero_grad()
+    monkeypatch.setattr(transformer, "NUMBERS_AT_ONCE", at_once)
+    (-model.log_prob(sequences).mean()).backward()
+    for parameter, expected in zip(model.parameters(), whole, strict=True):
+        assert parameter.grad is not None
+        assert torch.allclose(parameter.grad, expected, atol=1e-6)
+
+
+def test_samples_are_drawn_a_bounded_number_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transformer, "CACHED_AT_ONCE", 2 * POSITIONS * 12 * 2 * 3)
+    model = fitted()
+    seen: list[int] = []
+    model.norm.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
+    assert model.sample(8).shape == (8, POSITIONS)
+    assert seen == [3] * POSITIONS + [3] * POSITIONS + [2] * POSITIONS
+
+
+def test_no_temperature_is_too_low() -> None:
+    logits = torch.tensor([[3.0, 5.0, -2.0]]).expand(100, -1)
+    for temperature in (1e-40, 1e-8, 0.0):
+        assert (drawn_at(logits, temperature) == 1).all()
+
+
 def test_the_bound_under_the_uniform_prior_is_reconstruction_and_the_names_of_the_codes() -> None:
     """``-(recon + h w log K)``, for the prior that is uniform and for the one that is not fitted yet."""
     data = toy_data()

@@ -302,3 +302,43 @@ def test_what_is_no_number_does_not_upset_it(value: Any) -> None:
     """An integer that JSON can hold and a float cannot, among others."""
     rows = [*history(), {**history()[-1], "step": value}, {**history()[-1], "validation": HEALTHY | {"kl": value}}]
     assert names(spec_of(), rows, HEALTHY) == []
+
+
+def coded(**posterior: Any) -> Spec:
+    spec = RECIPES["vq-vae"]()
+    return dataclasses.replace(
+        spec, posterior=dataclasses.replace(spec.posterior, options={**spec.posterior.options, **posterior})
+    )
+
+
+@pytest.mark.parametrize(
+    ("posterior", "remedy"),
+    [({"revive": 0.0}, "posterior.revive"), ({"codebook": "loss"}, "posterior.codebook=ema"), ({}, "--codes")],
+)
+def test_a_codebook_that_is_hardly_used_is_named(posterior: dict[str, Any], remedy: str) -> None:
+    """Where the positions of the split are enough to use all codes, although its examples alone are not."""
+    spec, sizes = coded(**posterior), {"train": 5000, "validation": 400, "test": 400}
+    metrics = {"elbo": -100.0, "recon": 60.0, "kl": 40.0, "codes_used": 20, "codes": 512, "perplexity": 9.0}
+    grid = {49: True, 1: False}
+    for positions, named in grid.items():
+        found = examine(spec, [], sizes, metrics | {"uniform_bits": 9.0 * positions})
+        assert [finding.name for finding in found] == ["codebook collapse"] * named
+        assert all(remedy in finding.remedy for finding in found)
+    assert not examine(spec, [], sizes, metrics | {"uniform_bits": 441.0, "codes_used": 60})
+
+
+def test_a_remedy_names_flags_that_the_run_has() -> None:
+    """Of a convolutional net its width, and no weight of the KL where the objective has none."""
+    rows = history()
+    rows[-1]["elbo"] = -4.0
+    rows[-1]["validation"] |= {"elbo": -24.0, "elbo_se": 0.1}
+    sizes = {"train": 5000, "validation": 500, "test": 500}
+    for recipe, flag in (("vae", "--hidden-dims"), ("vq-vae", "--width")):
+        found = {finding.name: finding.remedy for finding in examine(RECIPES[recipe](), rows, sizes, {
+            "elbo": -24.0, "recon": 4.0, "kl": 20.0, "active_units": 32
+        })}  # fmt: skip
+        assert flag in found["overfitting"]
+    flat = dataclasses.replace(coded(), likelihood=Part("mse"))
+    used = {"elbo": -24.0, "recon": 24.0, "kl": 0.1, "codes_used": 90, "codes": 100, "uniform_bits": 441.0}
+    (collapse,) = [f for f in examine(flat, history(), sizes, used) if f.name == "posterior collapse"]
+    assert "--beta" not in collapse.remedy

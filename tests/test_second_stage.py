@@ -72,6 +72,36 @@ def test_the_second_stage_moves_the_prior_alone(kind: str) -> None:
     assert [epoch.loss for epoch in epochs[3:]] == [pytest.approx(epoch.kl) for epoch in epochs[3:]]
 
 
+def test_running_statistics_of_the_decoder_stay() -> None:
+    """The scale of a likelihood that follows its training batches does not move either, and so the reconstruction."""
+    data = toy_data()
+    spec = dataclasses.replace(spec_of("moving averages"), likelihood=Part("gaussian", {"scale": "optimal"}))
+    state = begin(spec, data)
+    epochs = [event for event in run_on(state, data, spec.training) if isinstance(event, Epoch)]
+    recon = [epoch.validation["recon"] for epoch in epochs]
+    assert recon[3:] == [pytest.approx(recon[2])] * 3
+
+
+def test_a_state_of_another_stage_is_no_state() -> None:
+    """Values that say the second stage began, with weights of the first, or the other way round, are refused."""
+    data, spec = toy_data(), spec_of("moving averages")
+    for steps in (9, 10):  # the last of the first stage, and the first of the second
+        state = begin(spec, data)
+        run_on(state, data, spec.training, steps)
+        if steps == 9:
+            state.end_epoch(True, -1.0)
+        values = state.values() | {"prior_began": None if state.prior_began else 1}
+        with pytest.raises(ValueError, match="another stage"):
+            state.restore(state.tensors(), values)
+    uniform = dataclasses.replace(
+        spec, prior=Part("uniform"), training=dataclasses.replace(spec.training, prior_epochs=0)
+    )
+    state = begin(uniform, data)
+    run_on(state, data, uniform.training, 5)
+    with pytest.raises(ValueError, match="another stage"):
+        state.restore(state.tensors(), state.values() | {"prior_began": 1})
+
+
 def test_the_bound_improves_by_the_bits_of_the_prior() -> None:
     """``h w log K`` without the second stage; with it exactly as much less as the ELBO is more."""
     data = toy_data()

@@ -86,6 +86,15 @@ def test_every_short_name_reaches_a_path_of_a_recipe() -> None:
     assert all(path in coded for name in of_codes for path in NAMES[name])
 
 
+def test_the_second_stage_of_a_recipe_is_for_its_own_prior() -> None:
+    """Another prior has none unless it is asked for; the recipe's own, and one that was asked for, keep theirs."""
+    own, other, asked = (
+        resolve([layer("flag", model="vq-vae", **extra)]).spec.training.prior_epochs
+        for extra in ({"prior": "transformer"}, {"prior": "uniform"}, {"prior": "uniform", "prior_epochs": 3})
+    )
+    assert (own, other, asked) == (20, 0, 3)
+
+
 def test_config_files(tmp_path: Path) -> None:
     """TOML tables name parts, top-level keys may be short names; JSON is what config.json holds."""
     toml = tmp_path / "a.toml"

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 import torch
 
 from vaectl import data
+from vaectl.codes import CODES
 from vaectl.data import DataInfo
 from vaectl.data.report import fitting
 from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, nearest
@@ -121,13 +122,14 @@ def build(spec: Spec, info: DataInfo, copies: int = 1) -> tuple[VAE, Objective]:
     spec = complete(spec)
     measure(spec, info)
     _check_latents(spec)
+    _check_weight(spec)
     blueprint(spec, info, copies)
     training_set = TrainingSet(info.sizes["train"], spec.training.batch_size)
     objective = OBJECTIVES[spec.objective.name](training_set, **spec.objective.options)
     try:
         model = _model(spec, info)
     except (MemoryError, RuntimeError) as error:
-        raise _too_large(str(error).splitlines()[0]) from None
+        raise _too_large(spec, str(error).splitlines()[0]) from None
     if spec.training.prior_epochs and not any(True for _ in model.prior.parameters()):
         raise SettingError(
             "training.prior_epochs",
@@ -158,6 +160,20 @@ def _check_latents(spec: Spec) -> None:
             )
 
 
+def _check_weight(spec: Spec) -> None:
+    """Raise a SettingError where a weight of the KL would be ignored: that of codes is the same whatever is learned."""
+    posteriors: Mapping[str, Any] = POSTERIORS
+    if posteriors[spec.posterior.name].gives != CODES:
+        return
+    for name, usual in (("beta", 1.0), ("warmup_epochs", 0)):
+        if spec.objective.options.get(name, usual) != usual:
+            raise SettingError(
+                f"objective.{name}",
+                f"weights the KL, which for codes of posterior '{spec.posterior.name}' is the same whatever is learned",
+                hint="leave it out",
+            )
+
+
 def blueprint(spec: Spec, info: DataInfo, copies: int = 1) -> VAE:
     """The model without memory: its tensors have names, types and shapes, and lie on torch's "meta" device.
 
@@ -173,17 +189,19 @@ def blueprint(spec: Spec, info: DataInfo, copies: int = 1) -> VAE:
         with torch.device("meta"):
             model = _model(spec, info)
     except RuntimeError as error:
-        raise _too_large(str(error).splitlines()[0]) from None
+        raise _too_large(spec, str(error).splitlines()[0]) from None
     parameters = sum(parameter.numel() for parameter in model.parameters())
     needed, there = copies * sum(p.numel() * p.element_size() for p in model.parameters()), memory()
     if needed > there:
         times = f", {copies} times over," if copies > 1 else ""
-        raise _too_large(f"{parameters:,} parameters{times} need {size_text(needed)}, and there are {size_text(there)}")
+        raise _too_large(
+            spec, f"{parameters:,} parameters{times} need {size_text(needed)}, and there are {size_text(there)}"
+        )
     return model
 
 
-def _too_large(problem: str) -> VaectlError:
-    return VaectlError(f"the model cannot be made: {problem}", hint="lower --hidden-dims or --latent-dim")
+def _too_large(spec: Spec, problem: str) -> VaectlError:
+    return VaectlError(f"the model cannot be made: {problem}", hint=f"lower {spec.size_flag} or --latent-dim")
 
 
 @torch.no_grad()

@@ -55,7 +55,7 @@ class CodeUsage:
 
     @property
     def used(self) -> int:
-        """CodeDistribution that stand anywhere."""
+        """Codes that stand anywhere."""
         return int((self.counts > 0).sum())
 
     @property
@@ -174,7 +174,7 @@ class CodeDistribution(Distribution):
         return self.log_prob_of(self.nearest(value))
 
     def sample(self, sample_shape: Any = (), temperature: float = 1.0) -> Tensor:
-        """CodeDistribution (*sample_shape, D, h, w); of temperature 0 each is the likeliest given those before it."""
+        """Codes (*sample_shape, D, h, w); of temperature 0 each is the likeliest given those before it."""
         n = math.prod(sample_shape)
         if self._draw is None:
             indices = torch.randint(self.space.codes, (n, *self.space.grid), device=self.like.device)
@@ -187,7 +187,9 @@ def drawn_at(logits: Tensor, temperature: float) -> Tensor:
     """One draw of each categorical distribution whose logits (N, K) are divided by the temperature; at 0 the mode."""
     if temperature == 0:
         return logits.argmax(-1)
-    drawn: Tensor = Categorical(logits=logits / temperature, validate_args=False).sample()  # type: ignore[no-untyped-call]
+    # the likeliest at 0, so that no temperature is too low to divide by
+    lowered = logits - logits.amax(-1, keepdim=True)
+    drawn: Tensor = Categorical(logits=lowered / temperature, validate_args=False).sample()  # type: ignore[no-untyped-call]
     return drawn
 
 

@@ -120,8 +120,9 @@ def _of_the_code(
 
 def _of_the_codebook(spec: Spec, signs: Sequence[Mapping[str, Any]], sizes: Mapping[str, int]) -> Iterator[Finding]:
     used, codes = signs[-1]["codes_used"], signs[-1]["codes"]
-    # fewer examples than codes cannot use all of them
-    if min(sizes["validation"] or sizes["test"], sizes["test"]) < codes:
+    # fewer positions than codes cannot use all of them
+    positions = signs[-1]["uniform_bits"] / math.log2(codes)
+    if positions * min(sizes["validation"] or sizes["test"], sizes["test"]) < codes:
         return
     if all(sign["codes_used"] < LEAST_CODES * codes for sign in signs):
         problem = f"only {used} of {codes} codes are used"
@@ -155,7 +156,8 @@ def _against_collapse(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> str:
         return f"more --epochs (these were only {rows[-1]['step']} optimizer steps)"
     # of unit scale the likelihood of pixels in [0, 1] is so flat that hardly a code is worth its KL
     if spec.likelihood.name == "mse":
-        return "--likelihood gaussian, which learns its scale, or a --beta of 0.05"
+        learned = "--likelihood gaussian, which learns its scale"
+        return f"{learned}, or a --beta of 0.05" if "beta" in options else learned
     if spec.likelihood.options.get("scale") == "fixed":
         return "--set likelihood.scale=shared, which learns it, or a smaller likelihood.sigma"
     if options.get("beta", 1.0) > 1:
@@ -225,7 +227,7 @@ def _overfitting(spec: Spec, rows: Sequence[Mapping[str, Any]], sizes: Mapping[s
     errors = max(OVERFITTING_GAP * math.sqrt(n), CLEAR_ERRORS)
     if gaps and n >= FEWEST_EXAMPLES and all(gap > errors * se for gap, se in gaps):
         problem = f"the training ELBO is {gaps[-1][0]:.2f} nats above the validation ELBO in the last epoch"
-        remedy = "smaller --hidden-dims or a --weight-decay of 0.01"
+        remedy = f"smaller {spec.size_flag} or a --weight-decay of 0.01"
         yield Finding("overfitting", problem, remedy if spec.training.patience else f"--patience 5, or {remedy}")
 
 

@@ -5,7 +5,8 @@ Shapes: ``N`` examples, ``D`` latent (flattened), ``X`` data shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,13 +26,16 @@ from vaectl.vae import VAE, evaluating
 FIT_EXAMPLES, FIT_NUMBERS = 20_000, 2**23
 # from so many dimensions on, two principal components are found without the matrix of all covariances
 MANY_DIMENSIONS = 512
+# svds asks for more singular values than it finds
+FEWEST_FOR_SVDS = 4
 
 
 @dataclass(frozen=True)
 class Codes:
     """Posterior of each example: ``mean``, ``scale`` (standard deviation) and one ``draw``, float32 (N, D) each.
 
-    Of a grid of codes all three follow from the ``indices``, int64 (N, h, w), which are empty (N, 0) otherwise.
+    A grid of codes is certain: it has ``indices``, int64 (N, h, w), which are empty otherwise, and neither scale nor
+    draw, which are empty (N, 0).
     """
 
     mean: Tensor
@@ -69,7 +73,8 @@ def encodings(
         for x in split.batches(at_once(EVALUATION_BATCH, split.shape)):
             q = model.encoder(x)
             indices = q.indices if isinstance(q, Quantized) else torch.empty(len(x), 0, dtype=torch.int64)
-            mean, scale, draw = (value.flatten(1).cpu() for value in (q.mean, q.stddev, q.sample()))
+            spread = (torch.empty(len(x), 0),) * 2 if isinstance(q, Quantized) else (q.stddev, q.sample())
+            mean, scale, draw = (value.flatten(1).cpu() for value in (q.mean, *spread))
             yield Codes(mean, scale, draw, indices.cpu())
             done += len(x)
             progress(done)
@@ -91,13 +96,15 @@ def view_of(model: VAE, shown: Examples, train: Examples, dims: Sequence[int] | 
 
     The splits may be on any device.
     """
-    device = next(model.parameters()).device
+    device, wide = next(model.parameters()).device, math.prod(model.space.shape)
+    if dims is None and wide > 2:
+        enough = min(FIT_EXAMPLES, max(2, FIT_NUMBERS // wide))
+        plane = plane_of(encode(model, train.first(enough).to(device)).mean)
+        if plane is not None:  # projected as they come: whole codes of many grids would be gigabytes
+            return plane.view([part.mean for part in encodings(model, shown.to(device))])
+        dims = (0, 1)
     codes = encode(model, shown.to(device))
-    wide = codes.mean.shape[1]
-    projected = dims is None and wide > 2
-    enough = min(FIT_EXAMPLES, max(2, FIT_NUMBERS // wide))
-    fit_on = encode(model, train.first(enough).to(device)).mean if projected else codes.mean
-    return view(codes, fit_on, dims)
+    return view(codes, codes.mean, dims)
 
 
 def view(codes: Codes, fit_on: Tensor, dims: Sequence[int] | None = None) -> View:
@@ -116,19 +123,42 @@ def view(codes: Codes, fit_on: Tensor, dims: Sequence[int] | None = None) -> Vie
         https://doi.org/10.1080/14786440109462720
     """
     latent_dim = codes.mean.shape[1]
-    if dims is None and latent_dim > 2 and bool((fit_on == fit_on[0]).all()):
-        dims = (0, 1)  # codes that are all the same, or a single one, have no principal components
     if dims is None and latent_dim > 2:
-        known = fit_on.double().numpy()
-        components, (first, second) = principal_components(known)
-        axes = (f"PC 1 ({first:.0%} of variance)", f"PC 2 ({second:.0%} of variance)")
-        return View((codes.mean.double().numpy() - known.mean(0)) @ components.T, axes, (first, second))
+        plane = plane_of(fit_on)
+        if plane is not None:
+            return plane.view([codes.mean])
+        dims = (0, 1)
     chosen = list(dims) if dims is not None else list(range(latent_dim))
     columns = codes.mean[:, chosen].double()  # (N, 1 or 2)
     if len(chosen) == 2:
         return View(columns.numpy(), (f"z{chosen[0]}", f"z{chosen[1]}"))
-    scale = codes.scale[:, chosen].double()
+    scale = codes.scale[:, chosen].double() if codes.scale.numel() else torch.zeros_like(columns)
     return View(torch.cat((columns, scale), dim=1).numpy(), (f"z{chosen[0]}", f"posterior scale of z{chosen[0]}"))
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The plane of two principal components: through ``mean`` (D,), along ``components`` (2, D)."""
+
+    mean: np.ndarray
+    components: np.ndarray
+    explained: tuple[float, float]
+
+    def view(self, codes: Iterable[Tensor]) -> View:
+        """Batches of codes (B, D), projected."""
+        points = [(batch.double().numpy() - self.mean) @ self.components.T for batch in codes]
+        first, second = self.explained
+        axes = (f"PC 1 ({first:.0%} of variance)", f"PC 2 ({second:.0%} of variance)")
+        return View(np.concatenate(points), axes, self.explained)
+
+
+def plane_of(fit_on: Tensor) -> Plane | None:
+    """The plane of the principal components of codes (M, D); None where they are all the same, or a single one."""
+    if bool((fit_on == fit_on[0]).all()):
+        return None
+    known = fit_on.double().numpy()
+    components, explained = principal_components(known)
+    return Plane(known.mean(0), components, explained)
 
 
 def principal_components(points: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
@@ -142,13 +172,16 @@ def principal_components(points: np.ndarray) -> tuple[np.ndarray, tuple[float, f
     Returns:
         Unit vectors (2, D), each with its largest component positive; and two parts from 0 to 1.
     """
-    if points.shape[1] < MANY_DIMENSIONS or len(points) < 4:
+    centred = points - points.mean(0)
+    if points.shape[1] < MANY_DIMENSIONS:
         variances, directions = np.linalg.eigh(np.cov(points, rowvar=False))  # ascending; directions (D, D) in columns
         components, parts = directions[:, :-3:-1].T, variances[:-3:-1].clip(0) / variances.sum()  # (2, D), (2,)
+    elif len(points) < FEWEST_FOR_SVDS:
+        _, scales, components = np.linalg.svd(centred, full_matrices=False)
+        components, parts = components[:2], scales[:2] ** 2 / np.square(centred).sum()
     else:
         from scipy.sparse.linalg import svds
 
-        centred = points - points.mean(0)
         start = np.random.RandomState(0).standard_normal(min(centred.shape))
         _, scales, components = svds(centred, k=2, v0=start)  # ascending
         components, parts = components[::-1], scales[::-1] ** 2 / np.square(centred).sum()

@@ -94,7 +94,7 @@ class Residual(nn.Module):
     def __init__(self, channels: int, activation: str) -> None:
         super().__init__()
         # the norm is over each example alone
-        groups = math.gcd(channels, max(1, channels // GROUP))
+        groups = max(g for g in range(1, max(1, channels // GROUP) + 1) if channels % g == 0)
         self.layers = nn.Sequential(
             Norm(groups, channels),
             ACTIVATIONS[activation](),

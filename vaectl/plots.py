@@ -147,7 +147,7 @@ def code_usage(
     parts: Any = figure.subfigures(2, 1, height_ratios=(3.2, 2.6))
     ax = parts[0].subplots()
     share = np.sort(counts)[::-1] / max(counts.sum(), 1)
-    ax.fill_between(np.arange(len(share)), share, step="mid", color=PALETTE[0], linewidth=0)
+    ax.stairs(share, np.arange(len(share) + 1) - 0.5, fill=True, color=PALETTE[0])
     ax.axhline(1 / len(share), color="0.3", linestyle="--", linewidth=1, label="an even share")
     ax.axvline(perplexity, color=PALETTE[1], linestyle=":", linewidth=1.5, label=f"perplexity {perplexity:.1f}")
     ax.set_yscale("log")

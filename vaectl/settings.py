@@ -138,7 +138,8 @@ def resolve(layers: Iterable[Layer]) -> Resolved:
         raise UsageError(
             f"{label} must be one of {', '.join(RECIPES)}; got {shown(model)}", hint=nearest(str(model), RECIPES)
         )
-    flat: dict[str, Any] = RECIPES[model]().flat()
+    usual: dict[str, Any] = RECIPES[model]().flat()
+    flat = dict(usual)
     expanded = [(source, _without_defaults_of_another(values, model)) for source, values in expanded]
     sources, labels = dict.fromkeys(flat, "default"), {path: path for path in flat}
     for source, values in reversed(expanded):
@@ -148,6 +149,8 @@ def resolve(layers: Iterable[Layer]) -> Resolved:
                     del flat[path], sources[path]
         for path, (value, name) in values.items():
             flat[path], sources[path], labels[path] = value, source, name
+    if flat["prior.name"] != usual["prior.name"] and sources["training.prior_epochs"] == "default":
+        flat["training.prior_epochs"] = 0  # the recipe's second stage is for its own prior
     try:
         return Resolved(Spec.from_flat(flat), sources, labels)
     except SettingError as error:

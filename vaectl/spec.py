@@ -113,6 +113,11 @@ class Spec:
     objective: Part
     training: Training = field(default_factory=Training)
 
+    @property
+    def size_flag(self) -> str:
+        """The flag that says how large the networks are."""
+        return "--hidden-dims" if "hidden_dims" in self.encoder.options else "--width"
+
     def to_json(self) -> dict[str, Any]:
         """The nested form that ``config.json`` holds; a part is ``{"name": ..., option: value, ...}``."""
         document: dict[str, Any] = {"model": self.model, "latent_dim": self.latent_dim}

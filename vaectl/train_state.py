@@ -250,6 +250,9 @@ class TrainState:
         began = values.get("prior_began")
         if began is not None and (type(began) is not int or not 1 <= began <= epoch):
             raise ValueError("the second stage began at no such epoch")
+        prior: Any = self.model.prior
+        if prior.in_second_stage not in (None, began is not None):
+            raise ValueError("the prior's weights are of another stage")
         self.prior_began = began
         self.settled = bool(values["settled"])
         self._seconds = float(values["seconds"])

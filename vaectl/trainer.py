@@ -122,7 +122,7 @@ Event = Step | Epoch | RolledBack | PriorBegan | Stopped
 TRAINING_COPIES = 4
 # what of the validation split's metrics an epoch reports
 VALIDATED = (
-    "elbo", "elbo_se", "recon", "kl", "active_units", "codes_used", "codes", "perplexity",
+    "elbo", "elbo_se", "recon", "kl", "active_units", "codes_used", "codes", "perplexity", "uniform_bits",
     "posterior_saturation", "likelihood_saturation",
 )  # fmt: skip
 
@@ -199,7 +199,7 @@ def _epoch(
     """The rest of an epoch, and what was not finite in it; empty where all was."""
     model, objective = state.model, state.minimised
     order, size = state.begin_epoch(), training.batch_size
-    model.train()
+    model.train(state.prior_began is None)  # while its prior is fitted the rest learns nothing, running means included
     # closed, so that what reads ahead of the training ends with it
     with closing(data.train.feed(order, size, state.batch)) as batches:
         for given in batches:

@@ -109,7 +109,10 @@ def _go_on(
         _show_end(run, screen)
         return
     session = Session(run, screen, _device(run, device_name, screen, processes), data_dir)
-    state = prepare(spec, session.data(), processes.device(session.device))
+    try:
+        state = prepare(spec, session.data(), processes.device(session.device))
+    except SettingError as error:
+        raise resolved.named(error) from None
     rows, torn = history.read(run.file(history.NAME))
     _restore(run, state, screen)
     _check_epochs(run, state, spec.training, known["training.epochs"])

@@ -51,7 +51,7 @@ def summary(path: Path) -> dict[str, Any]:
         "latent_dim": flat["latent_dim"],
         "beta": flat.get("objective.beta"),
         "best_epoch": record["best_epoch"],
-        "epochs": flat["training.epochs"],
+        "epochs": flat["training.epochs"] + flat["training.prior_epochs"],
         "val_elbo": _number(record["validation"].get("elbo")),
         "test_elbo": _number(record["metrics"].get("elbo")),
         "seconds": _seconds(record),

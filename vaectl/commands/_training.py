@@ -53,7 +53,7 @@ def kept(run: Run) -> Iterator[None]:
             raise OutputError(f"{run.id}: {message}{reason}", hint=hint) from None
         if isinstance(error, MemoryError | RuntimeError) and "memory" in str(error).lower():
             reason = str(error).splitlines()[0]
-            hint = f"with --from {run.reference} lower --batch-size or --hidden-dims"
+            hint = f"with --from {run.reference} lower --batch-size or {run.spec.size_flag}"
             raise VaectlError(f"{run.id}: {reason}", hint=hint) from None
         raise
     finally:

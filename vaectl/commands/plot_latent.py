@@ -167,7 +167,10 @@ def _codes(session: Session, checkpoint: str, points: int | None) -> tuple[Figur
         f"{session.run.id}: {usage.used} of {space.codes} codes used, perplexity {usage.perplexity:.1f} "
         f"({len(shown)} {data.info.name} test examples, {height} x {width} codes each)"
     )
-    pictures = [(grids.grid(few.batch(slice(i, i + 1))), rank[indices[i]].numpy()) for i in range(len(few))]
+    pictures = [
+        (grids.grid(few.batch(slice(i, i + 1)), span=session.run.data_info.range), rank[indices[i]].numpy())
+        for i in range(len(few))
+    ]
     figure = plots.code_usage(usage.counts.numpy(), usage.perplexity, pictures, title)
     return figure, {"n": len(shown), "grid": [height, width], **usage.metrics()}
 

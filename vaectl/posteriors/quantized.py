@@ -158,11 +158,10 @@ class VectorQuantizer(QuantizedPosterior):
     def observe(self, q: Distribution) -> None:
         """Move the codes to what fell to them, and revive those that are hardly used."""
         assert isinstance(q, Quantized)
-        share, encoded = current_share(), q.encoded.detach()
+        share, encoded, indices = current_share(), q.encoded.detach(), q.indices
         if share is not None:  # every process learns from the whole batch, so that all stay equal
-            encoded = share.add(share.within(encoded[: share.count]))
-        rows = encoded.movedim(-3, -1).flatten(0, -2)  # (M, D)
-        indices = q.indices.flatten() if share is None else self._nearest(rows)
+            encoded, indices = (share.add(share.within(own[: share.count])) for own in (encoded, indices))
+        rows, indices = encoded.movedim(-3, -1).flatten(0, -2), indices.flatten()  # (M, D), (M,)
         codes = len(self.usage)
         counts = torch.zeros_like(self.usage).index_add(0, indices, rows.new_ones(len(rows)))  # (K,)
         sums = torch.zeros_like(self.codebook).index_add(0, indices, rows)  # (K, D)

@@ -22,5 +22,10 @@ class Prior(nn.Module, ABC):
     def forward(self, encoder: nn.Module) -> Distribution:
         """p with batch shape ()."""
 
+    @property
+    def in_second_stage(self) -> bool | None:
+        """Whether ``begin_fit`` was called before the weights were saved; None where that makes no difference."""
+        return None if any(True for _ in self.parameters()) else False
+
     def begin_fit(self) -> None:
         """Be told that from now on the prior is fitted alone, to the codes of an encoder that stays as it is."""

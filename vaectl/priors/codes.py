@@ -73,7 +73,7 @@ class UniformCodes(CodePrior):
 
 
 class TransformerPrior(CodePrior):
-    """CodeDistribution one after the other, row by row, each by a causal transformer from those before it.
+    """Codes one after the other, row by row, each by a causal transformer from those before it.
 
     It is the uniform prior until it is fitted, which is done alone, when the codes no longer change.
 
@@ -113,6 +113,11 @@ class TransformerPrior(CodePrior):
         # what the buffer says, for Python: a step that is recorded must not ask for a tensor's value
         self.is_fitted = False
         self.register_load_state_dict_post_hook(_look)  # type: ignore[no-untyped-call]
+
+    @property
+    def in_second_stage(self) -> bool:
+        """Whether it is fitted, or begun to be."""
+        return self.is_fitted
 
     def begin_fit(self) -> None:
         """Be autoregressive from now on, and uniform no longer."""

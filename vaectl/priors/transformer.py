@@ -8,12 +8,17 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vaectl.codes import drawn_at
 from vaectl.distributions import at_least_fp32
 
-# logits that are held at once while nothing learns from them
-LOGITS_AT_ONCE = 2**24
+# logits that are held at once while nothing learns from them, and numbers of all layers while the transformer does
+LOGITS_AT_ONCE, NUMBERS_AT_ONCE = 2**24, 2**26
+# numbers that a block keeps for its gradient, of each position and unit of its width
+KEPT_OF_A_BLOCK = 20
+# keys and values that are cached at once
+CACHED_AT_ONCE = 2**26
 
 
 class Cache:
@@ -91,9 +96,21 @@ class Transformer(nn.Module):
     def log_prob(self, sequences: Tensor) -> Tensor:
         """log p in nats (N,) of sequences of codes, int64 (N, P)."""
         if torch.is_grad_enabled():
-            return self._log_prob(sequences)
+            return self._learning(sequences)
         at_once = max(1, LOGITS_AT_ONCE // (self.positions * self.codes))
         return torch.cat([self._log_prob(part) for part in torch.split(sequences, at_once)])
+
+    def _learning(self, sequences: Tensor) -> Tensor:
+        """``log_prob`` with a gradient: long sequences in parts that are computed again for it, so as to keep less."""
+        each = self.positions * (2 * self.codes + KEPT_OF_A_BLOCK * len(self.start) * len(self.blocks))
+        at_once = max(1, NUMBERS_AT_ONCE // each)
+        if len(sequences) <= at_once:
+            return self._log_prob(sequences)
+        parts = torch.split(sequences, at_once)
+        # nothing in it is random
+        return torch.cat(
+            [checkpoint(self._log_prob, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+        )
 
     def _log_prob(self, sequences: Tensor) -> Tensor:
         start = self.start.expand(len(sequences), 1, -1)
@@ -112,6 +129,11 @@ class Transformer(nn.Module):
             n: Sequences.
             temperature: What the logits are divided by.
         """
+        at_once = max(1, CACHED_AT_ONCE // (2 * self.positions * len(self.start) * len(self.blocks)))
+        parts = [self._sample(min(at_once, n - start), temperature) for start in range(0, n, at_once)]
+        return torch.cat(parts)
+
+    def _sample(self, n: int, temperature: float) -> Tensor:
         width = len(self.start)
         caches = [Cache(self.start, n, self.heads, self.positions, width // self.heads) for _ in self.blocks]
         drawn = torch.empty(n, self.positions, dtype=torch.int64, device=self.start.device)
