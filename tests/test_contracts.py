@@ -260,7 +260,7 @@ def images_of(shape: tuple[int, ...], changed: Callable[[torch.Tensor], torch.Te
 
 
 @pytest.mark.parametrize("network", ENCODERS)
-@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+@pytest.mark.parametrize("depth", [0, 1, 2, 4, 8])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 9), (3, 5, 4), (1, 17, 33)])
 def test_a_network_is_sized_by_the_data(network: str, depth: int, shape: tuple[int, ...]) -> None:
     """Whatever the size, and however often it is halved, the mean image has the data's shape."""

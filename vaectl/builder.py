@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 import torch
 
 from vaectl import data
-from vaectl.codes import CODES
+from vaectl.codes import CODES, VECTORS
 from vaectl.data import DataInfo
 from vaectl.data.report import fitting
 from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, nearest
@@ -213,7 +213,9 @@ def _kl_factorises(model: VAE, info: DataInfo) -> bool:
 def _model(spec: Spec, info: DataInfo) -> VAE:
     weights_seed, _, _ = seed_streams(spec.training.seed)
     with seeded(weights_seed):
-        encoder_network: Any = ENCODERS[spec.encoder.name](info.shape, **spec.encoder.options)
+        posteriors: Mapping[str, Any] = POSTERIORS
+        vector = posteriors[spec.posterior.name].gives == VECTORS
+        encoder_network: Any = ENCODERS[spec.encoder.name](info.shape, vector, **spec.encoder.options)
         posterior = POSTERIORS[spec.posterior.name](encoder_network.features, spec.latent_dim, **spec.posterior.options)
         prior = PRIORS[spec.prior.name](posterior.space, info.shape, info.support, **spec.prior.options)
         decoder_network: Any = DECODERS[spec.decoder.name](posterior.space.shape, info.shape, **spec.decoder.options)

@@ -1,8 +1,8 @@
 """Networks: a tensor of a known shape -> features, the trunk of an encoder or decoder.
 
-An encoder is sized for the data's shape, a decoder for the latent shape and for the data's, and both say which shape
-their features have: flat (features,) or a map (channels, height, width). None normalises over a batch: a batch of one,
-and an evaluation, are computed as any other.
+An encoder is sized for the data's shape and told whether a vector follows, a decoder for the latent shape and for the
+data's, and both say which shape their features have: flat (features,) or a map (channels, height, width). None
+normalises over a batch: a batch of one, and an evaluation, are computed as any other.
 
 Shapes: ``*N`` any leading (draw and batch) dimensions, ``S`` the shape of an input, ``X`` data shape, ``F`` features.
 """
@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from vaectl.linear import Linear
-from vaectl.readout import Shape, Upsampled, halved, leading, readout
+from vaectl.readout import Dense, Shape, Upsampled, halved, leading, readout
 from vaectl.spec import Bounds, Dims
 
 Activation = Literal["silu", "relu", "gelu", "tanh", "softplus"]
 Width = Annotated[int, Bounds(1, 1024)]
-Depth = Annotated[int, Bounds(1, 8)]
+Depth = Annotated[int, Bounds(0, 8)]
 Blocks = Annotated[int, Bounds(1, 16)]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -35,6 +35,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 # channels that a group norm takes together, at least
 GROUP = 8
+# a side of the smallest map, how often one is halved at most, and how many times the width channels come to
+LARGEST_SIDE, DEEPEST, WIDEST = 8, 8, 8
 
 
 class MLP(nn.Module):
@@ -42,7 +44,8 @@ class MLP(nn.Module):
 
     Args:
         shape: Shape ``S`` of one input.
-        target: Shape that a decoder is to come to, which plays no part.
+        beyond: What networks of maps must know besides: whether a vector follows an encoder, and the shape that a
+            decoder is to come to. It plays no part.
         hidden_dims: Units of each layer, from the input on.
         activation: The activation a.
     """
@@ -50,7 +53,7 @@ class MLP(nn.Module):
     def __init__(
         self,
         shape: Shape,
-        target: Shape = (),
+        beyond: object = None,
         *,
         hidden_dims: Dims = (512, 256),
         activation: Activation = "silu",
@@ -109,6 +112,19 @@ class Residual(nn.Module):
         return added
 
 
+def depth_of(shape: Shape) -> int:
+    """How often a map is halved until no side has more than eight: at least once, and at most eight times."""
+    sides, depth = tuple(map(halved, shape[1:])), 1
+    while max(sides) > LARGEST_SIDE and depth < DEEPEST:
+        sides, depth = tuple(map(halved, sides)), depth + 1
+    return depth
+
+
+def channels_of(width: int, depth: int) -> list[int]:
+    """Channels after each of ``depth`` convolutions of stride 2: doubled each time, up to eight times ``width``."""
+    return [width * min(2**i, WIDEST) for i in range(depth)]
+
+
 def _sides(shape: Shape, depth: int) -> list[Shape]:
     """Height and width of a map before and after each of ``depth`` convolutions of stride 2."""
     sides = [shape[1:]]
@@ -125,31 +141,38 @@ def _after(blocks: int, channels: int, activation: str) -> list[nn.Module]:
 class ConvEncoder(nn.Module):
     """Convolutions of 3 x 3 and stride 2, each followed by an activation or by residual blocks.
 
-    The i-th of ``depth`` halves both sides of the map, rounded up, and gives ``width * 2^i`` channels, i from 0.
+    Each halves both sides of the map, rounded up, and the number of channels doubles, up to eight times ``width``.
+    Where a vector follows, a fully connected layer of as many units stands before it.
 
     Args:
         shape: Data shape X, (channels, height, width) of any size.
+        vector: Whether what follows is a vector, and not a grid of codes, which is read from the map.
         width: Channels after the first convolution.
-        depth: Convolutions of stride 2.
+        depth: Convolutions of stride 2; 0 halves until no side has more than eight.
         activation: The activation.
         blocks: Residual blocks after each; 0 for an activation alone.
     """
 
-    def __init__(self, shape: Shape, width: int, depth: int, activation: str, blocks: int = 0) -> None:
+    def __init__(self, shape: Shape, vector: bool, width: int, depth: int, activation: str, blocks: int = 0) -> None:
         super().__init__()
-        channels = [shape[0], *(width * 2**i for i in range(depth))]
-        self.features: Shape = (channels[-1], *_sides(shape, depth)[-1])
+        depth = depth or depth_of(shape)
+        channels = [shape[0], *channels_of(width, depth)]
+        self.map: Shape = (channels[-1], *_sides(shape, depth)[-1])
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(channels):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), *_after(blocks, after, activation)]
         if blocks:
             layers.append(ACTIVATIONS[activation]())
         self.layers = nn.Sequential(*layers)
+        self.features: Shape = (WIDEST * width,) if vector else self.map
+        self.last: nn.Module = nn.Identity()
+        if vector:
+            self.last = nn.Sequential(Dense(self.map, self.features), ACTIVATIONS[activation]())
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` of shape (*N, *X) -> a map of features (*N, *F)."""
+        """``x`` of shape (*N, *X) -> features (*N, *F)."""
         maps, before = leading(x, 3)
-        features: Tensor = self.layers(maps)
+        features: Tensor = self.last(self.layers(maps))
         return features.reshape(*before, *self.features)
 
 
@@ -164,10 +187,14 @@ class ConvDecoder(nn.Module):
 
     def __init__(self, shape: Shape, target: Shape, width: int, depth: int, activation: str, blocks: int = 0) -> None:
         super().__init__()
-        channels = [width * 2**i for i in reversed(range(depth))]
+        depth = depth or depth_of(target)
+        channels = channels_of(width, depth)[::-1]
         sides = _sides(target, depth)[:0:-1]
         self.features: Shape = (channels[-1], *sides[-1])
-        self.start = readout(shape, (channels[0], *sides[0]))
+        units, start = (WIDEST * width,), (channels[0], *sides[0])
+        self.first: nn.Module = readout(shape, start)
+        if len(shape) == 1:
+            self.first = nn.Sequential(Dense(shape, units), ACTIVATIONS[activation](), Dense(units, start))
         layers: list[nn.Module] = _after(blocks, channels[0], activation)
         for (before, after), (small, large) in zip(
             itertools.pairwise(channels), itertools.pairwise(sides), strict=True
@@ -179,28 +206,36 @@ class ConvDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Codes (*N, *S) -> a map of features (*N, *F)."""
-        maps, before = leading(self.start(z), 3)
+        maps, before = leading(self.first(z), 3)
         features: Tensor = self.layers(maps)
         return features.reshape(*before, *self.features)
 
 
-def conv_encoder(shape: Shape, *, width: Width = 32, depth: Depth = 2, activation: Activation = "silu") -> ConvEncoder:
+def conv_encoder(
+    shape: Shape, vector: bool, *, width: Width = 32, depth: Depth = 0, activation: Activation = "silu"
+) -> ConvEncoder:
     """``ConvEncoder`` without residual blocks."""
-    return ConvEncoder(shape, width, depth, activation)
+    return ConvEncoder(shape, vector, width, depth, activation)
 
 
 def conv_decoder(
-    shape: Shape, target: Shape, *, width: Width = 32, depth: Depth = 2, activation: Activation = "silu"
+    shape: Shape, target: Shape, *, width: Width = 32, depth: Depth = 0, activation: Activation = "silu"
 ) -> ConvDecoder:
     """``ConvDecoder`` without residual blocks."""
     return ConvDecoder(shape, target, width, depth, activation)
 
 
 def resnet_encoder(
-    shape: Shape, *, width: Width = 32, depth: Depth = 2, blocks: Blocks = 2, activation: Activation = "silu"
+    shape: Shape,
+    vector: bool,
+    *,
+    width: Width = 32,
+    depth: Depth = 0,
+    blocks: Blocks = 2,
+    activation: Activation = "silu",
 ) -> ConvEncoder:
     """``ConvEncoder`` with residual blocks."""
-    return ConvEncoder(shape, width, depth, activation, blocks)
+    return ConvEncoder(shape, vector, width, depth, activation, blocks)
 
 
 def resnet_decoder(
@@ -208,7 +243,7 @@ def resnet_decoder(
     target: Shape,
     *,
     width: Width = 32,
-    depth: Depth = 2,
+    depth: Depth = 0,
     blocks: Blocks = 2,
     activation: Activation = "silu",
 ) -> ConvDecoder:

@@ -116,8 +116,10 @@ def train(
 
 def _layers(encoder: Part, shape: tuple[int, ...], space: LatentSpace) -> str:
     """The encoder from the data to the latent: ``mlp 784-512-256-2``, or ``conv 1x28x28-32-64-2`` by its channels."""
+    from vaectl.networks import channels_of, depth_of
+
     options = encoder.options
-    inner = options.get("hidden_dims") or [options["width"] * 2**i for i in range(options["depth"])]
+    inner = options.get("hidden_dims") or channels_of(options["width"], options["depth"] or depth_of(shape))
     sides = math.prod(shape) if "hidden_dims" in options else "x".join(map(str, shape))
     codes = f", {'x'.join(map(str, space.grid))} of {space.codes} codes" if space.codes else ""
     return f"{encoder.name} {'-'.join(map(str, (sides, *inner, space.shape[0])))}{codes}"

@@ -102,14 +102,19 @@ def train_cli(
         str | None,
         setting(
             "--width",
-            "Channels of the first layer of conv and resnet; each next has twice as many.",
+            "Channels of the first layer of conv and resnet; they double, up to eight times.",
             MODEL,
             recipe="vq-vae",
         ),
     ] = None,
     depth: Annotated[
         str | None,
-        setting("--depth", "Layers of conv and resnet, each of which halves the image.", MODEL, recipe="vq-vae"),
+        setting(
+            "--depth",
+            "Layers of conv and resnet, each of which halves the image; 0 halves it to 8 pixels or less.",
+            MODEL,
+            recipe="vq-vae",
+        ),
     ] = None,
     activation: Annotated[
         str | None,
