@@ -22,7 +22,7 @@ from typer.testing import CliRunner, Result
 from tests.conftest import REPOSITORY, Cli, interrupt_at
 from tests.test_data import write_mnist
 from vaectl.cli import app
-from vaectl.commands import _render
+from vaectl.commands import _epochs, _render
 
 TRAIN = ("train", "--dataset", "digits", "--hidden-dims", "8", "--latent-dim", "2")
 # one line a command that works on the fixture runs, and what it prints alone under -q
@@ -568,3 +568,13 @@ def test_completion_comes_with_a_summary(runs: Path) -> None:
     assert summary.keys() == {"run1", "run2"}
     assert "completed" in summary["run1"]
     assert "digits" in summary["run1"]
+
+
+@pytest.mark.parametrize(
+    ("value", "column", "text"),
+    [(-189.424, "elbo", "-189.42"), (-327747.27, "elbo", "-327747.27"[:7]), (-1.1e8, "val elbo", "-1.1e+08"),
+     (8158585.5, "kl", "8158586"), (81585850.5, "kl", "8.16e+07"), (-99999.99, "elbo", "-99999.99"), (-999999.9, "elbo", "-1000000")],
+)  # fmt: skip
+def test_numbers_of_a_row_keep_apart(value: float, column: str, text: str) -> None:
+    """Of large colour images the bound has six digits and more: decimals go before numbers run together."""
+    assert _epochs.within(value, column) == text

@@ -23,7 +23,7 @@ class Metric:
 
     Attributes:
         name: Its name in an evaluation.
-        unit: nats, bits, bits/dim, squared units of the data, codes or count.
+        unit: nats, bits, bits/dim, squared (units of the data), codes or count.
         direction: 1 higher is better, -1 lower, 0 neither.
         digits: Decimals to show.
         samples: K of an importance-weighted bound.
@@ -65,7 +65,7 @@ METRICS = (
 )
 # what only some runs keep: of any posterior, in evaluations since it is kept; and of codes
 RATE = Metric("rate_bits", "bits", 0, 1, source="kl", scale=1 / math.log(2))
-MSE = Metric("mse", "squared units", -1, 5, source="mse")
+MSE = Metric("mse", "squared", -1, 5, source="mse")
 OF_CODES = (Metric("codes_used", "count", 1, digits=0), Metric("perplexity", "codes", 0, 1))
 
 

@@ -19,10 +19,17 @@ COLUMNS = (
     ("kl", 8, 4),
     ("beta", 6, 5),
     ("val elbo", 10, 0),
-    ("active", 9, 6),
+    ("active", 8, 6),
     ("time", 8, 7),
 )
 BEST_WIDTH = 2
+
+
+def within(value: float, column: str) -> str:
+    """A number with as many digits as leave a space before it in its column."""
+    (width,) = [width for name, width, _ in COLUMNS if name == column]
+    texts = [f"{value:.2f}", f"{value:.0f}", f"{value:.3g}"]
+    return next((text for text in texts if len(text) < width), texts[-1])
 
 
 class Field(ProgressColumn):
@@ -65,11 +72,11 @@ class EpochScreen:
         validation = event.validation
         cells = {
             "epoch": f"{event.epoch}/{self._epochs}",
-            "elbo": f"{event.elbo:.2f}",
-            "recon": f"{event.recon:.2f}",
-            "kl": f"{event.kl:.2f}",
+            "elbo": within(event.elbo, "elbo"),
+            "recon": within(event.recon, "recon"),
+            "kl": within(event.kl, "kl"),
             "beta": f"{event.beta:.2f}",
-            "val elbo": f"{validation['elbo']:.2f}" if validation else "-",
+            "val elbo": within(validation["elbo"], "val elbo") if validation else "-",
             "active": activity(validation, self._latent_dim) if validation else "-",
             "time": duration(event.seconds),
         }

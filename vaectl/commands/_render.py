@@ -65,6 +65,10 @@ def finite(document: Any) -> Any:
     return document
 
 
+# the narrowest column that a text is folded into
+LEAST_TEXT = 16
+
+
 class Screen:
     """The two streams under one command's output flags.
 
@@ -124,7 +128,8 @@ class Screen:
     def tables(self, tables: Tables) -> list[Table]:
         """Plain tables for stdout, their columns in line with each other.
 
-        Where the terminal is narrow the last columns are left out, with a note, and the last one left is folded.
+        Where the terminal is narrow a last column of texts is folded; if that is not enough the last columns are left
+        out, with a note, and the last one left is folded.
         """
         from rich.table import Table
         from rich.text import Text
@@ -135,10 +140,15 @@ class Screen:
         widths = [max(len(row[place]) for row in cells if place < len(row)) for place in range(count)]
         shown = count
         while shown > 2 and sum(widths[:shown]) + 2 * shown > self.out.width:
+            texts = all(columns[shown - 1][1] == "left" for columns, _ in tables if len(columns) >= shown)
+            if texts and LEAST_TEXT <= self.out.width - sum(widths[: shown - 1]) - 2 * shown < widths[shown - 1]:
+                break
             shown -= 1
         if shown < count:
             self.note(f"the terminal is too narrow for {count - shown} more columns")
         fits = sum(widths[:shown]) + 2 * shown <= self.out.width
+        # all but the last keep their width where there is room for some of the last
+        room = shown > 2 and self.out.width - sum(widths[: shown - 1]) - 2 * shown >= LEAST_TEXT
         made = []
         for columns, rows in tables:
             drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -147,8 +157,8 @@ class Screen:
                     showable(header, encoding),
                     justify="right" if justify == "right" else "left",
                     overflow="fold",
-                    no_wrap=fits,
-                    min_width=widths[place] if fits else None,
+                    no_wrap=fits or (room and place < shown - 1),
+                    min_width=widths[place] if fits or (room and place < shown - 1) else None,
                 )
             for row in rows:
                 drawn.add_row(*(Text(showable(cell, encoding)) for cell in row[:shown]))

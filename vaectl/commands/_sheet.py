@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vaectl.commands._render import Tables, plus_minus, setting_text
@@ -26,7 +27,7 @@ def sheet(found: Comparison, *, everything: bool) -> Sheet:
     shown = found.settings if everything else found.differing
     names = _short_names(found.settings)
     heads = [(label, "right") for label in labels]
-    settings = [[f"  {names[path]}", *map(setting_text, values)] for path, values in shown.items()]
+    settings = [[f"  {names[path]}", *map(setting_text, _short(values))] for path, values in shown.items()]
     changes: list[tuple[str, str]] = []
     for label in labels[1:]:
         changes += [("change" if len(labels) == 2 else f"{label} change", "left"), ("", "left")]
@@ -106,6 +107,12 @@ def _changes(row: Row, found: Comparison) -> list[str]:
         if _has_intervals(found):
             cells.append("" if ends is None else f"{ends[0]:+.{digits}f} to {ends[1]:+.{digits}f}")
     return cells
+
+
+def _short(values: list[Any]) -> list[Any]:
+    """Paths by their last part, where that tells them apart as well: a long one would leave no room for numbers."""
+    last = [Path(value).name if isinstance(value, str) and "/" in value else value for value in values]
+    return last if len(set(map(str, last))) == len(set(map(str, values))) else values
 
 
 def _short_names(settings: dict[str, Any]) -> dict[str, str]:

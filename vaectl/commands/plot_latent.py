@@ -159,7 +159,8 @@ def _codes(session: Session, checkpoint: str, points: int | None) -> tuple[Figur
     shown = data.test if points is None else data.test.first(points)
     indices = torch.cat([part.indices for part in latents.encodings(model, shown.to(session.device))])
     usage = CodeUsage(torch.bincount(indices.flatten(), minlength=space.codes))
-    few = shown.first(PICTURED)
+    # of data in the order of their classes the first ones are all alike
+    few = torch.randperm(len(shown), generator=torch.Generator().manual_seed(0))[:PICTURED]
     # equal codes have equal colours: their rank by use, which spreads the usual ones over the colours
     rank = usage.counts.argsort(descending=True).argsort()
     height, width = space.grid
@@ -168,7 +169,7 @@ def _codes(session: Session, checkpoint: str, points: int | None) -> tuple[Figur
         f"({len(shown)} {data.info.name} test examples, {height} x {width} codes each)"
     )
     pictures = [
-        (grids.grid(few.batch(slice(i, i + 1)), span=session.run.data_info.range), rank[indices[i]].numpy())
+        (grids.grid(shown.batch(few[i : i + 1]), span=session.run.data_info.range), rank[indices[few[i]]].numpy())
         for i in range(len(few))
     ]
     figure = plots.code_usage(usage.counts.numpy(), usage.perplexity, pictures, title)
