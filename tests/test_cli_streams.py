@@ -572,8 +572,9 @@ def test_completion_comes_with_a_summary(runs: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "column", "text"),
-    [(-189.424, "elbo", "-189.42"), (-327747.27, "elbo", "-327747.27"[:7]), (-1.1e8, "val elbo", "-1.1e+08"),
-     (8158585.5, "kl", "8158586"), (81585850.5, "kl", "8.16e+07"), (-99999.99, "elbo", "-99999.99"), (-999999.9, "elbo", "-1000000")],
+    [(-189.424, "elbo", "-189.42"), (-327747.27, "elbo", "-327747"), (-1.1e8, "val elbo", "-1.1e+08"),
+     (8158585.5, "kl", "8158586"), (81585850.5, "kl", "8.16e+07"), (-99999.99, "elbo", "-99999.99"),
+     (-999999.9, "elbo", "-1000000")],
 )  # fmt: skip
 def test_numbers_of_a_row_keep_apart(value: float, column: str, text: str) -> None:
     """Of large colour images the bound has six digits and more: decimals go before numbers run together."""
