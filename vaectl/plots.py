@@ -28,6 +28,8 @@ MARKERS = "osD^v<>P*X"
 STYLES = ("-", "--", ":", "-.")
 # classes that a scatter names, letters of a name, and the last of those that matplotlib's font has without gaps
 MOST_NAMED, LONGEST_NAME, LAST_LETTER = 40, 30, 0x52F
+# rows of a legend; classes that are named at their medians too, and points that each of them needs
+LEGEND_ROWS, MOST_AT_MEDIANS, POINTS_OF_A_NAME = 24, 12, 10
 # pixels from the middle of a marker to a label beside it
 NEAR = 10
 # matplotlib salts the ids in an SVG at random otherwise
@@ -57,13 +59,18 @@ def save(figure: Figure, path: Path) -> None:
 def scatter(
     points: np.ndarray, labels: np.ndarray, axes: Sequence[str], title: str, names: Sequence[str] = ()
 ) -> Figure:
-    """Points (N, 2) coloured by label (N,), each class named in the legend and at its median; -1 is no label."""
+    """Points (N, 2) coloured by label (N,), each class named in the legend, and a few at their medians; -1 is no
+    label."""
     figure = _figure(7.2, 6.0)
     ax = figure.add_subplot()
     draw_scatter(ax, points, labels, size=max(5.0, min(16.0, 30000 / len(points))), names=names)
     ax.set(xlabel=axes[0], ylabel=axes[1], title=_plain(title))
-    if (labels != -1).any() and len(np.unique(labels)) <= MOST_NAMED:
-        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, markerscale=2, title="label")
+    kinds = len(np.unique(labels))
+    if (labels != -1).any() and kinds <= MOST_NAMED:
+        ax.legend(
+            loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, markerscale=2, title="label",
+            ncols=math.ceil(kinds / LEGEND_ROWS), fontsize=10 if kinds <= LEGEND_ROWS // 2 else 8,
+        )  # fmt: skip
     return figure
 
 
@@ -93,8 +100,10 @@ def draw_scatter(ax: Axes, points: np.ndarray, labels: np.ndarray, size: float, 
             label=name(label),
             rasterized=True,
         )
+    # names of many classes, or over few points, would hide what they name
+    named = len(np.unique(labels)) <= MOST_AT_MEDIANS and len(points) >= POINTS_OF_A_NAME * len(np.unique(labels))
     for place, label in enumerate(np.unique(labels)):
-        if label == -1:
+        if label == -1 or not named:
             continue
         x, y = np.median(points[labels == label], axis=0)
         ax.annotate(
