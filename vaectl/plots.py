@@ -213,6 +213,7 @@ def comparison(
     latents: Sequence[tuple[np.ndarray, np.ndarray, Sequence[str]]],
     *,
     plane: bool,
+    classes: Sequence[str] = (),
 ) -> Figure:
     """Runs side by side: curves, rate and distortion, the same test images, same-seed samples, latents on shared axes.
 
@@ -223,6 +224,7 @@ def comparison(
         reconstructions: For each column the picture of their reconstructions.
         samples: For each column the picture of its samples.
         latents: For each column points (N, 2), labels (N,) and axis names.
+        classes: Names of the labels 0, 1, ... ; empty where they have none.
         plane: Whether to draw rate and distortion: only where the runs measure the same thing.
     """
     n, names = len(names), [_plain(name) for name in names]
@@ -248,7 +250,7 @@ def comparison(
         ax.set_title(f"{name}: samples")
     shared = bottom.subplots(1, n, sharex=True, sharey=True, squeeze=False)[0]
     for ax, name, (points, labels, axes) in zip(shared, names, latents, strict=True):
-        draw_scatter(ax, points, labels, size=4)
+        draw_scatter(ax, points, labels, size=4, names=classes)
         ax.set(xlabel=axes[0], ylabel=axes[1], title=f"{name}: latent space")
     if plane:
         draw_rate_distortion(curves[2], courses)

@@ -61,7 +61,10 @@ def pictures(found: Comparison, screen: Screen, device: str, data_dir: Path | No
         why = next((reason for reason in found.unlike if reason), "a run has no KL or reconstruction")
         screen.note(f"no picture of rate and distortion: {why}")
     originals = grid(x, 2 * TILES, span=sessions[0].run.data_info.range)
-    return plots.comparison(courses, found.labels, originals, reconstructions, samples, views, plane=plane)
+    classes = sessions[0].run.data_info.classes if not any(found.unlike) else ()
+    return plots.comparison(
+        courses, found.labels, originals, reconstructions, samples, views, plane=plane, classes=classes
+    )
 
 
 def _courses(found: Comparison) -> list[Course]:
