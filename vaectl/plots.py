@@ -60,7 +60,8 @@ def scatter(
     points: np.ndarray, labels: np.ndarray, axes: Sequence[str], title: str, names: Sequence[str] = ()
 ) -> Figure:
     """Points (N, 2) coloured by label (N,), each class named in the legend, and a few at their medians; -1 is no
-    label."""
+    label.
+    """
     figure = _figure(7.2, 6.0)
     ax = figure.add_subplot()
     draw_scatter(ax, points, labels, size=max(5.0, min(16.0, 30000 / len(points))), names=names)
