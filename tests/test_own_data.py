@@ -705,7 +705,7 @@ def test_another_table_is_read_as_the_run_s_own_was(cli: Cli, tmp_path: Path) ->
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 3)))
     np.save(tmp_path / "y.npy", np.arange(60).reshape(20, 3))
     ok(cli, "train", "--dataset", "x.npy", "--likelihood", "gaussian", *SMALL)
-    ok(cli, "embed", "run1", "--dataset", "y.npy", "--split", "train", "-o", "z.npz")
+    assert ok(cli, "embed", "run1", "--dataset", "y.npy", "-o", "z.npz")["n"] == 20
     again = load(tmp_path / "y.npy")
     assert again.info.support == "bytes"
     ok(cli, "sample", "run1", "-n", 3)
@@ -714,6 +714,36 @@ def test_another_table_is_read_as_the_run_s_own_was(cli: Cli, tmp_path: Path) ->
     pairs = ok(cli, "sample", "run1", "-n", 3, "--reconstruct", "-o", "pairs.csv")
     assert Path(pairs["path"]).read_text().splitlines()[0] == "x0,x1,x2,original0,original1,original2"
     ok(cli, "plot-latent", "run1")
+
+
+def test_another_path_is_embedded_whole_and_in_order(cli: Cli, tmp_path: Path) -> None:
+    """Nothing is trained, so nothing is held out: also of a single image; a division must be asked for."""
+    images = pictures(30, channels=1)
+    np.save(tmp_path / "x.npy", images)
+    np.save(tmp_path / "y.npy", images[::-1])
+    ok(cli, "train", "--dataset", "x.npy", *SMALL)
+    found = ok(cli, "embed", "run1", "--dataset", "y.npy", "-o", "y.npz")
+    assert (found["n"], found["split"]) == (30, "all")
+    assert ok(cli, "embed", "run1", "--dataset", "y.npy", "--split", "test")["n"] == 3
+    assert ok(cli, "embed", "run1")["n"] == 3
+    assert ok(cli, "embed", "run1", "--split", "all", "-o", "x.npz")["n"] == 30
+    one, other = (dict(np.load(tmp_path / f"{name}.npz")) for name in "xy")
+    assert other["row"].tolist() == list(range(30))
+    assert one["split"].tolist() == ["train"] * 25 + ["validation"] * 2 + ["test"] * 3
+    assert np.allclose(one["z"][one["row"].argsort()], other["z"][::-1], atol=1e-5)
+    folder(tmp_path / "single", images[:1])
+    assert ok(cli, "embed", "run1", "--dataset", "single")["n"] == 1
+    assert "1 codes" in cli("embed", "run1", "--dataset", "single").stdout
+
+
+def test_every_split_has_noise_of_its_own(cli: Cli, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", pictures(30, channels=1))
+    ok(cli, "train", "--dataset", "x.npy", *SMALL)
+    for name, flags in (("mean", ()), ("draw", ("--draw",))):
+        ok(cli, "embed", "run1", "--split", "all", "-o", f"{name}.npz", *flags)
+    mean, draw = (dict(np.load(tmp_path / f"{name}.npz")) for name in ("mean", "draw"))
+    noise = (draw["z"] - mean["z"]) / mean["scale"]
+    assert not np.allclose(noise[:2], noise[25:27], atol=1e-3)
 
 
 def test_another_path_is_read_with_the_options_that_go_with_it(cli: Cli, tmp_path: Path) -> None:

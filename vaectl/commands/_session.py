@@ -50,6 +50,7 @@ def load_data(
     keeps: bool = True,
     support: str | None = None,
     again: bool = False,
+    divided: bool = True,
 ) -> Data:
     """The data set of a spec's data part, with notes, downloads and what is read shown on the screen.
 
@@ -60,12 +61,13 @@ def load_data(
         keeps: Whether what is downloaded or made is kept in the directory.
         support: What own data are read as, for a model that is there; None lets their values decide.
         again: Whether it was all said when the data were first read.
+        divided: Whether own data are divided as for training, where they have no splits.
     """
     from vaectl import data
 
     with reading(screen) if data.is_path(part.name) else screen.downloading() as progress:
         note = screen.detail if again else screen.note
-        store = data.Store(directory, keeps, support, note=note, progress=progress)
+        store = data.Store(directory, keeps, support, divided, note=note, progress=progress)
         return data.load(part.name, store, **part.options)
 
 
@@ -108,7 +110,7 @@ class Session:
         self.device: torch.device = resolve_device(device)
         self._data_dir = data_dir
         self._models: dict[str, VAE] = {}
-        self._data: dict[str | None, Data] = {}
+        self._data: dict[tuple[str | None, bool], Data] = {}
         # where the run's own data were found
         self.directory = Path(run.record["data_directory"])
 
@@ -120,26 +122,36 @@ class Session:
             self.screen.detail(f"model: {checkpoint} weights of {self.run.path} on {self.device}")
         return self._models[checkpoint]
 
-    def data(self, name: str | None = None) -> Data:
+    def is_other_path(self, name: str | None) -> bool:
+        """Whether a name is the path of own data that are not the run's."""
+        from vaectl.data import is_path, located
+
+        return name is not None and is_path(name) and located(name) != self.run.complete_spec().data.name
+
+    def data(self, name: str | None = None, *, divided: bool = True) -> Data:
         """The run's data set, which must be the one it was trained on, or another of the same shape.
+
+        Args:
+            name: Name or path of another; None for the run's own.
+            divided: Whether those at another path are divided as for training, where they have no splits.
 
         Raises:
             DataError: It is missing, has changed since, or does not fit the model.
         """
-        if name not in self._data:
-            self._data[name] = self._load(name)
-        return self._data[name]
+        if (name, divided) not in self._data:
+            self._data[name, divided] = self._load(name, divided=divided)
+        return self._data[name, divided]
 
-    def _load(self, name: str | None) -> Data:
-        from vaectl.data import SOURCES, is_path, located
+    def _load(self, name: str | None, *, divided: bool) -> Data:
+        from vaectl.data import SOURCES, is_path
 
         info, spec = self.run.data_info, self.run.complete_spec()
         own = is_path(spec.data.name)
         if name is not None:
             if not is_path(name):
                 check_choice("--dataset", name, SOURCES, other="a path")
-            if (located(name) if is_path(name) else name) != spec.data.name:
-                return self._other(name)
+            if self.is_other_path(name) or not (is_path(name) or name == spec.data.name):
+                return self._other(name, divided=divided)
         if not own and info.name not in SOURCES:
             raise RunError(f"{self.run.path / 'run.json'} is damaged: there is no data set '{info.name}'")
         recorded = self.run.record["data_directory"]
@@ -175,7 +187,7 @@ class Session:
         self.directory = directory
         return found
 
-    def _other(self, name: str) -> Data:
+    def _other(self, name: str, *, divided: bool) -> Data:
         """Another data set than the run's, prepared as its is: of the same shape and kind."""
         from vaectl.builder import complete
         from vaectl.data import is_path
@@ -205,7 +217,7 @@ class Session:
             part = complete(dataclasses.replace(spec, data=Part(name, options))).data
             support = info.support if options["binarize"] == "none" else None
             try:
-                return load_data(part, directory, self.screen, keeps=keeps, support=support)
+                return load_data(part, directory, self.screen, keeps=keeps, support=support, divided=divided)
             except DataError as error:
                 # of own data the hint may name a flag of train
                 raise DataError(error.message, hint=None if own else error.hint) from None

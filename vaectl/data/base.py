@@ -36,6 +36,7 @@ class Store:
         keeps: Whether what is downloaded or made is kept there; no one asked for that in a directory that only a
             run's record names.
         support: What own data are read as, where a model is there that takes no other; None lets their values decide.
+        divided: Whether splits that own data have not are made of their examples; nothing is trained otherwise.
         note: Called with a sentence that the person should read.
         progress: Called with (what, bytes done, bytes in all or 0 where unknown) as a download goes on.
     """
@@ -43,6 +44,7 @@ class Store:
     directory: Path
     keeps: bool = True
     support: str | None = None
+    divided: bool = True
     note: Callable[[str], None] = lambda sentence: None
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
 

@@ -169,7 +169,7 @@ def _described(
     left_out: int,
 ) -> Data:
     """The data set that what can be used makes."""
-    division = divide(path, source, surveys, options.test_fraction, options.validation_fraction)
+    division = divide(path, source, surveys, options.test_fraction, options.validation_fraction, divided=store.divided)
     rows, keep = source.parts["train"], surveys["train"].images is not None
     support = _support(rows, tally, store.support)
     if options.binarize != "none" and support not in ("bytes", "unit"):
