@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 from safetensors.numpy import save_file
 
 from tests.conftest import Cli
@@ -734,6 +736,41 @@ def test_another_path_is_embedded_whole_and_in_order(cli: Cli, tmp_path: Path) -
     folder(tmp_path / "single", images[:1])
     assert ok(cli, "embed", "run1", "--dataset", "single")["n"] == 1
     assert "1 codes" in cli("embed", "run1", "--dataset", "single").stdout
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
+def test_codes_can_be_joined_to_classes_and_files(cli: Cli, tmp_path: Path, suffix: str) -> None:
+    """Names that a .csv file must quote too; of other data classes have the numbers of the run's."""
+    images = pictures(24, channels=1)
+    for number, name in enumerate(("cat", 'a "dog", or\u00e9')):
+        folder(tmp_path / "pets" / name, images[12 * number : 12 * number + 12])
+    folder(tmp_path / "more" / "cat", images[:3])
+    folder(tmp_path / "more" / "bird", images[20:])
+    ok(cli, "train", "--dataset", "pets", *SMALL)
+    own = texts(tmp_path / ok(cli, "embed", "run1", "--split", "all", "-o", f"own{suffix}")["path"])
+    assert len(own["file"]) == len(set(own["file"])) == 24
+    assert [file.rpartition("/")[0] for file in own["file"]] == own["class"]
+    assert [('a "dog", or\u00e9', "cat")[int(label)] for label in own["label"]] == own["class"]
+    order = sorted(range(24), key=lambda place: int(own["row"][place]))
+    assert [own["file"][place] for place in order] == sorted(own["file"])
+    more = texts(tmp_path / ok(cli, "embed", "run1", "--dataset", "more", "-o", f"more{suffix}")["path"])
+    assert more["class"] == ["bird"] * 4 + ["cat"] * 3
+    assert [int(label) for label in more["label"]] == [-1] * 4 + [1] * 3
+    assert more["file"][-1] == "cat/002.png"
+
+
+def texts(path: Path) -> dict[str, list[Any]]:
+    """Columns of an embed file that are no codes, as whoever reads it gets them."""
+    if path.suffix == ".npz":
+        with np.load(path) as stored:
+            found = {name: stored[name].tolist() for name in stored.files}
+    elif path.suffix == ".parquet":
+        found = parquet.read_table(path).to_pydict()
+    else:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *lines = csv.reader(file)
+        found = dict(zip(header, map(list, zip(*lines, strict=True)), strict=True))
+    return {name: values for name, values in found.items() if name in ("row", "label", "class", "file", "split")}
 
 
 def test_every_split_has_noise_of_its_own(cli: Cli, tmp_path: Path) -> None:

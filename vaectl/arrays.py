@@ -116,8 +116,11 @@ def _save_npz(rows: Iterator[Mapping[str, np.ndarray]], count: int, path: Path) 
         for name, values in part.items():
             arrays[name][start : start + len(values)] = values
         start += len(values)
-    with path.open("wb") as file:  # given a name, numpy may add a suffix to it
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    # as np.savez does, which takes no array of the name "file"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def _save_csv(rows: Iterator[Mapping[str, np.ndarray]], path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from vaectl.data import Examples
+    from vaectl.data import Data, Examples
     from vaectl.vae import VAE
 
 # --split of every example
@@ -77,7 +77,7 @@ def embed_cli(
     as_json: Json = False,
     progress: ProgressMode = "auto",
 ) -> None:
-    """Encode a data set to latent codes: posterior mean, scale, label and row of each example."""
+    """Encode a data set to latent codes: posterior mean, scale, label, row, class and file of each example."""
     from vaectl import arrays
 
     screen = Screen(quiet, verbose, as_json, progress)
@@ -100,10 +100,10 @@ def embed_cli(
     count, latent_dim = sum(map(len, splits.values())), opened.spec.latent_dim
     if count == 0:
         raise DataError(f"--split {split} has no examples")
-    clock = Clock()
+    marks, clock = Marks(data, opened.data_info.classes), Clock()
     with (
         session.screen.counting("encoding", count) as counted,
-        closing(rows(model, splits, session.device, draw=draw, seed=seed or 0, progress=counted)) as parts,
+        closing(rows(model, splits, marks, session.device, draw=draw, seed=seed or 0, progress=counted)) as parts,
     ):
         path = deliver(output, opened, "embeddings", suffix, lambda path: arrays.save(parts, count, path))
     pace = clock.pace(count)
@@ -123,9 +123,48 @@ def embed_cli(
     screen.result(document, short=str(path), text=text)
 
 
+class Marks:
+    """What else is known of an example: its class, by number and by name, and its file.
+
+    Args:
+        data: The data set.
+        classes: Names of the run's classes, whose numbers those of other data with these names take.
+    """
+
+    def __init__(self, data: Data, classes: Sequence[str]) -> None:
+        import numpy as np
+
+        names, self._files = data.info.classes, data.files
+        # of labels -1, 0, 1, ...
+        self._names = np.array(["", *names]) if names else None
+        numbers = {name: number for number, name in enumerate(classes or names)}
+        self._numbers = np.array([-1, *(numbers.get(name, -1) for name in names)])
+        self._width = max((len(file) for files in data.files.values() for file in files), default=0)
+
+    def of(self, split: str, rows: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns ``label``, and where they are known ``class`` and ``file``, of examples of a split (n,).
+
+        Args:
+            split: Name of the split.
+            rows: Row of each example.
+            labels: Class of each, -1 where it has none.
+        """
+        import numpy as np
+
+        found = {"label": labels}
+        if self._names is not None:
+            found = {"label": self._numbers[labels + 1], "class": self._names[labels + 1]}
+        if split in self._files:
+            # what is no UTF-8 in a name can be written nowhere
+            files = [self._files[split][row].encode("utf-8", "replace").decode() for row in rows.tolist()]
+            found["file"] = np.array(files, f"<U{self._width}")
+        return found
+
+
 def rows(
     model: VAE,
     splits: Mapping[str, Examples],
+    marks: Marks,
     device: torch.device,
     *,
     draw: bool,
@@ -138,7 +177,7 @@ def rows(
         ``row`` (n,): the example's row in the data set's own training or test array; ``label`` (n,); ``z`` (n, D):
         posterior means, or draws; ``scale`` (n, D): posterior standard deviations. Of a grid of codes instead of the
         scales, ``codes`` (n, h, w): their indices; and ``z`` (n, D h w): their vectors. Of several splits ``split``
-        (n,) says which it is, because each has rows of its own.
+        (n,) says which it is, because each has rows of its own; ``class`` and ``file`` (n,) as of ``Marks``.
     """
     import numpy as np
 
@@ -159,7 +198,7 @@ def rows(
             yield {
                 **({"split": np.full(len(codes.mean), name, f"<U{width}")} if several else {}),
                 "row": examples.rows[part].cpu().numpy(),
-                "label": examples.labels[part].cpu().numpy(),
+                **marks.of(name, examples.rows[part].cpu().numpy(), examples.labels[part].cpu().numpy()),
                 **({"codes": codes.indices.numpy()} if codes.indices.numel() else {}),
                 "z": (codes.draw if draw else codes.mean).numpy(),
                 **({} if codes.indices.numel() else {"scale": codes.scale.numpy()}),
