@@ -185,6 +185,43 @@ def test_the_folders_of_splits_are_honoured(tmp_path: Path, name: str) -> None:
         load(root, validation_fraction=0.3)
 
 
+@pytest.mark.parametrize("names", [("Train", "Valid", "TEST"), ("Training", "VALIDATION", "testing")])
+def test_the_folders_of_splits_are_told_in_any_case(tmp_path: Path, names: tuple[str, str, str]) -> None:
+    for place, (name, count) in enumerate(zip(names, (8, 3, 4), strict=True)):
+        folder(tmp_path / "faces" / name / "Anna", pictures(count, seed=place))
+    loaded = load(tmp_path / "faces")
+    assert dict(loaded.info.sizes) == {"train": 8, "validation": 3, "test": 4}
+    assert loaded.info.classes == ("Anna",)
+    folder(tmp_path / "faces" / "TRAIN", pictures(2))
+    with pytest.raises(DataError, match="two folders of one split"):
+        load(tmp_path / "faces")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "npz"])
+def test_labels_of_minus_one_and_one_are_two_classes(tmp_path: Path, suffix: str) -> None:
+    numbers, signs = np.random.default_rng(0).normal(size=(40, 3)), np.array([-1, 1] * 20)
+    if suffix == "npz":
+        np.savez(tmp_path / "x.npz", images=numbers, labels=signs)
+    else:
+        lines = [",".join(map(str, [*row, sign])) for row, sign in zip(numbers, signs, strict=True)]
+        (tmp_path / "x.csv").write_text("\n".join(["a,b,c,label", *lines]))
+    loaded = load(tmp_path / f"x.{suffix}")
+    assert loaded.info.classes == ("-1", "1")
+    assert loaded.report is not None
+    assert dict(loaded.report.classes) == {"-1": 20, "1": 20}
+    assert loaded.train.labels.tolist() == (loaded.train.rows % 2).tolist()
+
+
+def test_a_number_that_is_a_class_is_that_class_in_other_data(cli: Cli, tmp_path: Path) -> None:
+    """The run's classes -1, 0 and 1 are numbered 0, 1 and 2; other data that have 1 and 7 alone are read as that."""
+    numbers = np.random.default_rng(0).normal(size=(30, 3))
+    np.savez(tmp_path / "x.npz", images=numbers, labels=np.array([-1, 0, 1] * 10))
+    np.savez(tmp_path / "y.npz", images=numbers[:4], labels=np.array([1, 1, 7, 1]))
+    ok(cli, "train", "--dataset", "x.npz", "--likelihood", "gaussian", *SMALL)
+    ok(cli, "embed", "run1", "--dataset", "y.npz", "-o", "y-codes.npz")
+    assert np.load(tmp_path / "y-codes.npz")["label"].tolist() == [2, 2, -1, 2]
+
+
 def test_what_is_not_split_is_split_the_same_way_every_time(tmp_path: Path) -> None:
     """A tenth tests and a twelfth of the rest validates: disjoint, whole, and as large as was asked for."""
     root = folder(tmp_path / "photos", pictures(60))

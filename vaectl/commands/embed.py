@@ -139,6 +139,9 @@ class Marks:
         self._names = np.array(["", *names]) if names else None
         numbers = {name: number for number, name in enumerate(classes or names)}
         self._numbers = np.array([-1, *(numbers.get(name, -1) for name in names)])
+        # classes that are called by whole numbers are those of other data whose labels are such numbers
+        whole = classes and not names and all(name.removeprefix("-").isdecimal() for name in classes)
+        self._called = numbers if whole else None
         self._width = max((len(file) for files in data.files.values() for file in files), default=0)
 
     def of(self, split: str, rows: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -152,6 +155,8 @@ class Marks:
         import numpy as np
 
         found = {"label": labels}
+        if self._called is not None:
+            found = {"label": np.array([self._called.get(str(label), -1) for label in labels.tolist()], np.int64)}
         if self._names is not None:
             found = {"label": self._numbers[labels + 1], "class": self._names[labels + 1]}
         if split in self._files:

@@ -78,9 +78,12 @@ def refuse_bad(name: str, source: Source, bad: Sequence[tuple[str, str]], total:
 
 
 def classes_of(values: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Labels and the names of their classes, from labels by part that are whole numbers or texts."""
+    """Labels and the names of their classes, from labels by part that are whole numbers or texts.
+
+    Whole numbers of which some are negative become names, too, because a label of -1 is none.
+    """
     everything = np.concatenate([*values.values()]) if values else np.zeros(0, np.int64)
-    if everything.dtype.kind in "biu":
+    if everything.dtype.kind in "biu" and not (everything < 0).any():
         return {part: labels.astype(np.int64) for part, labels in values.items()}, ()
     names = np.unique(everything)
     labels = {part: np.searchsorted(names, found).astype(np.int64) for part, found in values.items()}
