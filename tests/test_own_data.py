@@ -521,6 +521,19 @@ def test_what_a_built_in_set_would_ignore_is_refused(options: Mapping[str, Any],
         load("digits", **options)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_images_may_come_to_one_pixel(tmp_path: Path, channels: int) -> None:
+    """Which torch itself refuses for colours."""
+    folder(tmp_path / "photos", pictures(channels=channels))
+    loaded = load(tmp_path / "photos", image_size=(1,))
+    assert loaded.info.shape == (channels, 1, 1)
+    from torchvision.transforms.v2 import functional
+
+    images = torch.from_numpy(pictures(channels=channels).reshape(12, *SIZE, channels)).permute(0, 3, 1, 2)
+    expected = functional.resize(images.float() / 255, [1, 1], antialias=True)
+    assert (everything(loaded) - expected).abs().max() < 0.02
+
+
 def test_a_built_in_set_is_resized_too() -> None:
     loaded, whole = load("digits", image_size=(12, 10)), load("digits")
     assert loaded.info.shape == (1, 12, 10)
