@@ -436,7 +436,7 @@ def spoil(root: Path) -> dict[str, str]:
     (root.parent / "outside.png").write_bytes(good)
     (root / "out.png").symlink_to(root.parent / "outside.png")
     Image.fromarray(pictures(1, (9, 9))[0]).save(root / "other.png")
-    return {"broken.png": "no image", "empty.jpg": "no image", "short.png": "damaged", "pipe.png": "no regular file",
+    return {"broken.png": "no image", "empty.jpg": "is empty", "short.png": "damaged", "pipe.png": "no regular file",
             "lost.png": "no regular file", "out.png": "leads out", "other.png": "9 x 9, not 7 x 5"}  # fmt: skip
 
 
@@ -610,15 +610,18 @@ def hostile() -> dict[str, tuple[Callable[[Path], Path], str]]:
         "objects": (array(lambda: np.array([{}, []], dtype=object)), "Python objects"),
         "no examples": (array(lambda: np.zeros((0, 5, 5))), "no examples"),
         "no pixels": (array(lambda: np.zeros((9, 0, 5))), "no examples"),
-        "one axis": (array(lambda: np.zeros(9)), "no examples"),
+        "one axis": (array(lambda: np.zeros(9)), "too few axes"),
+        "one number": (array(lambda: np.zeros(())), "too few axes"),
         "five axes": (array(lambda: np.zeros((9, 1, 2, 3, 4))), "neither images nor a table"),
         "complex": (array(lambda: np.zeros((9, 2), complex)), "complex128"),
         "dates": (array(lambda: np.zeros((9, 2), "M8[s]")), "datetime64"),
         "one example": (array(lambda: np.ones((1, 2, 2))), "none is left"),
         "not finite": (array(lambda: np.where(np.eye(9) > 0, np.nan, 0.5)[:5]), "5 of 5 rows"),
         "overflow": (array(lambda: np.full((9, 2), 1e300)), "9 of 9 rows"),
-        "empty npy": (content("x.npy", b""), "x.npy"),
-        "no npy": (content("x.npy", b"GIF89a" * 10), "x.npy"),
+        "empty npy": (content("x.npy", b""), "x.npy is empty"),
+        "empty npz": (content("x.npz", b""), "x.npz is empty"),
+        "no npy": (content("x.npy", b"1,2,3\n" * 10), "x.npy is no .npy file"),
+        "other name": (content("x.npz", b"\x93NUMPY" * 10), "x.npz is no .npz file"),
         "no npz": (content("x.npz", b"PK\3\4" + b"x" * 40), "x.npz"),
         "no safetensors": (content("x.safetensors", b"\xff" * 40), "x.safetensors"),
         "no parquet": (content("x.parquet", b"PAR1" * 10), "x.parquet"),
