@@ -143,7 +143,7 @@ class Session:
         return self._data[name, divided]
 
     def _load(self, name: str | None, *, divided: bool) -> Data:
-        from vaectl.data import SOURCES, is_path
+        from vaectl.data import SOURCES, UnusableError, is_path
 
         info, spec = self.run.data_info, self.run.complete_spec()
         own = is_path(spec.data.name)
@@ -173,6 +173,9 @@ class Session:
         try:
             # of own data the values decide, as they did when it was trained
             found = load_data(part, directory, self.screen, keeps=named, again=own)
+        except UnusableError as error:
+            hint = f"all could be used when {self.run.id} was trained: bring them back to what they were"
+            raise DataError(error.message, hint=hint) from None
         except DataError as error:
             if own or asked or os.path.isdir(recorded):
                 raise
@@ -190,7 +193,7 @@ class Session:
     def _other(self, name: str, *, divided: bool) -> Data:
         """Another data set than the run's, prepared as its is: of the same shape and kind."""
         from vaectl.builder import complete
-        from vaectl.data import is_path
+        from vaectl.data import UnusableError, is_path
 
         info, spec = self.run.data_info, self.run.complete_spec()
         kept = ["image_size", "grayscale", "binarize", "binarize_seed"]
@@ -218,6 +221,8 @@ class Session:
             support = info.support if options["binarize"] == "none" else None
             try:
                 return load_data(part, directory, self.screen, keeps=keeps, support=support, divided=divided)
+            except UnusableError as error:
+                raise DataError(error.message, hint="mend them, or take them out of the data") from None
             except DataError as error:
                 # of own data the hint may name a flag of train
                 raise DataError(error.message, hint=None if own else error.hint) from None
