@@ -747,12 +747,31 @@ def test_the_data_of_a_run_may_move(cli: Cli, tmp_path: Path) -> None:
     assert gone.exit_code == 1
     assert "--data-dir" in gone.output
     ok(cli, "eval", "run1", "--data-dir", "elsewhere")
+    ok(cli, "eval", "run1", "--data-dir", "elsewhere/x.npy")
     ok(cli, "train", "--resume", "run1", "--epochs", 2, "--data-dir", "elsewhere")
     ok(cli, "eval", "run1")
     np.save(tmp_path / "elsewhere" / "x.npy", pictures(30, channels=1, seed=5))
     changed = cli("eval", "run1")
     assert changed.exit_code == 1
     assert "fingerprint" in changed.output
+    np.save(tmp_path / "elsewhere" / "x.npy", pictures(31, channels=1))
+    assert "number of examples 31, not 30" in " ".join(cli("eval", "run1").output.split())
+
+
+def test_a_folder_that_moved_may_be_named_itself(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder(tmp_path / "shapes", pictures(30))
+    ok(cli, "train", "--dataset", "shapes", *SMALL)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "shapes").rename(tmp_path / "new" / "shapes")
+    for place in ("new", "new/shapes", "new/shapes/"):
+        ok(cli, "eval", "run1", "--data-dir", place)
+    refused = cli("eval", "run1", "--data-dir", "new/other")
+    assert "--data-dir new/other does not exist" in refused.output
+    ok(cli, "train", "--resume", "run1", "--epochs", 2, "--data-dir", "new/shapes")
+    record = json.loads((tmp_path / "runs" / "run1" / "run.json").read_text())
+    assert record["data_directory"] == str(tmp_path / "new")
+    monkeypatch.chdir(tmp_path / "new" / "shapes")
+    assert cli("--runs-dir", tmp_path / "runs", "eval", "run1", "--data-dir", ".").exit_code == 0
 
 
 def test_another_table_is_read_as_the_run_s_own_was(cli: Cli, tmp_path: Path) -> None:

@@ -13,23 +13,29 @@ from vaectl.commands._render import Screen
 from vaectl.errors import DataError, RunError, SettingError, UsageError, nearest
 from vaectl.files import check_output
 from vaectl.runs import CHECKPOINTS, Run
-from vaectl.spec import Part
+from vaectl.spec import SPLITS, Part
 
 if TYPE_CHECKING:
     import torch
 
-    from vaectl.data import Data
+    from vaectl.data import Data, DataInfo
     from vaectl.vae import VAE
 
 DEFAULT_DATA_DIR = Path("data")
 
 
-def data_directory(flag: Path | None) -> Path:
+def data_directory(flag: Path | None, own: str | None = None) -> Path:
     """The data directory: the flag's, else that of VAECTL_DATA_DIR, else ``./data``.
+
+    Args:
+        flag: What ``--data-dir`` names.
+        own: Name or path of own data, which the flag may name themselves instead of the folder that they are in.
 
     Raises:
         DataError: It is a directory that the person named, and it is not there or cannot be read.
     """
+    if flag is not None and own is not None and _names_itself(flag, Path(own).name):
+        return Path(os.path.abspath(flag)).parent  # noqa: PTH100 - links are not followed
     variable = os.environ.get("VAECTL_DATA_DIR")
     if flag is None and not variable:
         return DEFAULT_DATA_DIR
@@ -40,6 +46,12 @@ def data_directory(flag: Path | None) -> Path:
     if not os.access(directory, os.R_OK | os.X_OK):
         raise DataError(f"{name} {directory} cannot be read")
     return directory
+
+
+def _names_itself(place: Path, name: str) -> bool:
+    """Whether data of a name are at a place, and not within it."""
+    whole = Path(os.path.abspath(place))  # noqa: PTH100 - links are not followed
+    return whole.name == name and os.path.exists(whole) and not os.path.lexists(whole / name)
 
 
 def load_data(
@@ -102,10 +114,12 @@ class Session:
     """
 
     def __init__(self, run: Run, screen: Screen, device: str = "auto", data_dir: Path | None = None) -> None:
+        from vaectl.data import is_path
         from vaectl.runtime import resolve_device
 
         if data_dir is not None:
-            data_directory(data_dir)
+            own = run.spec.data.name
+            data_dir = data_directory(data_dir, own if is_path(own) else None)
         self.run, self.screen = run, screen
         self.device: torch.device = resolve_device(device)
         self._data_dir = data_dir
@@ -184,7 +198,7 @@ class Session:
         if found.info.fingerprint != info.fingerprint:
             raise DataError(
                 f"{info.name} in {directory} is not what {self.run.id} was trained on: its fingerprint is "
-                f"{found.info.fingerprint[:12]}, not {info.fingerprint[:12]}",
+                f"{found.info.fingerprint[:12]}, not {info.fingerprint[:12]}{_difference(found.info, info)}",
                 hint="name the folder of the original data with --data-dir",
             )
         self.directory = directory
@@ -248,6 +262,20 @@ class Session:
         if found.info.support != info.support:
             raise DataError(f"--dataset {name} is {found.info.support}; {self.run.id} takes {info.support} data")
         return found
+
+
+def _difference(found: DataInfo, recorded: DataInfo) -> str:
+    """What differs between two descriptions of data of one name, as the end of a sentence; empty where none tells."""
+    for what, now, before in (
+        ("shape", found.shape, recorded.shape),
+        ("number of examples", sum(found.sizes.values()), sum(recorded.sizes.values())),
+        *((f"number of {split} examples", found.sizes[split], recorded.sizes[split]) for split in SPLITS),
+        ("number of classes", len(found.classes), len(recorded.classes)),
+        ("classes", ", ".join(found.classes[:5]), ", ".join(recorded.classes[:5])),
+    ):
+        if now != before:
+            return f", and its {what} {now}, not {before}"
+    return ""
 
 
 def check_choice(flag: str, value: str, allowed: Collection[str], *, other: str = "") -> None:
