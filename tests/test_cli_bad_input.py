@@ -212,7 +212,7 @@ DRY = "train --dataset digits --hidden-dims 8 --epochs 1 --dry-run"
     Case("eval run1 --checkpoint bset", 2, "--checkpoint"),
     Case("sample run1 --mode maen", 2, "--mode"),
     Case("sample run1 --checkpoint bset", 2, "--checkpoint"),
-    Case("embed run1 --split all", 2, "--split"),
+    Case("embed run1 --split every", 2, "--split"),
     Case("embed run1 --checkpoint bset", 2, "--checkpoint"),
     Case("plot-latent run1 --kind scater", 2, "--kind"),
     Case("plot-latent run1 --checkpoint bset", 2, "--checkpoint"),

@@ -116,3 +116,13 @@ def test_the_report_is_shown_where_it_is_wanted(cli: Cli, tmp_path: Path) -> Non
     quiet, loud = (cli("train", "--dataset", "digits", *flag, *SMALL) for flag in ((), ("-v",)))
     assert "data: values" not in quiet.stderr
     assert "data: values" in loud.stderr
+
+
+def test_a_dry_run_that_is_refused_shows_the_report_first(cli: Cli, tmp_path: Path) -> None:
+    np.save(tmp_path / "real.npy", np.random.default_rng(0).normal(size=(50, 6)))
+    refused = cli("train", "--dataset", "real.npy", "--dry-run", *SMALL)
+    assert refused.exit_code == 2
+    assert refused.stdout == ""
+    assert 0 <= refused.stderr.find("data: likelihood") < refused.stderr.find("error: ")
+    document = cli("train", "--dataset", "real.npy", "--dry-run", "--json", *SMALL)
+    assert list(json.loads(document.stdout)) == ["error"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 from safetensors.numpy import save_file
 
 from tests.conftest import Cli
@@ -181,6 +183,43 @@ def test_the_folders_of_splits_are_honoured(tmp_path: Path, name: str) -> None:
         load(root, test_fraction=0.3)
     with pytest.raises(SettingError, match="validation_fraction"):
         load(root, validation_fraction=0.3)
+
+
+@pytest.mark.parametrize("names", [("Train", "Valid", "TEST"), ("Training", "VALIDATION", "testing")])
+def test_the_folders_of_splits_are_told_in_any_case(tmp_path: Path, names: tuple[str, str, str]) -> None:
+    for place, (name, count) in enumerate(zip(names, (8, 3, 4), strict=True)):
+        folder(tmp_path / "faces" / name / "Anna", pictures(count, seed=place))
+    loaded = load(tmp_path / "faces")
+    assert dict(loaded.info.sizes) == {"train": 8, "validation": 3, "test": 4}
+    assert loaded.info.classes == ("Anna",)
+    folder(tmp_path / "faces" / "TRAIN", pictures(2))
+    with pytest.raises(DataError, match="two folders of one split"):
+        load(tmp_path / "faces")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "npz"])
+def test_labels_of_minus_one_and_one_are_two_classes(tmp_path: Path, suffix: str) -> None:
+    numbers, signs = np.random.default_rng(0).normal(size=(40, 3)), np.array([-1, 1] * 20)
+    if suffix == "npz":
+        np.savez(tmp_path / "x.npz", images=numbers, labels=signs)
+    else:
+        lines = [",".join(map(str, [*row, sign])) for row, sign in zip(numbers, signs, strict=True)]
+        (tmp_path / "x.csv").write_text("\n".join(["a,b,c,label", *lines]))
+    loaded = load(tmp_path / f"x.{suffix}")
+    assert loaded.info.classes == ("-1", "1")
+    assert loaded.report is not None
+    assert dict(loaded.report.classes) == {"-1": 20, "1": 20}
+    assert loaded.train.labels.tolist() == (loaded.train.rows % 2).tolist()
+
+
+def test_a_number_that_is_a_class_is_that_class_in_other_data(cli: Cli, tmp_path: Path) -> None:
+    """The run's classes -1, 0 and 1 are numbered 0, 1 and 2; other data that have 1 and 7 alone are read as that."""
+    numbers = np.random.default_rng(0).normal(size=(30, 3))
+    np.savez(tmp_path / "x.npz", images=numbers, labels=np.array([-1, 0, 1] * 10))
+    np.savez(tmp_path / "y.npz", images=numbers[:4], labels=np.array([1, 1, 7, 1]))
+    ok(cli, "train", "--dataset", "x.npz", "--likelihood", "gaussian", *SMALL)
+    ok(cli, "embed", "run1", "--dataset", "y.npz", "-o", "y-codes.npz")
+    assert np.load(tmp_path / "y-codes.npz")["label"].tolist() == [2, 2, -1, 2]
 
 
 def test_what_is_not_split_is_split_the_same_way_every_time(tmp_path: Path) -> None:
@@ -397,7 +436,7 @@ def spoil(root: Path) -> dict[str, str]:
     (root.parent / "outside.png").write_bytes(good)
     (root / "out.png").symlink_to(root.parent / "outside.png")
     Image.fromarray(pictures(1, (9, 9))[0]).save(root / "other.png")
-    return {"broken.png": "no image", "empty.jpg": "no image", "short.png": "damaged", "pipe.png": "no regular file",
+    return {"broken.png": "no image", "empty.jpg": "is empty", "short.png": "damaged", "pipe.png": "no regular file",
             "lost.png": "no regular file", "out.png": "leads out", "other.png": "9 x 9, not 7 x 5"}  # fmt: skip
 
 
@@ -482,6 +521,19 @@ def test_what_a_built_in_set_would_ignore_is_refused(options: Mapping[str, Any],
         load("digits", **options)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_images_may_come_to_one_pixel(tmp_path: Path, channels: int) -> None:
+    """Which torch itself refuses for colours."""
+    folder(tmp_path / "photos", pictures(channels=channels))
+    loaded = load(tmp_path / "photos", image_size=(1,))
+    assert loaded.info.shape == (channels, 1, 1)
+    from torchvision.transforms.v2 import functional
+
+    images = torch.from_numpy(pictures(channels=channels).reshape(12, *SIZE, channels)).permute(0, 3, 1, 2)
+    expected = functional.resize(images.float() / 255, [1, 1], antialias=True)
+    assert (everything(loaded) - expected).abs().max() < 0.02
+
+
 def test_a_built_in_set_is_resized_too() -> None:
     loaded, whole = load("digits", image_size=(12, 10)), load("digits")
     assert loaded.info.shape == (1, 12, 10)
@@ -558,15 +610,18 @@ def hostile() -> dict[str, tuple[Callable[[Path], Path], str]]:
         "objects": (array(lambda: np.array([{}, []], dtype=object)), "Python objects"),
         "no examples": (array(lambda: np.zeros((0, 5, 5))), "no examples"),
         "no pixels": (array(lambda: np.zeros((9, 0, 5))), "no examples"),
-        "one axis": (array(lambda: np.zeros(9)), "no examples"),
+        "one axis": (array(lambda: np.zeros(9)), "too few axes"),
+        "one number": (array(lambda: np.zeros(())), "too few axes"),
         "five axes": (array(lambda: np.zeros((9, 1, 2, 3, 4))), "neither images nor a table"),
         "complex": (array(lambda: np.zeros((9, 2), complex)), "complex128"),
         "dates": (array(lambda: np.zeros((9, 2), "M8[s]")), "datetime64"),
         "one example": (array(lambda: np.ones((1, 2, 2))), "none is left"),
         "not finite": (array(lambda: np.where(np.eye(9) > 0, np.nan, 0.5)[:5]), "5 of 5 rows"),
         "overflow": (array(lambda: np.full((9, 2), 1e300)), "9 of 9 rows"),
-        "empty npy": (content("x.npy", b""), "x.npy"),
-        "no npy": (content("x.npy", b"GIF89a" * 10), "x.npy"),
+        "empty npy": (content("x.npy", b""), "x.npy is empty"),
+        "empty npz": (content("x.npz", b""), "x.npz is empty"),
+        "no npy": (content("x.npy", b"1,2,3\n" * 10), "x.npy is no .npy file"),
+        "other name": (content("x.npz", b"\x93NUMPY" * 10), "x.npz is no .npz file"),
         "no npz": (content("x.npz", b"PK\3\4" + b"x" * 40), "x.npz"),
         "no safetensors": (content("x.safetensors", b"\xff" * 40), "x.safetensors"),
         "no parquet": (content("x.parquet", b"PAR1" * 10), "x.parquet"),
@@ -692,12 +747,31 @@ def test_the_data_of_a_run_may_move(cli: Cli, tmp_path: Path) -> None:
     assert gone.exit_code == 1
     assert "--data-dir" in gone.output
     ok(cli, "eval", "run1", "--data-dir", "elsewhere")
+    ok(cli, "eval", "run1", "--data-dir", "elsewhere/x.npy")
     ok(cli, "train", "--resume", "run1", "--epochs", 2, "--data-dir", "elsewhere")
     ok(cli, "eval", "run1")
     np.save(tmp_path / "elsewhere" / "x.npy", pictures(30, channels=1, seed=5))
     changed = cli("eval", "run1")
     assert changed.exit_code == 1
     assert "fingerprint" in changed.output
+    np.save(tmp_path / "elsewhere" / "x.npy", pictures(31, channels=1))
+    assert "number of examples 31, not 30" in " ".join(cli("eval", "run1").output.split())
+
+
+def test_a_folder_that_moved_may_be_named_itself(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder(tmp_path / "shapes", pictures(30))
+    ok(cli, "train", "--dataset", "shapes", *SMALL)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "shapes").rename(tmp_path / "new" / "shapes")
+    for place in ("new", "new/shapes", "new/shapes/"):
+        ok(cli, "eval", "run1", "--data-dir", place)
+    refused = cli("eval", "run1", "--data-dir", "new/other")
+    assert "--data-dir new/other does not exist" in refused.output
+    ok(cli, "train", "--resume", "run1", "--epochs", 2, "--data-dir", "new/shapes")
+    record = json.loads((tmp_path / "runs" / "run1" / "run.json").read_text())
+    assert record["data_directory"] == str(tmp_path / "new")
+    monkeypatch.chdir(tmp_path / "new" / "shapes")
+    assert cli("--runs-dir", tmp_path / "runs", "eval", "run1", "--data-dir", ".").exit_code == 0
 
 
 def test_another_table_is_read_as_the_run_s_own_was(cli: Cli, tmp_path: Path) -> None:
@@ -705,7 +779,7 @@ def test_another_table_is_read_as_the_run_s_own_was(cli: Cli, tmp_path: Path) ->
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 3)))
     np.save(tmp_path / "y.npy", np.arange(60).reshape(20, 3))
     ok(cli, "train", "--dataset", "x.npy", "--likelihood", "gaussian", *SMALL)
-    ok(cli, "embed", "run1", "--dataset", "y.npy", "--split", "train", "-o", "z.npz")
+    assert ok(cli, "embed", "run1", "--dataset", "y.npy", "-o", "z.npz")["n"] == 20
     again = load(tmp_path / "y.npy")
     assert again.info.support == "bytes"
     ok(cli, "sample", "run1", "-n", 3)
@@ -714,6 +788,71 @@ def test_another_table_is_read_as_the_run_s_own_was(cli: Cli, tmp_path: Path) ->
     pairs = ok(cli, "sample", "run1", "-n", 3, "--reconstruct", "-o", "pairs.csv")
     assert Path(pairs["path"]).read_text().splitlines()[0] == "x0,x1,x2,original0,original1,original2"
     ok(cli, "plot-latent", "run1")
+
+
+def test_another_path_is_embedded_whole_and_in_order(cli: Cli, tmp_path: Path) -> None:
+    """Nothing is trained, so nothing is held out: also of a single image; a division must be asked for."""
+    images = pictures(30, channels=1)
+    np.save(tmp_path / "x.npy", images)
+    np.save(tmp_path / "y.npy", images[::-1])
+    ok(cli, "train", "--dataset", "x.npy", *SMALL)
+    found = ok(cli, "embed", "run1", "--dataset", "y.npy", "-o", "y.npz")
+    assert (found["n"], found["split"]) == (30, "all")
+    assert ok(cli, "embed", "run1", "--dataset", "y.npy", "--split", "test")["n"] == 3
+    assert ok(cli, "embed", "run1")["n"] == 3
+    assert ok(cli, "embed", "run1", "--split", "all", "-o", "x.npz")["n"] == 30
+    one, other = (dict(np.load(tmp_path / f"{name}.npz")) for name in "xy")
+    assert other["row"].tolist() == list(range(30))
+    assert one["split"].tolist() == ["train"] * 25 + ["validation"] * 2 + ["test"] * 3
+    assert np.allclose(one["z"][one["row"].argsort()], other["z"][::-1], atol=1e-5)
+    folder(tmp_path / "single", images[:1])
+    assert ok(cli, "embed", "run1", "--dataset", "single")["n"] == 1
+    assert "1 codes" in cli("embed", "run1", "--dataset", "single").stdout
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
+def test_codes_can_be_joined_to_classes_and_files(cli: Cli, tmp_path: Path, suffix: str) -> None:
+    """Names that a .csv file must quote too; of other data classes have the numbers of the run's."""
+    images = pictures(24, channels=1)
+    for number, name in enumerate(("cat", 'a "dog", or\u00e9')):
+        folder(tmp_path / "pets" / name, images[12 * number : 12 * number + 12])
+    folder(tmp_path / "more" / "cat", images[:3])
+    folder(tmp_path / "more" / "bird", images[20:])
+    ok(cli, "train", "--dataset", "pets", *SMALL)
+    own = texts(tmp_path / ok(cli, "embed", "run1", "--split", "all", "-o", f"own{suffix}")["path"])
+    assert len(own["file"]) == len(set(own["file"])) == 24
+    assert [file.rpartition("/")[0] for file in own["file"]] == own["class"]
+    assert [('a "dog", or\u00e9', "cat")[int(label)] for label in own["label"]] == own["class"]
+    order = sorted(range(24), key=lambda place: int(own["row"][place]))
+    assert [own["file"][place] for place in order] == sorted(own["file"])
+    more = texts(tmp_path / ok(cli, "embed", "run1", "--dataset", "more", "-o", f"more{suffix}")["path"])
+    assert more["class"] == ["bird"] * 4 + ["cat"] * 3
+    assert [int(label) for label in more["label"]] == [-1] * 4 + [1] * 3
+    assert more["file"][-1] == "cat/002.png"
+
+
+def texts(path: Path) -> dict[str, list[Any]]:
+    """Columns of an embed file that are no codes, as whoever reads it gets them."""
+    if path.suffix == ".npz":
+        with np.load(path) as stored:
+            found = {name: stored[name].tolist() for name in stored.files}
+    elif path.suffix == ".parquet":
+        found = parquet.read_table(path).to_pydict()
+    else:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *lines = csv.reader(file)
+        found = dict(zip(header, map(list, zip(*lines, strict=True)), strict=True))
+    return {name: values for name, values in found.items() if name in ("row", "label", "class", "file", "split")}
+
+
+def test_every_split_has_noise_of_its_own(cli: Cli, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", pictures(30, channels=1))
+    ok(cli, "train", "--dataset", "x.npy", *SMALL)
+    for name, flags in (("mean", ()), ("draw", ("--draw",))):
+        ok(cli, "embed", "run1", "--split", "all", "-o", f"{name}.npz", *flags)
+    mean, draw = (dict(np.load(tmp_path / f"{name}.npz")) for name in ("mean", "draw"))
+    noise = (draw["z"] - mean["z"]) / mean["scale"]
+    assert not np.allclose(noise[:2], noise[25:27], atol=1e-3)
 
 
 def test_another_path_is_read_with_the_options_that_go_with_it(cli: Cli, tmp_path: Path) -> None:
@@ -727,6 +866,14 @@ def test_another_path_is_read_with_the_options_that_go_with_it(cli: Cli, tmp_pat
     assert refused.exit_code == 1
     assert "bad.png" in refused.output
     assert "--skip-bad" not in refused.output
+    assert "take them out" in refused.output
+    (tmp_path / "colours" / "bad.png").write_bytes(b"")
+    for line in ("eval run1", "embed run1", "train --resume run1 --epochs 2"):
+        refused = cli(*line.split())
+        assert refused.exit_code == 1
+        assert "bad.png: is empty" in refused.output
+        assert "--skip-bad" not in refused.output
+        assert "bring them back" in refused.output
     (tmp_path / "t.csv").write_text(CSV)
     (tmp_path / "u.csv").write_text("a,b\n" + "".join(f"{i / 3},{i}\n" for i in range(20)))
     ok(cli, "train", "--dataset", "t.csv", "--label-column", "species", "--likelihood", "gaussian", *SMALL)

@@ -6,6 +6,7 @@ one column for each number of ``S``.
 
 from __future__ import annotations
 
+import csv
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def save(rows: Iterable[Mapping[str, np.ndarray]], count: int, path: Path) -> No
     first: give it numbers of an example, not images, which are for ``save_npz``.
 
     Args:
-        rows: Name -> numbers (n, *S), with the same names in every part.
+        rows: Name -> numbers (n, *S), or texts (n,) of one type, with the same names in every part.
         count: N, 1 at least.
         path: The file; its suffix is one of ``FORMATS``.
 
@@ -115,20 +116,30 @@ def _save_npz(rows: Iterator[Mapping[str, np.ndarray]], count: int, path: Path) 
         for name, values in part.items():
             arrays[name][start : start + len(values)] = values
         start += len(values)
-    with path.open("wb") as file:  # given a name, numpy may add a suffix to it
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    # as np.savez does, which takes no array of the name "file"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def _save_csv(rows: Iterator[Mapping[str, np.ndarray]], path: Path) -> None:
     tables = map(_columns, rows)
     first = next(tables)
     # nine significant digits bring a float32 back exactly, seventeen a float64
-    digits = {"i": "%d", "f": "%.9g"}
+    digits = {"i": "%d", "f": "%.9g", "U": "%s"}
     form = ["%.17g" if column.dtype == np.float64 else digits[column.dtype.kind] for column in first.values()]
-    with path.open("w", encoding="utf-8") as file:
+    texts = any(column.dtype.kind == "U" for column in first.values())
+    with path.open("w", encoding="utf-8", newline="") as file:
         file.write(",".join(first) + "\n")
         for table in chain([first], tables):
-            np.savetxt(file, np.column_stack(list(table.values())), form, ",")
+            if texts:
+                cells = [
+                    [spec % cell for cell in column.tolist()] for spec, column in zip(form, table.values(), strict=True)
+                ]
+                csv.writer(file, lineterminator="\n").writerows(zip(*cells, strict=True))
+            else:
+                np.savetxt(file, np.column_stack(list(table.values())), form, ",")
 
 
 def _save_parquet(rows: Iterator[Mapping[str, np.ndarray]], path: Path) -> None:

@@ -21,6 +21,11 @@ def shown_report(data: Data, screen: Screen, *, dry_run: bool) -> Report | None:
         return None
     report = reported(data)
     if not dry_run:
-        for name, text in report.rows():
-            screen.note(f"data: {name:<11} {text}")
+        show(report, screen)
     return report
+
+
+def show(report: Report, screen: Screen) -> None:
+    """Show the report of a data set on stderr."""
+    for name, text in report.rows():
+        screen.note(f"data: {name:<11} {text}")

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaectl.commands._data import shown_report
+from vaectl.commands._data import show, shown_report
 from vaectl.commands._doctor import say
 from vaectl.commands._processes import gather
 from vaectl.commands._render import Screen, setting_text
 from vaectl.commands._session import load_data
 from vaectl.doctor import forecast
-from vaectl.errors import SettingError
+from vaectl.errors import SettingError, VaectlError
 from vaectl.runs import Run
 from vaectl.settings import Resolved
 from vaectl.spec import Part
@@ -67,7 +67,13 @@ def train(
             # what auto came to is what the run's config must say, for it to repeat the run
             spec = dataclasses.replace(spec, data=dataclasses.replace(spec.data, name=data.info.name))
         report = shown_report(data, screen, dry_run=dry_run)
-        trained = prepare(spec, data, device)
+        try:
+            trained = prepare(spec, data, device)
+        except VaectlError:
+            if dry_run and report is not None:
+                # it says what would fit, and there will be no result that shows it
+                show(report, screen)
+            raise
     except SettingError as error:
         raise resolved.named(error) from None
     parameters = sum(parameter.numel() for parameter in trained.model.parameters())

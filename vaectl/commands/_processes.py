@@ -132,7 +132,7 @@ def follow(place: Place, data_dir: Path | None) -> None:
         device = processes.device(torch.device(plan["device"]))
         part, own = spec.data, is_path(spec.data.name)
         if own:
-            directory = Path(plan["directory"]) if data_dir is None else data_directory(data_dir)
+            directory = Path(plan["directory"]) if data_dir is None else data_directory(data_dir, part.name)
             part = dataclasses.replace(part, name=str(home_of(part.name, directory)))
         else:
             directory = _directory(data_dir, Path(plan["directory"]))

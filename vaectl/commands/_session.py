@@ -13,23 +13,29 @@ from vaectl.commands._render import Screen
 from vaectl.errors import DataError, RunError, SettingError, UsageError, nearest
 from vaectl.files import check_output
 from vaectl.runs import CHECKPOINTS, Run
-from vaectl.spec import Part
+from vaectl.spec import SPLITS, Part
 
 if TYPE_CHECKING:
     import torch
 
-    from vaectl.data import Data
+    from vaectl.data import Data, DataInfo
     from vaectl.vae import VAE
 
 DEFAULT_DATA_DIR = Path("data")
 
 
-def data_directory(flag: Path | None) -> Path:
+def data_directory(flag: Path | None, own: str | None = None) -> Path:
     """The data directory: the flag's, else that of VAECTL_DATA_DIR, else ``./data``.
+
+    Args:
+        flag: What ``--data-dir`` names.
+        own: Name or path of own data, which the flag may name themselves instead of the folder that they are in.
 
     Raises:
         DataError: It is a directory that the person named, and it is not there or cannot be read.
     """
+    if flag is not None and own is not None and _names_itself(flag, Path(own).name):
+        return Path(os.path.abspath(flag)).parent  # noqa: PTH100 - links are not followed
     variable = os.environ.get("VAECTL_DATA_DIR")
     if flag is None and not variable:
         return DEFAULT_DATA_DIR
@@ -42,6 +48,12 @@ def data_directory(flag: Path | None) -> Path:
     return directory
 
 
+def _names_itself(place: Path, name: str) -> bool:
+    """Whether data of a name are at a place, and not within it."""
+    whole = Path(os.path.abspath(place))  # noqa: PTH100 - links are not followed
+    return whole.name == name and os.path.exists(whole) and not os.path.lexists(whole / name)
+
+
 def load_data(
     part: Part,
     directory: Path,
@@ -50,6 +62,7 @@ def load_data(
     keeps: bool = True,
     support: str | None = None,
     again: bool = False,
+    divided: bool = True,
 ) -> Data:
     """The data set of a spec's data part, with notes, downloads and what is read shown on the screen.
 
@@ -60,12 +73,13 @@ def load_data(
         keeps: Whether what is downloaded or made is kept in the directory.
         support: What own data are read as, for a model that is there; None lets their values decide.
         again: Whether it was all said when the data were first read.
+        divided: Whether own data are divided as for training, where they have no splits.
     """
     from vaectl import data
 
     with reading(screen) if data.is_path(part.name) else screen.downloading() as progress:
         note = screen.detail if again else screen.note
-        store = data.Store(directory, keeps, support, note=note, progress=progress)
+        store = data.Store(directory, keeps, support, divided, note=note, progress=progress)
         return data.load(part.name, store, **part.options)
 
 
@@ -100,15 +114,17 @@ class Session:
     """
 
     def __init__(self, run: Run, screen: Screen, device: str = "auto", data_dir: Path | None = None) -> None:
+        from vaectl.data import is_path
         from vaectl.runtime import resolve_device
 
         if data_dir is not None:
-            data_directory(data_dir)
+            own = run.spec.data.name
+            data_dir = data_directory(data_dir, own if is_path(own) else None)
         self.run, self.screen = run, screen
         self.device: torch.device = resolve_device(device)
         self._data_dir = data_dir
         self._models: dict[str, VAE] = {}
-        self._data: dict[str | None, Data] = {}
+        self._data: dict[tuple[str | None, bool], Data] = {}
         # where the run's own data were found
         self.directory = Path(run.record["data_directory"])
 
@@ -120,26 +136,36 @@ class Session:
             self.screen.detail(f"model: {checkpoint} weights of {self.run.path} on {self.device}")
         return self._models[checkpoint]
 
-    def data(self, name: str | None = None) -> Data:
+    def is_other_path(self, name: str | None) -> bool:
+        """Whether a name is the path of own data that are not the run's."""
+        from vaectl.data import is_path, located
+
+        return name is not None and is_path(name) and located(name) != self.run.complete_spec().data.name
+
+    def data(self, name: str | None = None, *, divided: bool = True) -> Data:
         """The run's data set, which must be the one it was trained on, or another of the same shape.
+
+        Args:
+            name: Name or path of another; None for the run's own.
+            divided: Whether those at another path are divided as for training, where they have no splits.
 
         Raises:
             DataError: It is missing, has changed since, or does not fit the model.
         """
-        if name not in self._data:
-            self._data[name] = self._load(name)
-        return self._data[name]
+        if (name, divided) not in self._data:
+            self._data[name, divided] = self._load(name, divided=divided)
+        return self._data[name, divided]
 
-    def _load(self, name: str | None) -> Data:
-        from vaectl.data import SOURCES, is_path, located
+    def _load(self, name: str | None, *, divided: bool) -> Data:
+        from vaectl.data import SOURCES, UnusableError, is_path
 
         info, spec = self.run.data_info, self.run.complete_spec()
         own = is_path(spec.data.name)
         if name is not None:
             if not is_path(name):
                 check_choice("--dataset", name, SOURCES, other="a path")
-            if (located(name) if is_path(name) else name) != spec.data.name:
-                return self._other(name)
+            if self.is_other_path(name) or not (is_path(name) or name == spec.data.name):
+                return self._other(name, divided=divided)
         if not own and info.name not in SOURCES:
             raise RunError(f"{self.run.path / 'run.json'} is damaged: there is no data set '{info.name}'")
         recorded = self.run.record["data_directory"]
@@ -161,6 +187,9 @@ class Session:
         try:
             # of own data the values decide, as they did when it was trained
             found = load_data(part, directory, self.screen, keeps=named, again=own)
+        except UnusableError as error:
+            hint = f"all could be used when {self.run.id} was trained: bring them back to what they were"
+            raise DataError(error.message, hint=hint) from None
         except DataError as error:
             if own or asked or os.path.isdir(recorded):
                 raise
@@ -169,16 +198,16 @@ class Session:
         if found.info.fingerprint != info.fingerprint:
             raise DataError(
                 f"{info.name} in {directory} is not what {self.run.id} was trained on: its fingerprint is "
-                f"{found.info.fingerprint[:12]}, not {info.fingerprint[:12]}",
+                f"{found.info.fingerprint[:12]}, not {info.fingerprint[:12]}{_difference(found.info, info)}",
                 hint="name the folder of the original data with --data-dir",
             )
         self.directory = directory
         return found
 
-    def _other(self, name: str) -> Data:
+    def _other(self, name: str, *, divided: bool) -> Data:
         """Another data set than the run's, prepared as its is: of the same shape and kind."""
         from vaectl.builder import complete
-        from vaectl.data import is_path
+        from vaectl.data import UnusableError, is_path
 
         info, spec = self.run.data_info, self.run.complete_spec()
         kept = ["image_size", "grayscale", "binarize", "binarize_seed"]
@@ -205,7 +234,9 @@ class Session:
             part = complete(dataclasses.replace(spec, data=Part(name, options))).data
             support = info.support if options["binarize"] == "none" else None
             try:
-                return load_data(part, directory, self.screen, keeps=keeps, support=support)
+                return load_data(part, directory, self.screen, keeps=keeps, support=support, divided=divided)
+            except UnusableError as error:
+                raise DataError(error.message, hint="mend them, or take them out of the data") from None
             except DataError as error:
                 # of own data the hint may name a flag of train
                 raise DataError(error.message, hint=None if own else error.hint) from None
@@ -231,6 +262,20 @@ class Session:
         if found.info.support != info.support:
             raise DataError(f"--dataset {name} is {found.info.support}; {self.run.id} takes {info.support} data")
         return found
+
+
+def _difference(found: DataInfo, recorded: DataInfo) -> str:
+    """What differs between two descriptions of data of one name, as the end of a sentence; empty where none tells."""
+    for what, now, before in (
+        ("shape", found.shape, recorded.shape),
+        ("number of examples", sum(found.sizes.values()), sum(recorded.sizes.values())),
+        *((f"number of {split} examples", found.sizes[split], recorded.sizes[split]) for split in SPLITS),
+        ("number of classes", len(found.classes), len(recorded.classes)),
+        ("classes", ", ".join(found.classes[:5]), ", ".join(recorded.classes[:5])),
+    ):
+        if now != before:
+            return f", and its {what} {now}, not {before}"
+    return ""
 
 
 def check_choice(flag: str, value: str, allowed: Collection[str], *, other: str = "") -> None:

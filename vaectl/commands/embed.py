@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +18,6 @@ from vaectl.commands._options import (
     ProgressMode,
     Quiet,
     RunArgument,
-    SplitName,
     Verbose,
     output_option,
     seed_option,
@@ -33,15 +32,27 @@ from vaectl.spec import SPLITS
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
-    from vaectl.data import Examples
+    from vaectl.data import Data, Examples
     from vaectl.vae import VAE
+
+# --split of every example
+ALL = "all"
 
 
 def embed_cli(
     context: typer.Context,
     run: RunArgument,
-    split: SplitName = "test",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="test|validation|train|all",
+            show_default="test; of another path all",
+            help="Which examples of the data set; all takes one split after the other.",
+        ),
+    ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(
@@ -66,11 +77,12 @@ def embed_cli(
     as_json: Json = False,
     progress: ProgressMode = "auto",
 ) -> None:
-    """Encode a data set to latent codes: posterior mean, scale, label and row of each example."""
+    """Encode a data set to latent codes: posterior mean, scale, label, row, class and file of each example."""
     from vaectl import arrays
 
     screen = Screen(quiet, verbose, as_json, progress)
-    check_choice("--split", split, SPLITS)
+    if split is not None:
+        check_choice("--split", split, (*SPLITS, ALL))
     if seed is not None and not draw:
         raise UsageError("--seed is for --draw; the posterior mean is the same at every call")
     opened = Run.open(run, state(context).runs_dir)
@@ -81,14 +93,17 @@ def embed_cli(
     space = model.space
     if draw and space.codes:
         raise UsageError("--draw is for posteriors that are uncertain; a grid of codes is certain")
-    examples = session.data(dataset).split(split)
-    count, latent_dim = len(examples), opened.spec.latent_dim
+    other = session.is_other_path(dataset)
+    split = split or (ALL if other else "test")
+    data = session.data(dataset, divided=not (other and split == ALL))
+    splits = {name: data.split(name) for name in (SPLITS if split == ALL else (split,)) if len(data.split(name))}
+    count, latent_dim = sum(map(len, splits.values())), opened.spec.latent_dim
     if count == 0:
         raise DataError(f"--split {split} has no examples")
-    clock = Clock()
+    marks, clock = Marks(data, opened.data_info.classes), Clock()
     with (
         session.screen.counting("encoding", count) as counted,
-        closing(rows(model, examples.to(session.device), draw=draw, seed=seed or 0, progress=counted)) as parts,
+        closing(rows(model, splits, marks, session.device, draw=draw, seed=seed or 0, progress=counted)) as parts,
     ):
         path = deliver(output, opened, "embeddings", suffix, lambda path: arrays.save(parts, count, path))
     pace = clock.pace(count)
@@ -103,30 +118,95 @@ def embed_cli(
         **pace.to_json(),
     }
     grid = f"{' x '.join(map(str, space.grid))} codes" if space.codes else "codes"
-    text = f"{count} {grid} of {latent_dim} dimensions of {opened.id} ({pace}): {path}"
+    which = f"all of {data.info.name}" if split == ALL else f"the {split} split of {data.info.name}"
+    text = f"{count} {grid} of {latent_dim} dimensions of {opened.id}, {which} ({pace}): {path}"
     screen.result(document, short=str(path), text=text)
 
 
+class Marks:
+    """What else is known of an example: its class, by number and by name, and its file.
+
+    Args:
+        data: The data set.
+        classes: Names of the run's classes, whose numbers those of other data with these names take.
+    """
+
+    def __init__(self, data: Data, classes: Sequence[str]) -> None:
+        import numpy as np
+
+        names, self._files = data.info.classes, data.files
+        # of labels -1, 0, 1, ...
+        self._names = np.array(["", *names]) if names else None
+        numbers = {name: number for number, name in enumerate(classes or names)}
+        self._numbers = np.array([-1, *(numbers.get(name, -1) for name in names)])
+        # classes that are called by whole numbers are those of other data whose labels are such numbers
+        whole = classes and not names and all(name.removeprefix("-").isdecimal() for name in classes)
+        self._called = numbers if whole else None
+        self._width = max((len(file) for files in data.files.values() for file in files), default=0)
+
+    def of(self, split: str, rows: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns ``label``, and where they are known ``class`` and ``file``, of examples of a split (n,).
+
+        Args:
+            split: Name of the split.
+            rows: Row of each example.
+            labels: Class of each, -1 where it has none.
+        """
+        import numpy as np
+
+        found = {"label": labels}
+        if self._called is not None:
+            found = {"label": np.array([self._called.get(str(label), -1) for label in labels.tolist()], np.int64)}
+        if self._names is not None:
+            found = {"label": self._numbers[labels + 1], "class": self._names[labels + 1]}
+        if split in self._files:
+            # what is no UTF-8 in a name can be written nowhere
+            files = [self._files[split][row].encode("utf-8", "replace").decode() for row in rows.tolist()]
+            found["file"] = np.array(files, f"<U{self._width}")
+        return found
+
+
 def rows(
-    model: VAE, examples: Examples, *, draw: bool, seed: int, progress: Callable[[int], None]
+    model: VAE,
+    splits: Mapping[str, Examples],
+    marks: Marks,
+    device: torch.device,
+    *,
+    draw: bool,
+    seed: int,
+    progress: Callable[[int], None],
 ) -> Generator[dict[str, np.ndarray]]:
-    """The codes of a split, a batch of n examples at a time.
+    """The codes of splits, one after the other, a batch of n examples at a time.
 
     Yields:
         ``row`` (n,): the example's row in the data set's own training or test array; ``label`` (n,); ``z`` (n, D):
         posterior means, or draws; ``scale`` (n, D): posterior standard deviations. Of a grid of codes instead of the
-        scales, ``codes`` (n, h, w): their indices; and ``z`` (n, D h w): their vectors.
+        scales, ``codes`` (n, h, w): their indices; and ``z`` (n, D h w): their vectors. Of several splits ``split``
+        (n,) says which it is, because each has rows of its own; ``class`` and ``file`` (n,) as of ``Marks``.
     """
+    import numpy as np
+
     from vaectl import latents
 
-    done = 0
-    for codes in latents.encodings(model, examples, seed=seed, progress=progress):
-        part = slice(done, done + len(codes.mean))
-        yield {
-            "row": examples.rows[part].cpu().numpy(),
-            "label": examples.labels[part].cpu().numpy(),
-            **({"codes": codes.indices.numpy()} if codes.indices.numel() else {}),
-            "z": (codes.draw if draw else codes.mean).numpy(),
-            **({} if codes.indices.numel() else {"scale": codes.scale.numpy()}),
-        }
-        done = part.stop
+    before, several = 0, len(splits) > 1
+    width = max(map(len, splits))
+    for place, (name, resident) in enumerate(splits.items()):
+        examples, done = resident.to(device), 0
+        # each split has noise of its own
+        stream = int(np.random.SeedSequence((seed, place)).generate_state(1)[0]) if place else seed
+
+        def told(count: int, before: int = before) -> None:
+            progress(before + count)
+
+        for codes in latents.encodings(model, examples, seed=stream, progress=told):
+            part = slice(done, done + len(codes.mean))
+            yield {
+                **({"split": np.full(len(codes.mean), name, f"<U{width}")} if several else {}),
+                "row": examples.rows[part].cpu().numpy(),
+                **marks.of(name, examples.rows[part].cpu().numpy(), examples.labels[part].cpu().numpy()),
+                **({"codes": codes.indices.numpy()} if codes.indices.numel() else {}),
+                "z": (codes.draw if draw else codes.mean).numpy(),
+                **({} if codes.indices.numel() else {"scale": codes.scale.numpy()}),
+            }
+            done = part.stop
+        before += done

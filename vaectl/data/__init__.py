@@ -17,13 +17,14 @@ from vaectl.data.idx import UnavailableError, load_idx, present
 from vaectl.data.info import DataInfo
 from vaectl.data.paths import BUILT_IN, is_path, located
 from vaectl.data.report import Report, report_of
+from vaectl.data.source import UnusableError
 from vaectl.data.survey import DIGEST_BYTES, Tally, digests_of
 from vaectl.errors import DataError, SettingError
 from vaectl.spec import SPLITS, Bounds, Seed
 
 __all__ = [
-    "SOURCES", "Data", "DataInfo", "Examples", "Raw", "Report", "Split", "Store", "is_path", "load", "located",
-    "reported", "split_data",
+    "SOURCES", "Data", "DataInfo", "Examples", "Raw", "Report", "Split", "Store", "UnusableError", "is_path", "load",
+    "located", "reported", "split_data",
 ]  # fmt: skip
 
 # own data are read by files that a built-in set has no need of

@@ -25,6 +25,8 @@ PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "tes
 IMAGES, LABELS = ("images", "image", "x", "data", "arr_0"), ("labels", "label", "y", "targets", "target", "classes")
 # examples that are looked at for a remark
 LOOKED_AT = 100
+# what files of a format begin with
+MARKS = {".npy": b"\x93NUMPY", ".npz": b"PK"}
 PROBLEMS = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, OSError, SyntaxError, KeyError, RuntimeError,
             NotImplementedError, TypeError, OverflowError)  # fmt: skip
 
@@ -36,8 +38,7 @@ def open_npy(path: Path, asked: Asked) -> Source:
         DataError: It is damaged, empty, or holds no numbers.
     """
     with _reading(path):
-        with open_regular(path):
-            pass  # np.load would wait for a pipe
+        _check_mark(path, ".npy")
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path} is no .npy file")
@@ -50,6 +51,8 @@ def open_npz(path: Path, asked: Asked) -> Source:
     Raises:
         DataError: It is damaged, its keys are unknown, or its arrays do not go together or into memory.
     """
+    with _reading(path):
+        _check_mark(path, ".npz")
     with _reading(path), open_regular(path) as file, np.load(file, allow_pickle=False) as archive:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise DataError(f"{path} is no .npz file")
@@ -84,6 +87,20 @@ def open_safetensors(path: Path, asked: Asked) -> Source:
         raise DataError(f"{path} is damaged: {error}") from None
 
 
+def _check_mark(path: Path, suffix: str) -> None:
+    """Raise a DataError where a file does not begin as those of its format do; a pipe is not waited for."""
+    with open_regular(path) as file:
+        first = file.read(8)
+    if not first:
+        raise DataError(f"{path} is empty")
+    if not first.startswith(MARKS[suffix]):
+        other = next((name for name, mark in MARKS.items() if first.startswith(mark)), None)
+        hint = "numpy.save and numpy.savez write such files; a table of text ends in .csv"
+        raise DataError(
+            f"{path} is no {suffix} file", hint=hint if other is None else f"it is an {other} file: give it that name"
+        )
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     try:
@@ -94,7 +111,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
     except PROBLEMS as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "allow_pickle" in str(error) or "Object arrays" in str(error):
+        if any(words in str(error) for words in ("allow_pickle", "Object arrays", "Python objects")):
             raise DataError(
                 f"{path} holds Python objects, which are never read", hint="save it as an array of numbers"
             ) from None
@@ -180,7 +197,14 @@ def assembled(
     if asked.label_column is not None:
         raise SettingError("data.label_column", f"is for tables with named columns; {path.name} has none")
     for part, array in images.items():
-        if 0 in array.shape or array.ndim < 2:
+        if array.ndim < 2:
+            hint = "one number of each example is (N, 1): array.reshape(-1, 1)" if array.ndim else None
+            raise DataError(
+                f"{path}: the {part} array of shape {array.shape} has too few axes: one is for the examples, and there "
+                "must be more for the numbers of each",
+                hint=hint,
+            )
+        if 0 in array.shape:
             raise DataError(f"{path}: the {part} array of shape {array.shape} holds no examples")
     try:
         layouts: dict[str, Layout] = {part: layout_of(array.shape) for part, array in images.items()}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -36,6 +36,7 @@ class Store:
         keeps: Whether what is downloaded or made is kept there; no one asked for that in a directory that only a
             run's record names.
         support: What own data are read as, where a model is there that takes no other; None lets their values decide.
+        divided: Whether splits that own data have not are made of their examples; nothing is trained otherwise.
         note: Called with a sentence that the person should read.
         progress: Called with (what, bytes done, bytes in all or 0 where unknown) as a download goes on.
     """
@@ -43,6 +44,7 @@ class Store:
     directory: Path
     keeps: bool = True
     support: str | None = None
+    divided: bool = True
     note: Callable[[str], None] = lambda sentence: None
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
 
@@ -153,7 +155,8 @@ class Split:
 class Data:
     """A data set: its splits (``validation`` is empty where the fraction is 0) and its description.
 
-    Of a person's own data there is a report, too: what was found when they were read.
+    Of a person's own data there is a report, too: what was found when they were read. Of a folder there are ``files``:
+    by split the path of each image within it, by row.
     """
 
     train: Examples
@@ -161,6 +164,7 @@ class Data:
     test: Examples
     info: DataInfo
     report: Report | None = None
+    files: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def split(self, name: str) -> Examples:
         """The split called ``train``, ``validation`` or ``test``."""
@@ -169,7 +173,7 @@ class Data:
     def to(self, device: torch.device) -> Data:
         """The same data on a device."""
         train, validation, test = (split.to(device) for split in (self.train, self.validation, self.test))
-        return Data(train, validation, test, self.info, self.report)
+        return Data(train, validation, test, self.info, self.report, self.files)
 
 
 def scaled(stored: Tensor) -> Tensor:

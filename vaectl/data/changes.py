@@ -54,7 +54,9 @@ class Change:
         if self.grey:
             changed = functional.rgb_to_grayscale(changed[:3])
         if self.size is not None and tuple(changed.shape[1:]) != self.size:
-            changed = functional.resize(changed, list(self.size), antialias=True)
+            # colours that come to one pixel are refused by torch, which takes their channels for another axis
+            pieces = [channel[None] for channel in changed] if self.size == (1, 1) else [changed]
+            changed = torch.cat([functional.resize(piece, list(self.size), antialias=True) for piece in pieces])
         result: np.ndarray = changed.numpy()
         if result.dtype != np.uint8:
             result = np.clip(result, image.min(), image.max())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,6 +146,9 @@ def header_of(path: Path) -> Header | str:
             found = _form(image)
             turned = image.getexif().get(ORIENTATION, 1) >= TURNED
     except Exception as error:  # as in decoding
+        with suppress(OSError):
+            if path.stat().st_size == 0:
+                return "is empty"
         return _problem(error)
     if 0 in found.size:
         return "has no pixels"

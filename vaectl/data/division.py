@@ -46,9 +46,15 @@ class Division:
 
 
 def divide(
-    path: Path, source: Source, surveys: Mapping[str, Survey], test_fraction: float, validation_fraction: float
+    path: Path,
+    source: Source,
+    surveys: Mapping[str, Survey],
+    test_fraction: float,
+    validation_fraction: float,
+    *,
+    divided: bool = True,
 ) -> Division:
-    """Divide what can be used, the same way whatever the run's seed.
+    """Divide what can be used, the same way whatever the run's seed; unless ``divided`` only as the source does.
 
     Raises:
         DataError: Nothing would be left to train on.
@@ -56,6 +62,9 @@ def divide(
     part = {split: split if split in surveys else "train" for split in SPLITS}
     places = {split: np.arange(len(found.good)) for split, found in surveys.items()}
     kept = places["train"]
+    if not divided:
+        places = {split: places.get(split, np.arange(0)) for split in SPLITS}
+        return _division(part, places, source, surveys, kept)
     if "test" not in surveys:
         kept, places["test"] = held_out(len(kept), test_fraction, TEST_STREAM)
     places["train"] = kept
@@ -67,6 +76,16 @@ def divide(
             f"{path}: of {len(surveys['train'].good)} examples none is left to train on",
             hint="lower --test-fraction or --validation-fraction, or give it more",
         )
+    return _division(part, places, source, surveys, kept)
+
+
+def _division(
+    part: Mapping[str, str],
+    places: Mapping[str, np.ndarray],
+    source: Source,
+    surveys: Mapping[str, Survey],
+    kept: np.ndarray,
+) -> Division:
     rows = {split: surveys[part[split]].good[places[split]] for split in SPLITS}
     labels = {split: source.labels[part[split]][rows[split]] for split in SPLITS}
     return Division(part, places, rows, labels, kept)

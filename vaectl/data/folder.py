@@ -24,8 +24,10 @@ SUFFIXES = frozenset({
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
     ".pnm", ".tga", ".jp2", ".avif",
 })  # fmt: skip
-# split -> names of its folder
-SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
+# split -> names of its folder, in small letters
+SPLIT_FOLDERS = {
+    "train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing"),
+}  # fmt: skip
 DEEPEST = 32
 FILES_AT_ONCE = 32
 
@@ -105,18 +107,18 @@ def _by(size: tuple[int, int]) -> str:
 def _splits(root: Path) -> dict[str, str]:
     """Split -> its folder; without a ``train`` folder the whole is one part."""
     try:
-        folders = {entry.name for entry in os.scandir(root) if entry.is_dir()}
+        folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
     except OSError as error:
         raise DataError(f"cannot read {root}: {error.strerror}") from None
-    if "train" not in folders:
-        return {"train": ""}
     places = {}
     for part, names in SPLIT_FOLDERS.items():
-        there = [name for name in names if name in folders]
+        there = [name for name in folders if name.lower() in names]
         if len(there) > 1:
-            raise DataError(f"{root} has two folders of one split: {' and '.join(there)}", hint="keep one of them")
+            raise DataError(f"{root} has two folders of one split: {' and '.join(there[:2])}", hint="keep one of them")
         if there:
             places[part] = there[0]
+        elif part == "train":
+            return {"train": ""}
     return places
 
 

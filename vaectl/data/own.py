@@ -16,7 +16,7 @@ import numpy as np
 from vaectl.data.archives import open_npy, open_npz, open_safetensors
 from vaectl.data.base import Binarize, Data, Store, drawn_text
 from vaectl.data.changes import change_of
-from vaectl.data.decoding import strict_pictures
+from vaectl.data.decoding import FileRows, strict_pictures
 from vaectl.data.division import divide, fingerprint, resident, streamed
 from vaectl.data.examples import Examples
 from vaectl.data.folder import open_folder
@@ -169,7 +169,7 @@ def _described(
     left_out: int,
 ) -> Data:
     """The data set that what can be used makes."""
-    division = divide(path, source, surveys, options.test_fraction, options.validation_fraction)
+    division = divide(path, source, surveys, options.test_fraction, options.validation_fraction, divided=store.divided)
     rows, keep = source.parts["train"], surveys["train"].images is not None
     support = _support(rows, tally, store.support)
     if options.binarize != "none" and support not in ("bytes", "unit"):
@@ -199,7 +199,8 @@ def _described(
     report = report_of(
         info, tally, digests, division.labels, stored=str(rows.dtype), left_out=left_out, streamed=not keep
     )
-    return Data(splits["train"], splits["validation"], splits["test"], info, report)
+    files = {split: part.files for split in SPLITS if isinstance(part := source.parts[division.part[split]], FileRows)}
+    return Data(splits["train"], splits["validation"], splits["test"], info, report, files)
 
 
 def _support(rows: Rows, tally: Tally, wanted: str | None) -> str:

@@ -16,6 +16,10 @@ from vaectl.errors import DataError
 NAMED = 10
 
 
+class UnusableError(DataError):
+    """Some examples cannot be used, and nobody asked to go on without them."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """How a source is to be read.
@@ -61,7 +65,7 @@ class Source:
 
 
 def refuse_bad(name: str, source: Source, bad: Sequence[tuple[str, str]], total: int) -> None:
-    """Raise a DataError that names what cannot be used.
+    """Raise an UnusableError that names what cannot be used.
 
     Args:
         name: Name of the data set.
@@ -74,13 +78,16 @@ def refuse_bad(name: str, source: Source, bad: Sequence[tuple[str, str]], total:
     hint = "go on without them: --skip-bad"
     if source.sizes_differ:
         hint = f"bring all to one size: --image-size 64,64; or {hint}"
-    raise DataError(f"{name}: {len(bad)} of {total} {source.word} cannot be used: {listed}{more}", hint=hint)
+    raise UnusableError(f"{name}: {len(bad)} of {total} {source.word} cannot be used: {listed}{more}", hint=hint)
 
 
 def classes_of(values: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Labels and the names of their classes, from labels by part that are whole numbers or texts."""
+    """Labels and the names of their classes, from labels by part that are whole numbers or texts.
+
+    Whole numbers of which some are negative become names, too, because a label of -1 is none.
+    """
     everything = np.concatenate([*values.values()]) if values else np.zeros(0, np.int64)
-    if everything.dtype.kind in "biu":
+    if everything.dtype.kind in "biu" and not (everything < 0).any():
         return {part: labels.astype(np.int64) for part, labels in values.items()}, ()
     names = np.unique(everything)
     labels = {part: np.searchsorted(names, found).astype(np.int64) for part, found in values.items()}
