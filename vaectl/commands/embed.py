@@ -77,7 +77,7 @@ def embed_cli(
     as_json: Json = False,
     progress: ProgressMode = "auto",
 ) -> None:
-    """Encode a data set to latent codes: posterior mean, scale, label, row, class and file of each example."""
+    """Encode a data set to latent codes: posterior mean, scale, label and row of each example."""
     from vaectl import arrays
 
     screen = Screen(quiet, verbose, as_json, progress)
