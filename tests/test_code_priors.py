@@ -44,7 +44,7 @@ def every_sequence() -> Tensor:
 
 
 def vq_model(prior: str, data: Data, **options: Any) -> VAE:
-    small = Part("conv", {"width": 4})
+    small = Part("conv", {"width": 4, "depth": 2})
     spec = dataclasses.replace(
         RECIPES["vq-vae"](), encoder=small, decoder=small, prior=Part(prior, options), latent_dim=3,
         posterior=Part("quantized", {"codes": 8}),

@@ -224,7 +224,7 @@ def test_most_codes_are_used_after_training(learns: str, tmp_path: Path) -> None
     used = {}
     for revive in (0.03, 0.0):
         posterior = Part("quantized", {"codes": 64, "revive": revive, "codebook": learns})
-        small = Part("conv", {"width": 16})
+        small = Part("conv", {"width": 16, "depth": 2})
         spec = dataclasses.replace(
             RECIPES["vq-vae"](), latent_dim=16, posterior=posterior, prior=Part("uniform"), encoder=small,
             decoder=small, training=dataclasses.replace(RECIPES["vae"]().training, epochs=15, batch_size=64),
@@ -314,7 +314,7 @@ def test_finite_scalars_round_and_pass_the_gradient_on() -> None:
 
 def build_with(name: str, network: str = "conv", latent_dim: int = 4, **options: Any) -> Any:
     spec: Spec = RECIPES["vq-vae" if name == "quantized" else "fsq-vae"]()
-    part = Part(network)
+    part = Part(network, {"depth": 2} if network == "conv" else {})
     spec = dataclasses.replace(
         spec, latent_dim=latent_dim, encoder=part, decoder=part, posterior=Part(name, options), prior=Part("uniform"),
         training=dataclasses.replace(spec.training, prior_epochs=0),

@@ -33,7 +33,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def spec_of(kind: str, **training: Any) -> Spec:
-    small = Part("conv", {"width": 4})
+    small = Part("conv", {"width": 4, "depth": 2})
     settings = {"epochs": 3, "prior_epochs": 3, "batch_size": 100, **training}
     parts = {"prior": Part("transformer", {"width": 8, "depth": 1, "heads": 2}), **KINDS[kind]}
     return dataclasses.replace(

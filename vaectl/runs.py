@@ -301,8 +301,9 @@ class Run:
         try:
             state.model.load_state_dict(tensors[checkpoints.LAST])
             state.restore(tensors[checkpoints.OPTIMIZER], values)
-            if state.prior_began is None:
-                state.best_weights = tensors.get(checkpoints.BEST)
+            if state.keeps_best and state.prior_began is None and checkpoints.BEST in tensors:
+                # copies: what was read may still be the file's own pages
+                state.best_weights = {name: tensor.clone() for name, tensor in tensors[checkpoints.BEST].items()}
             return {name: str(value) for name, value in values["arithmetic"].items()}
         except (ValueError, RuntimeError, KeyError, AttributeError) as error:
             reason = str(error).splitlines()[-1].strip()

@@ -39,7 +39,8 @@ class TrainState:
         records: What each batch of the epoch reported (T, 4), see ``train_step``; 0 after ``batch``.
         best_epoch: The epoch of the best weights, or None.
         best: What made it the best: whether the epoch counts, and its validation ELBO.
-        best_weights: Those weights, while a second stage will begin from them.
+        keeps_best: Whether a second stage is to come, and ``best_weights`` are kept for it.
+        best_weights: The best weights, while a second stage will begin from them.
         prior_began: Epochs that had ended when the second stage began, which fits the prior alone; None before it.
         settled: Whether the last epoch counts.
         rollbacks: How often training was taken back to its last good state.
@@ -63,7 +64,7 @@ class TrainState:
         self.best_weights: dict[str, Tensor] | None = None
         self.prior_began: int | None = None
         self.settled = False
-        self._fit_prior, self._keeps_best = PriorFit(), training.prior_epochs > 0
+        self._fit_prior, self.keeps_best = PriorFit(), training.prior_epochs > 0
         self.examples, self.batches = examples, -(-examples // training.batch_size)
         self.records = torch.zeros(self.batches, 4, device=self.device)
         self._order = torch.Generator().manual_seed(order_seed)
@@ -163,7 +164,7 @@ class TrainState:
         improved = self.best is None or (settled, elbo) > self.best
         if improved:
             self.best, self.best_epoch = (settled, elbo), self.epoch
-            if self._keeps_best and self.prior_began is None:
+            if self.keeps_best and self.prior_began is None:
                 self.best_weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         return improved
 
