@@ -145,10 +145,16 @@ def build(spec: Spec, info: DataInfo, copies: int = 1) -> tuple[VAE, Objective]:
     return model, objective
 
 
+def _gives(spec: Spec) -> str:
+    """The kind of latents that a spec's posterior gives."""
+    posteriors: Mapping[str, Any] = POSTERIORS
+    gives: str = posteriors[spec.posterior.name].gives
+    return gives
+
+
 def _check_latents(spec: Spec) -> None:
     """Raise a UsageError unless the prior and the objective take the latents that the posterior gives."""
-    posteriors: Mapping[str, Any] = POSTERIORS
-    gives = posteriors[spec.posterior.name].gives
+    gives = _gives(spec)
     for family, members in (("prior", PRIORS), ("objective", OBJECTIVES)):
         takers: Mapping[str, Any] = members
         name = getattr(spec, family).name
@@ -162,8 +168,7 @@ def _check_latents(spec: Spec) -> None:
 
 def _check_weight(spec: Spec) -> None:
     """Raise a SettingError where a weight of the KL would be ignored: that of codes is the same whatever is learned."""
-    posteriors: Mapping[str, Any] = POSTERIORS
-    if posteriors[spec.posterior.name].gives != CODES:
+    if _gives(spec) != CODES:
         return
     for name, usual in (("beta", 1.0), ("warmup_epochs", 0)):
         if spec.objective.options.get(name, usual) != usual:
@@ -213,8 +218,7 @@ def _kl_factorises(model: VAE, info: DataInfo) -> bool:
 def _model(spec: Spec, info: DataInfo) -> VAE:
     weights_seed, _, _ = seed_streams(spec.training.seed)
     with seeded(weights_seed):
-        posteriors: Mapping[str, Any] = POSTERIORS
-        vector = posteriors[spec.posterior.name].gives == VECTORS
+        vector = _gives(spec) == VECTORS
         encoder_network: Any = ENCODERS[spec.encoder.name](info.shape, vector, **spec.encoder.options)
         posterior = POSTERIORS[spec.posterior.name](encoder_network.features, spec.latent_dim, **spec.posterior.options)
         prior = PRIORS[spec.prior.name](posterior.space, info.shape, info.support, **spec.prior.options)
