@@ -16,8 +16,9 @@ from benchmarks import cuda, epoch, goals, memory, scaling, startup, use
 from benchmarks.machine import installed, machine
 from benchmarks.processes import Source
 from benchmarks.tables import AbsentError
-from vaectl.data import Data, Store, load
-from vaectl.data.idx import present
+from vaectl.data.base import Data, Store
+from vaectl.data.builtin.idx import present
+from vaectl.data.loading import load
 
 SECTIONS = ("epoch", "cuda", "start", "memory", "use", "scaling")
 RESULTS = Path(__file__).parent / "results"

@@ -35,7 +35,7 @@ def step(tell: Callable[[dict[str, Any]], None], arguments: list[str]) -> None:
     import torch  # noqa: F401
 
     imported = time.perf_counter()
-    from vaectl import trainer
+    from vaectl.training import trainer
 
     fit = trainer.fit
 

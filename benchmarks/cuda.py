@@ -14,7 +14,7 @@ import torch
 from benchmarks import epoch
 from benchmarks.loops import eager, vaectl
 from benchmarks.tables import AbsentError, Rows, Work
-from vaectl.data import Data
+from vaectl.data.base import Data
 
 LOOPS: Mapping[str, Callable[[Data], Work]] = {
     "eager": eager,

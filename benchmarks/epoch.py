@@ -14,7 +14,7 @@ from benchmarks.floors import BF16, FP32, training
 from benchmarks.loops import eager, tutorial, vaectl
 from benchmarks.peers import jax_scan, pythae
 from benchmarks.tables import Rows, Work, absent, fastest, interleave, number, ratio, show, spread
-from vaectl.data import Data
+from vaectl.data.base import Data
 
 LOOPS: Mapping[str, Callable[[Data], Work]] = {
     "tutorial": tutorial,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.loops import BATCH, DECODER, ENCODER, device_of
 from benchmarks.tables import AbsentError, Work
-from vaectl.data import Data
+from vaectl.data.base import Data
 
 
 @dataclass(frozen=True)

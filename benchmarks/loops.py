@@ -23,10 +23,11 @@ from torch.distributions import Normal, kl_divergence
 from torchvision.transforms import v2
 
 from benchmarks.tables import AbsentError, Work
-from vaectl import recipes, trainer
-from vaectl.builder import build
-from vaectl.data import Data, Split
-from vaectl.spec import Part, Spec, Training
+from vaectl.config import recipes
+from vaectl.config.spec import Part, Spec, Training
+from vaectl.data.base import Data, Split
+from vaectl.model.builder import build
+from vaectl.training import trainer
 
 PIXELS, HIDDEN, LATENT = 784, (512, 256), 2
 BATCH, LR, CLIP = 128, 1e-3, 1.0

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from vaectl.runtime import versions
+from vaectl.system.runtime import versions
 
 PEERS = ("pythae", "jax")
 

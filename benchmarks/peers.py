@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.loops import BATCH, CLIP, DECODER, ENCODER, LATENT, LR, PIXELS, mlp
 from benchmarks.tables import AbsentError, Work
-from vaectl.data import Data
+from vaectl.data.base import Data
 
 
 def pythae(data: Data) -> Work:

@@ -11,12 +11,12 @@ from benchmarks.epoch import WARM_UP_IMAGES, first
 from benchmarks.loops import default_spec, fitting
 from benchmarks.processes import Source, python
 from benchmarks.tables import Rows, SetUp, Work, absent, interleave, number, show, spread
-from vaectl import recipes
-from vaectl.builder import build
-from vaectl.data import Data
-from vaectl.importance import importance_bound
-from vaectl.runs import Run
-from vaectl.spec import Part, Spec
+from vaectl.config import recipes
+from vaectl.config.spec import Part, Spec
+from vaectl.data.base import Data
+from vaectl.evaluation.importance import importance_bound
+from vaectl.model.builder import build
+from vaectl.runs.run import Run
 
 BATCHES = (32, 64, 128, 256, 512, 1024, 2048)
 LATENTS = (2, 8, 32, 128, 512)

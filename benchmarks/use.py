@@ -19,12 +19,12 @@ from benchmarks.floors import FP32, forward
 from benchmarks.loops import DECODER, ENCODER, default_spec
 from benchmarks.processes import Source, python
 from benchmarks.tables import AbsentError, Rows, SetUp, Work, absent, fastest, interleave, number, ratio, show, spread
-from vaectl.builder import build
 from vaectl.cli import app
-from vaectl.data import Data
-from vaectl.importance import importance_bound
-from vaectl.latents import encode
-from vaectl.metrics import evaluate
+from vaectl.data.base import Data
+from vaectl.evaluation.importance import importance_bound
+from vaectl.evaluation.latents import encode
+from vaectl.evaluation.metrics import evaluate
+from vaectl.model.builder import build
 
 AT_ONCE = 1000
 IMPORTANCE_SAMPLES = 5000

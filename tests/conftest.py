@@ -13,8 +13,8 @@ import torch
 from typer.testing import CliRunner, Result
 
 from vaectl.cli import app
-from vaectl.commands import _epochs
-from vaectl.trainer import Step
+from vaectl.commands.train import screen as _epochs
+from vaectl.training.trainer import Step
 
 # two threads of several processes fight on a small machine; the models here need one
 torch.set_num_threads(1)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from vaectl.codes import VECTORS, LatentSpace
-from vaectl.data import Data, Raw, Split, split_data
-from vaectl.oracles import LinearGaussian
-from vaectl.posteriors import Posterior
+from vaectl.data.base import Data, Raw, Split, split_data
+from vaectl.evaluation.oracles import LinearGaussian
+from vaectl.model.distributions.codes import VECTORS, LatentSpace
+from vaectl.model.posteriors import Posterior
 
 
 def toy_data(train: int = 300, test: int = 100, side: int = 6, validation_fraction: float = 0.2) -> Data:

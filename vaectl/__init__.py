@@ -11,20 +11,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vaectl.builder import build as build
-    from vaectl.metrics import evaluate as evaluate
-    from vaectl.runs import Run as Run
-    from vaectl.spec import Spec as Spec
-    from vaectl.trainer import fit as fit
+    from vaectl.config.spec import Spec as Spec
+    from vaectl.evaluation.metrics import evaluate as evaluate
+    from vaectl.model.builder import build as build
+    from vaectl.runs.run import Run as Run
+    from vaectl.training.trainer import fit as fit
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Spec": "vaectl.spec",
-    "build": "vaectl.builder",
-    "fit": "vaectl.trainer",
-    "evaluate": "vaectl.metrics",
-    "Run": "vaectl.runs",
+    "Spec": "vaectl.config.spec",
+    "build": "vaectl.model.builder",
+    "fit": "vaectl.training.trainer",
+    "evaluate": "vaectl.evaluation.metrics",
+    "Run": "vaectl.runs.run",
 }
 
 __all__ = ["Run", "Spec", "__version__", "build", "evaluate", "fit"]

@@ -16,11 +16,11 @@ import typer
 from typer.core import TyperGroup
 
 from vaectl import __version__
-from vaectl.commands._deferred import COMMANDS, Deferred
-from vaectl.commands._state import State
+from vaectl.commands.shared.deferred import COMMANDS, Deferred
+from vaectl.commands.shared.state import State
 from vaectl.errors import InterruptedRunError, LostError, UsageError, VaectlError
-from vaectl.launcher import here
-from vaectl.signals import Signalled, listening
+from vaectl.system.launcher import here
+from vaectl.system.signals import Signalled, listening
 
 TRUE = ("1", "true", "yes", "on", "y", "t")
 
@@ -54,7 +54,9 @@ class Boundary(TyperGroup):
                 if "--debug" in given or os.environ.get("VAECTL_DEBUG", "").lower() in TRUE:
                     traceback.print_exc()
             error = _as_error(caught, listener.signum)
-            from vaectl.commands._render import print_error  # with rich, which completion and --version do without
+            from vaectl.commands.shared.render import (
+                print_error,  # with rich, which completion and --version do without
+            )
 
             try:
                 mute = follows and not (isinstance(error, LostError) and error.told)

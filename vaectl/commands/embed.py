@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vaectl.commands._options import (
+from vaectl.commands.shared.options import (
     Checkpoint,
     DataDir,
     Device,
@@ -23,19 +23,20 @@ from vaectl.commands._options import (
     seed_option,
     state,
 )
-from vaectl.commands._pace import Clock
-from vaectl.commands._render import Screen
-from vaectl.commands._session import Session, check_choice, check_destination, deliver
+from vaectl.commands.shared.pace import Clock
+from vaectl.commands.shared.render import Screen
+from vaectl.commands.shared.session import Session, check_choice, check_destination, deliver
+from vaectl.config.spec import SPLITS
 from vaectl.errors import DataError, UsageError
-from vaectl.runs import Run
-from vaectl.spec import SPLITS
+from vaectl.runs.run import Run
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from vaectl.data import Data, Examples
-    from vaectl.vae import VAE
+    from vaectl.data.base import Data
+    from vaectl.data.examples import Examples
+    from vaectl.model.vae import VAE
 
 # --split of every example
 ALL = "all"
@@ -78,7 +79,7 @@ def embed_cli(
     progress: ProgressMode = "auto",
 ) -> None:
     """Encode a data set to latent codes: posterior mean, scale, label and row of each example."""
-    from vaectl import arrays
+    from vaectl.output import arrays
 
     screen = Screen(quiet, verbose, as_json, progress)
     if split is not None:
@@ -186,7 +187,7 @@ def rows(
     """
     import numpy as np
 
-    from vaectl import latents
+    from vaectl.evaluation import latents
 
     before, several = 0, len(splits) > 1
     width = max(map(len, splits))

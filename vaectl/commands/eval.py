@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from vaectl.commands._doctor import ailments, say
-from vaectl.commands._evaluation import evaluate_into
-from vaectl.commands._options import (
+from vaectl.commands.shared.doctor import ailments, say
+from vaectl.commands.shared.evaluation import evaluate_into
+from vaectl.commands.shared.options import (
     Checkpoint,
     DataDir,
     Device,
@@ -26,13 +26,13 @@ from vaectl.commands._options import (
     output_option,
     state,
 )
-from vaectl.commands._pace import Clock
-from vaectl.commands._render import Screen, finite, plus_minus
-from vaectl.commands._session import Session, check_choice
+from vaectl.commands.shared.pace import Clock
+from vaectl.commands.shared.render import Screen, finite, plus_minus
+from vaectl.commands.shared.session import Session, check_choice
+from vaectl.config.spec import SPLITS
 from vaectl.errors import UsageError
-from vaectl.files import check_output, write_json
-from vaectl.runs import Run
-from vaectl.spec import SPLITS
+from vaectl.runs.run import Run
+from vaectl.system.files import check_output, write_json
 
 
 def eval_cli(
@@ -74,7 +74,7 @@ def eval_cli(
     progress: ProgressMode = "auto",
 ) -> None:
     """ELBO, reconstruction, KL and active units of a run."""
-    from vaectl import arrays
+    from vaectl.output import arrays
 
     screen = Screen(quiet, verbose, as_json, progress)
     check_choice("--split", split, SPLITS)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaectl.commands._options import (
+from vaectl.commands.shared.options import (
     Checkpoint,
     DataDir,
     Device,
@@ -22,10 +22,10 @@ from vaectl.commands._options import (
     seed_option,
     state,
 )
-from vaectl.commands._render import Screen
-from vaectl.commands._session import Session, check_choice, check_destination, deliver
+from vaectl.commands.shared.render import Screen
+from vaectl.commands.shared.session import Session, check_choice, check_destination, deliver
 from vaectl.errors import UsageError
-from vaectl.runs import Run
+from vaectl.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,7 +102,7 @@ def plot_latent_cli(
         figure, facts = _manifold(session, checkpoint, chosen)
     else:
         figure, facts = _traversal(session, checkpoint, chosen, seed or 0)
-    from vaectl import plots
+    from vaectl.output import plots
 
     path = deliver(output, opened, "plots", suffix, lambda path: plots.save(figure, path))
     document = {"run": opened.id, "path": str(path), "kind": kind, **facts}
@@ -133,7 +133,8 @@ def parse_dims(text: str | None, latent_dim: int, most: int) -> list[int] | None
 
 
 def _scatter(session: Session, checkpoint: str, dims: list[int] | None, points: int) -> tuple[Figure, dict[str, Any]]:
-    from vaectl import latents, plots
+    from vaectl.evaluation import latents
+    from vaectl.output import plots
 
     model, data = session.model(checkpoint), session.data()
     shown = data.test.first(points)
@@ -149,8 +150,9 @@ def _codes(session: Session, checkpoint: str, points: int | None) -> tuple[Figur
     """How often each code is used, and where codes stand in a few images."""
     import torch
 
-    from vaectl import grids, latents, plots
-    from vaectl.codes import CodeUsage
+    from vaectl.evaluation import latents
+    from vaectl.model.distributions.codes import CodeUsage
+    from vaectl.output import grids, plots
 
     model, data = session.model(checkpoint), session.data()
     space = model.space
@@ -177,7 +179,8 @@ def _codes(session: Session, checkpoint: str, points: int | None) -> tuple[Figur
 
 
 def _manifold(session: Session, checkpoint: str, dims: list[int] | None) -> tuple[Figure, dict[str, Any]]:
-    from vaectl import grids, latents, plots
+    from vaectl.evaluation import latents
+    from vaectl.output import grids, plots
 
     model = session.model(checkpoint)
     latent_dim = session.run.spec.latent_dim
@@ -200,7 +203,8 @@ def _manifold(session: Session, checkpoint: str, dims: list[int] | None) -> tupl
 def _traversal(session: Session, checkpoint: str, dims: list[int] | None, seed: int) -> tuple[Figure, dict[str, Any]]:
     import torch
 
-    from vaectl import grids, latents, plots
+    from vaectl.evaluation import latents
+    from vaectl.output import grids, plots
 
     model, test = session.model(checkpoint), session.data().test
     order, kl = _by_kl(session, checkpoint)
@@ -222,7 +226,7 @@ def _traversal(session: Session, checkpoint: str, dims: list[int] | None, seed: 
 
 def _by_kl(session: Session, checkpoint: str) -> tuple[list[int], list[float]]:
     """The latent dimensions from the highest mean KL on the test split, and the KL of each."""
-    from vaectl.commands._evaluation import evaluated
+    from vaectl.commands.shared.evaluation import evaluated
 
     kl: list[float] = evaluated(session, "test", checkpoint)["kl_per_dim"]
     if not kl:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaectl.catalog import listing, place
-from vaectl.commands._options import Json, ProgressMode, Quiet, Verbose, complete_run, number, state
-from vaectl.commands._render import Screen, duration, print_json, setting_text, showable
-from vaectl.commands._session import check_choice
-from vaectl.commands._summary import summary
+from vaectl.commands.shared.options import Json, ProgressMode, Quiet, Verbose, complete_run, number, state
+from vaectl.commands.shared.render import Screen, duration, print_json, setting_text, showable
+from vaectl.commands.shared.session import check_choice
+from vaectl.commands.shared.summary import summary
 from vaectl.errors import UsageError
-from vaectl.runs import Run
+from vaectl.runs.catalog import listing, place
+from vaectl.runs.run import Run
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vaectl.commands._options import (
+from vaectl.commands.shared.options import (
     Checkpoint,
     DataDir,
     Device,
@@ -24,19 +24,19 @@ from vaectl.commands._options import (
     output_option,
     state,
 )
-from vaectl.commands._pace import Clock
-from vaectl.commands._render import Screen
-from vaectl.commands._session import Session, check_choice, check_destination, deliver
+from vaectl.commands.shared.pace import Clock
+from vaectl.commands.shared.render import Screen
+from vaectl.commands.shared.session import Session, check_choice, check_destination, deliver
 from vaectl.errors import UsageError
-from vaectl.runs import Run
+from vaectl.runs.run import Run
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
     from torch.distributions import Distribution
 
-    from vaectl.arrays import Stream
-    from vaectl.vae import VAE
+    from vaectl.model.vae import VAE
+    from vaectl.output.arrays import Stream
 
 FORMATS = (".png", ".npz", ".npy")
 # of examples that are rows of a table
@@ -123,7 +123,7 @@ def sample_cli(
             raise UsageError(
                 f"-o {output}: {suffix} is for tables; {opened.id} makes images", hint="write .npz or .npy"
             )
-        from vaectl.arrays import require_format
+        from vaectl.output.arrays import require_format
 
         require_format(suffix)
     if columns is not None and suffix != ".png" and not interpolate:
@@ -134,7 +134,7 @@ def sample_cli(
         )
     import torch
 
-    from vaectl.runtime import seeded
+    from vaectl.system.runtime import seeded
 
     session = Session(opened, screen, device, data_dir)
     kind = "reconstructions" if reconstruct else "interpolations" if interpolate else "samples"
@@ -168,7 +168,7 @@ def sample_cli(
 
 def _warn_of_noise(session: Session, model: VAE) -> None:
     """Say so where codes are drawn alike, which makes no images: their prior was never fitted."""
-    from vaectl.codes import CodeDistribution
+    from vaectl.model.distributions.codes import CodeDistribution
 
     prior = model.prior(model.encoder)
     if isinstance(prior, CodeDistribution) and prior.is_uniform:
@@ -205,9 +205,9 @@ def make(
     import numpy as np
     import torch
 
-    from vaectl import latents
-    from vaectl.arrays import Stream
-    from vaectl.runtime import at_once
+    from vaectl.evaluation import latents
+    from vaectl.output.arrays import Stream
+    from vaectl.system.runtime import at_once
 
     shape, pixels, device = (n, *session.run.data_info.shape), np.dtype(np.float32), session.device
     chunk = at_once(CHUNK, shape[1:])
@@ -244,7 +244,7 @@ def make(
 
 def write(path: Path, made: dict[str, Stream], columns: int, span: tuple[float, float]) -> None:
     """Write images as a grid (reconstructions under their originals), or as arrays, which are never held whole."""
-    from vaectl import arrays
+    from vaectl.output import arrays
 
     suffix = path.suffix.lower()
     if suffix == ".npz":
@@ -267,7 +267,7 @@ def _table_rows(made: dict[str, Stream]) -> Iterator[dict[str, np.ndarray]]:
 def _save_grid(path: Path, made: dict[str, Stream], columns: int, span: tuple[float, float]) -> None:
     import torch
 
-    from vaectl.grids import LARGE_TILE_PIXELS, grid, pairs, save_png
+    from vaectl.output.grids import LARGE_TILE_PIXELS, grid, pairs, save_png
 
     images = torch.from_numpy(made["images"].whole())
     if "originals" in made:
@@ -277,7 +277,7 @@ def _save_grid(path: Path, made: dict[str, Stream], columns: int, span: tuple[fl
 
 def _decode(chunks: Iterator[Distribution], n: int, mode: str, progress: Callable[[int], None]) -> Iterator[np.ndarray]:
     """The first ``n`` images of likelihoods, float32 (chunk, C, H, W) at a time."""
-    from vaectl.distributions import mode_of
+    from vaectl.model.distributions.pixels import mode_of
 
     shown: dict[str, Callable[[Distribution], Tensor]] = {
         "mean": lambda px: px.mean,

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from vaectl.commands._options import Device, Json, ProgressMode, Quiet, Seed, Verbose
-from vaectl.commands._render import Screen, duration, print_error
+from vaectl.commands.shared.options import Device, Json, ProgressMode, Quiet, Seed, Verbose
+from vaectl.commands.shared.render import Screen, duration, print_error
 from vaectl.errors import VaectlError
 
 if TYPE_CHECKING:
-    from vaectl.selftest import Check
+    from vaectl.evaluation.selftest import Check
 
 
 def selftest_cli(
@@ -25,8 +25,8 @@ def selftest_cli(
 ) -> None:
     """Check the estimators against models whose numbers are known exactly."""
     screen = Screen(quiet, verbose, as_json, progress)
-    from vaectl import selftest
-    from vaectl.runtime import resolve_device
+    from vaectl.evaluation import selftest
+    from vaectl.system.runtime import resolve_device
 
     place = resolve_device(device)
     begun = time.monotonic()

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vaectl.config.spec import SPLITS
 from vaectl.errors import DataError
-from vaectl.spec import SPLITS
+from vaectl.system.reading import LARGEST
 
 STRINGS = ("name", "support", "fingerprint", "preprocessing")
 # names of classes that are kept, and characters of one; more of them are no classes
 MOST_CLASSES, LONGEST_CLASS = 1000, 255
-LARGEST = 1e30
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from vaectl.config.spec import SPLITS
 from vaectl.data.info import DataInfo
 from vaectl.data.survey import Tally
-from vaectl.spec import SPLITS
 
 # classes that a line names
 SHOWN_CLASSES = 12

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vaectl.data.ahead import ahead
-from vaectl.data.rows import BadExampleError, Rows
+from vaectl.data.own.ahead import ahead
+from vaectl.data.own.rows import BadExampleError, Rows
 
 # bytes of examples that a thread reads at once, and how many examples at most: a bad one is looked for among them
 PIECE_BYTES, MOST_AT_ONCE = 1 << 22, 64

@@ -1,0 +1,250 @@
+"""A step repeated from its recording is the step as it is written, bit for bit, for every part there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import weakref
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.model.test_contracts import COMBINATIONS, spec_of
+from tests.toys import toy_data
+from vaectl.config.spec import Spec, Training
+from vaectl.data.base import Data
+from vaectl.model.builder import build
+from vaectl.model.distributions.pixels import base_of
+from vaectl.model.layers.linear import onednn
+from vaectl.training.replay import Tape, repeated
+from vaectl.training.state import TrainState
+from vaectl.training.step import TrainStep
+from vaectl.training.trainer import Epoch, Step, fit
+
+CPU = torch.device("cpu")
+
+
+def trained(spec: Spec, data: Data, *, fast: bool) -> tuple[dict[str, Tensor], list[Epoch]]:
+    """All tensors after a training, and its epochs without what the clock says."""
+    model, objective = build(spec, data.info)
+    state = TrainState(model, objective, spec.training, len(data.train))
+    events = list(fit(model, objective, data, spec.training, state, fast=fast))
+    epochs = [dataclasses.replace(e, seconds=0, images_per_second=0) for e in events if isinstance(e, Epoch)]
+    return {**model.state_dict(), **state.tensors()}, epochs
+
+
+@pytest.mark.parametrize("parts", COMBINATIONS, ids="-".join)
+def test_every_part_is_repeated_bit_for_bit(parts: tuple[str, ...]) -> None:
+    """Two epochs of three batches, the last of them short, while the weight of the KL rises."""
+    data = toy_data(90)
+    spec = spec_of(*parts)
+    options = {"warmup_epochs": 2} if parts[4] not in ("kl-target", "vq") and parts[1] != "fsq" else {}
+    spec = dataclasses.replace(
+        spec,
+        objective=dataclasses.replace(spec.objective, options=options),
+        training=Training(epochs=2, batch_size=30, lr=1e-2),
+    )
+    if "binary" not in data.info.support and parts[3] == "bernoulli":
+        data = dataclasses.replace(data, train=dataclasses.replace(data.train, grey=data.train.images))
+    (plain, epochs), (fast, repeated_epochs) = (trained(spec, data, fast=choice) for choice in (False, True))
+    assert plain.keys() == fast.keys()
+    assert all(torch.equal(plain[name], fast[name]) for name in plain)
+    assert repr(epochs) == repr(repeated_epochs)
+
+
+def recorded(spec: Spec, data: Data) -> Tape:
+    model, objective = build(spec, data.info)
+    state = TrainState(model, objective, spec.training, len(data.train))
+    step = TrainStep(state, data.train, spec.training)
+    step(torch.arange(spec.training.batch_size))
+    assert isinstance(step._full_batch, Tape)
+    return step._full_batch
+
+
+@pytest.mark.parametrize("parts", COMBINATIONS, ids="-".join)
+def test_every_part_can_be_repeated(parts: tuple[str, ...]) -> None:
+    """None asks for a tensor's value within a step, which would also make an accelerator wait."""
+    onednn.cache_clear()  # nor does the first step of a process
+    spec = dataclasses.replace(spec_of(*parts), training=Training(batch_size=30))
+    assert recorded(spec, toy_data(90)).repeats
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_both_precisions_are_repeated(precision: str) -> None:
+    data = toy_data(90)
+    spec = dataclasses.replace(
+        spec_of("mlp", "gaussian", "standard", "bernoulli", "elbo"),
+        training=dataclasses.replace(Training(epochs=2, batch_size=30), precision=precision),
+    )
+    (plain, _), (fast, _) = (trained(spec, data, fast=choice) for choice in (False, True))
+    assert all(torch.equal(plain[name], fast[name]) for name in plain)
+
+
+def test_half_precision_is_of_the_products_alone() -> None:
+    """Trap 10: with --precision bf16 weights, moments, distributions, terms and the loss are fp32."""
+    data = toy_data(90)
+    training = Training(batch_size=30, precision="bf16")
+    spec = dataclasses.replace(spec_of("mlp", "gaussian", "standard", "bernoulli", "elbo"), training=training)
+    model, objective = build(spec, data.info)
+    state = TrainState(model, objective, training, len(data.train))
+    seen: set[torch.dtype] = set()
+    forward = objective.forward
+
+    def look(draw, scheduled):  # type: ignore[no-untyped-def]
+        loss = forward(draw, scheduled)
+        parameters = (base_of(draw.q).loc, base_of(draw.q).scale, draw.z, base_of(draw.px).logits)
+        seen.update(t.dtype for t in (*parameters, draw.log_px, draw.kl, loss.total))
+        return loss
+
+    objective.forward = look  # type: ignore[method-assign]
+    layers: set[torch.dtype] = set()
+    model.encoder.network.register_forward_hook(lambda module, args, out: layers.add(out.dtype))
+    TrainStep(state, data.train, training, fast=False)(torch.arange(30))
+    assert seen == {torch.float32}
+    assert layers == {torch.bfloat16}
+    assert {t.dtype for t in (*model.state_dict().values(), *state.optimizer.tensors().values())} == {torch.float32}
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_frozen_parameters_stay_and_the_others_train(fast: bool) -> None:
+    data = toy_data(90)
+    spec = dataclasses.replace(
+        spec_of("mlp", "gaussian", "standard", "bernoulli", "elbo"), training=Training(epochs=1, batch_size=30)
+    )
+    model, objective = build(spec, data.info)
+    model.encoder.requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    list(fit(model, objective, data, spec.training, fast=fast))
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == {name for name in before if name.startswith("decoder.")}
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_learning_rate_set_between_steps_counts(fast: bool) -> None:
+    data = toy_data(90)
+    spec = dataclasses.replace(
+        spec_of("mlp", "gaussian", "standard", "bernoulli", "elbo"), training=Training(epochs=1, batch_size=24)
+    )
+    model, objective = build(spec, data.info)
+    state = TrainState(model, objective, spec.training, len(data.train))
+    weights: list[Tensor] = []
+    for event in fit(model, objective, data, spec.training, state, fast=fast):
+        if isinstance(event, Step):
+            weights.append(next(model.parameters()).detach().clone())
+            state.optimizer.lr = 0.0
+    assert len(weights) == 3
+    assert torch.equal(weights[0], weights[2])
+
+
+def test_a_recording_keeps_nothing_alive() -> None:
+    data = toy_data(90)
+    spec = dataclasses.replace(
+        spec_of("mlp", "gaussian", "standard", "bernoulli", "elbo"), training=Training(batch_size=30)
+    )
+    model, objective = build(spec, data.info)
+    state = TrainState(model, objective, spec.training, len(data.train))
+    step = TrainStep(state, data.train, spec.training)
+    step(torch.arange(30))
+    gone = weakref.ref(state)
+    gc.disable()
+    try:
+        del step, state
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+# --- computations of other kinds --------------------------------------------------------------------------------------
+
+
+def test_tensors_from_outside_count_as_they_are_at_the_time() -> None:
+    """Also through their views, and where they change in place within the computation."""
+    weight, x, total = torch.arange(6.0).view(2, 3), torch.ones(3), torch.zeros(2)
+
+    def compute() -> Tensor:
+        y = weight.t().t() @ x
+        total.add_(y)
+        return y * 2 + total
+
+    tape = repeated(compute, CPU)
+    results = []
+    for factor in (1, 2, 3):
+        x.fill_(factor)
+        weight.add_(1)
+        results.append(tape().clone())
+    weight, x, total = torch.arange(6.0).view(2, 3), torch.ones(3), torch.zeros(2)
+    for factor, result in zip((1, 2, 3), results, strict=True):
+        x.fill_(factor)
+        weight.add_(1)
+        assert torch.equal(compute(), result)
+
+
+def test_random_numbers_are_drawn_anew_from_the_same_stream() -> None:
+    def compute() -> Tensor:
+        return torch.randn(3) + torch.rand(3).bernoulli()
+
+    torch.manual_seed(0)
+    expected = [compute() for _ in range(4)]
+    torch.manual_seed(0)
+    tape = repeated(compute, CPU)
+    assert all(torch.equal(tape(), value) for value in expected)
+
+
+def test_operators_of_several_results_are_repeated() -> None:
+    x = torch.randn(8, 3)
+
+    def compute() -> Tensor:
+        a, b = x.chunk(2)
+        values, _ = (a * b).sort(0)
+        return values
+
+    tape = repeated(compute, CPU)
+    for _ in range(3):
+        x.normal_()
+        assert torch.equal(tape(), compute())
+
+
+def test_results_that_are_none_are_left_out() -> None:
+    """A convolution of data gives its weights a gradient, and the data none."""
+    x, weight = torch.randn(2, 1, 6, 6), torch.randn(3, 1, 3, 3, requires_grad=True)
+    bias = torch.zeros(3, requires_grad=True)
+
+    def compute() -> Tensor:
+        y = torch.nn.functional.conv2d(x, weight, bias).square().sum()
+        return torch.cat([g.flatten() for g in torch.autograd.grad(y, (weight, bias))])
+
+    tape = repeated(compute, CPU)
+    for _ in range(3):
+        x.normal_()
+        assert torch.equal(tape(), compute())
+
+
+@pytest.mark.parametrize("ask", [lambda x: x.sum().item() > 0, lambda x: bool((x > 0).all()), lambda x: x.nonzero()])
+def test_what_depends_on_values_is_not_repeated(ask) -> None:  # type: ignore[no-untyped-def]
+    x = torch.ones(3)
+
+    def compute() -> Tensor:
+        answer = ask(x)
+        return x * (2 if (len(answer) if isinstance(answer, Tensor) else answer) else 3)
+
+    tape = repeated(compute, CPU)
+    for value in (1.0, -1.0, 1.0):
+        x.fill_(value)
+        assert torch.equal(tape(), compute())
+
+
+def test_a_computation_that_fails_is_as_it_was() -> None:
+    calls: list[int] = []
+
+    def compute() -> Tensor:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("once")
+        return torch.ones(1) * 2
+
+    tape = repeated(compute, CPU)
+    with pytest.raises(RuntimeError, match="once"):
+        tape()
+    assert [tape().item() for _ in range(3)] == [2.0] * 3
+    assert len(calls) == 2

@@ -1,0 +1,1 @@
+"""``vaectl compare``."""

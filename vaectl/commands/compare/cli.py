@@ -1,0 +1,118 @@
+"""``vaectl compare``: settings, metrics and pictures of runs side by side. The text needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vaectl.commands.compare.sheet import sheet
+from vaectl.commands.shared.options import (
+    DataDir,
+    Device,
+    Json,
+    ProgressMode,
+    Quiet,
+    Verbose,
+    complete_run,
+    output_option,
+    seed_option,
+    state,
+)
+from vaectl.commands.shared.render import Screen, finite
+from vaectl.commands.shared.session import Session, data_directory
+from vaectl.errors import UsageError
+from vaectl.runs.run import Run
+from vaectl.system.files import check_output
+from vaectl.system.runtime import check_device
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FORMATS = (".html", ".png", ".md", ".json")
+MOST_COLUMNS, MOST_RUNS = 20, 100
+
+
+def compare_cli(
+    context: typer.Context,
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN RUN [RUN ...]",
+            autocompletion=complete_run,
+            show_default=False,
+            help="Two or more runs; the first is the baseline.",
+        ),
+    ],
+    group: Annotated[
+        bool, typer.Option("--group", help="Compare settings: runs that differ in nothing but the seed are one group.")
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show the settings that are the same, too.")] = False,
+    output: Annotated[
+        Path | None,
+        output_option("Write a report: .html or .png with pictures, .md or .json without."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite an existing report.")] = False,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    seed: Annotated[int | None, seed_option("Seed of a report's samples and test images.", "0")] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    as_json: Json = False,
+    progress: ProgressMode = "auto",
+) -> None:
+    """Settings, metrics and pictures of two or more runs, side by side."""
+    from vaectl.runs.comparison import compare
+    from vaectl.runs.grouping import compare_groups, seed_groups
+
+    screen = Screen(quiet, verbose, as_json, progress)
+    pictured = output is not None and output.suffix.lower() in (".html", ".png")
+    if seed is not None and not pictured:
+        raise UsageError("--seed is for the pictures of -o FILE.html or FILE.png")
+    if force and output is None:
+        raise UsageError("--force without -o has nothing to overwrite")
+    if output is not None:
+        check_output(output, FORMATS, force=force)
+    check_device(device)
+    if data_dir is not None:
+        data_directory(data_dir)
+    opened = [Run.open(reference, state(context).runs_dir) for reference in runs]
+    if not 2 <= len(opened) <= MOST_RUNS:
+        raise UsageError(f"compare takes 2 to {MOST_RUNS} runs; got {len(opened)}")
+    if len({run.path.resolve() for run in opened}) < len(opened):
+        raise UsageError("compare takes different runs; one was given twice")
+    groups = seed_groups(opened) if group else None
+    columns = len(opened if groups is None else groups)
+    if columns > MOST_COLUMNS:
+        hint = "--group takes the seeds of one setting together" if groups is None else None
+        raise UsageError(f"compare shows up to {MOST_COLUMNS} side by side; got {columns}", hint=hint)
+    for run in opened:
+        screen.detail(f"{run.id}: {run.path}")
+    _evaluate_missing(opened, screen, device, data_dir)
+    found = compare(opened) if groups is None else compare_groups(groups)
+    shown = sheet(found, everything=everything)
+    if output is not None:
+        from vaectl.commands.compare import report as _report
+
+        figure = _report.pictures(found, screen, device, data_dir, seed or 0) if pictured else None
+        _report.write(output, found, shown, figure)
+        screen.note(f"report: {output}")
+    elbo = found.rows[0].values
+    short = "\t".join("-" if value is None else f"{value:.4f}" for value in elbo)
+    pieces: list[str | Table] = [*shown.above, *screen.tables(shown.tables), *shown.below]
+    screen.result(finite(found.to_json()), short=short, text=pieces)
+    for note in shown.notes:
+        screen.note(note)
+
+
+def _evaluate_missing(runs: Sequence[Run], screen: Screen, device: str, data_dir: Path | None) -> None:
+    """Evaluate the best weights of runs that keep no evaluation of them (an interrupted one, say)."""
+    from vaectl.commands.shared.evaluation import evaluated, kept_evaluation
+    from vaectl.runs.comparison import CHECKPOINT, SPLIT
+
+    for run in runs:
+        if kept_evaluation(run, SPLIT, CHECKPOINT) is None:
+            screen.note(f"{run.id} has no evaluation of its {CHECKPOINT} weights yet: evaluating")
+            evaluated(Session(run, screen, device, data_dir), SPLIT, CHECKPOINT)

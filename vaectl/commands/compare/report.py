@@ -1,0 +1,163 @@
+"""The report of ``vaectl compare -o``: the tables as Markdown or HTML, and the pictures."""
+
+from __future__ import annotations
+
+import base64
+import html
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vaectl.commands.compare.sheet import Sheet
+from vaectl.commands.shared.render import Screen, finite
+from vaectl.commands.shared.session import Session
+from vaectl.errors import UsageError
+from vaectl.runs.comparison import CHECKPOINT, Comparison, evaluation
+from vaectl.runs.grouping import by_setting
+from vaectl.runs.run import Run
+from vaectl.system.files import replacing, write_json
+from vaectl.system.reading import has_numbers
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vaectl.output.plots import Course
+
+TILES, POINTS = 8, 2000
+
+
+def pictures(found: Comparison, screen: Screen, device: str, data_dir: Path | None, seed: int) -> Figure:
+    """Curves, rates and distortions of all runs; the same test images through the first run of each column, samples of
+    one seed, and latents on shared axes.
+
+    Raises:
+        UsageError: The runs have data of different shapes.
+    """
+    import torch
+
+    from vaectl.evaluation import latents
+    from vaectl.output import plots
+    from vaectl.output.grids import grid
+    from vaectl.system.runtime import seeded
+
+    shapes = {run.data_info.shape for run in found.runs}
+    if len(shapes) > 1:
+        raise UsageError(f"a picture needs runs with examples of one shape; these have {sorted(shapes)}")
+    sessions = [Session(column.runs[0], screen, device, data_dir) for column in found.columns]
+    test = sessions[0].data().test
+    rows = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))[: 2 * TILES]
+    x = test.batch(rows)
+    reconstructions, samples, views = [], [], []
+    for session in sessions:
+        model, own = session.model(CHECKPOINT), session.data()
+        with torch.no_grad(), seeded(seed):
+            span = session.run.data_info.range
+            reconstructed = model.decoder(model.encoder(x.to(session.device)).mean).mean
+            samples.append(grid(model.sample(TILES * TILES).mean, TILES, span=span))
+            reconstructions.append(grid(reconstructed, 2 * TILES, span=span))
+        view = latents.view_of(model, own.test.first(POINTS), own.train)
+        views.append((view.points, own.test.labels[:POINTS].numpy(), view.axes))
+    courses = _courses(found)
+    plane = not any(found.unlike) and all(None not in (course.rate, course.distortion) for course in courses)
+    if not plane:
+        why = next((reason for reason in found.unlike if reason), "a run has no KL or reconstruction")
+        screen.note(f"no picture of rate and distortion: {why}")
+    originals = grid(x, 2 * TILES, span=sessions[0].run.data_info.range)
+    classes = sessions[0].run.data_info.classes if not any(found.unlike) else ()
+    return plots.comparison(
+        courses, found.labels, originals, reconstructions, samples, views, plane=plane, classes=classes
+    )
+
+
+def _courses(found: Comparison) -> list[Course]:
+    """Every run with a colour for its setting; of a group only the first run is named."""
+    from vaectl.output.plots import Course
+
+    courses = []
+    for setting, group in enumerate(by_setting(found.runs)):
+        for replica, run in enumerate(group.runs):
+            name = run.id if not found.grouped else group.label if replica == 0 else ""
+            kept = evaluation(run)["metrics"]
+            courses.append(Course(name, setting, replica, _history(run), kept["kl"], kept["recon"]))
+    return courses
+
+
+def _history(run: Run) -> dict[str, list[float]]:
+    rows = [
+        row for row in run.history() if has_numbers(row, "epoch") and has_numbers(row.get("validation"), "elbo", "kl")
+    ]
+    return {
+        "epoch": [row["epoch"] for row in rows],
+        "elbo": [row["validation"]["elbo"] for row in rows],
+        "kl": [row["validation"]["kl"] for row in rows],
+    }
+
+
+def write(path: Path, found: Comparison, sheet: Sheet, figure: Figure | None) -> None:
+    """Write a report in the format of the path's suffix.
+
+    Args:
+        path: The file: .json, .png, .md or .html.
+        found: The comparison.
+        sheet: Its text.
+        figure: Its pictures, for .png and .html.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        write_json(path, finite(found.to_json()))
+    elif suffix == ".png":
+        from vaectl.output import plots
+
+        assert figure is not None
+        plots.save(figure, path)
+    else:
+        text = _markdown(sheet) if suffix == ".md" else _html(sheet, figure)
+        with replacing(path) as temporary:
+            # a setting of an altered run.json may hold half a character
+            temporary.write_text(text, encoding="utf-8", errors="replace")
+
+
+def _sentence(line: str) -> str:
+    return f"{line[0].upper()}{line[1:]}."
+
+
+def _markdown(sheet: Sheet) -> str:
+    lines = [f"# {sheet.title}", "", *(f"- {line}" for line in sheet.above)]
+    lines += [""] if sheet.above else []
+    for columns, rows in sheet.tables:
+        lines += ["| " + " | ".join(name or " " for name, _ in columns) + " |"]
+        lines += ["|" + "|".join("---:" if justify == "right" else "---" for _, justify in columns) + "|"]
+        lines += ["| " + " | ".join(cell.strip() for cell in row) + " |" for row in rows] + [""]
+    lines += [f"- {_sentence(line)}" for line in (*sheet.below, *sheet.notes)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: left; }
+.right { text-align: right; } img { max-width: 100%; }
+"""
+
+
+def _html(sheet: Sheet, figure: Figure | None) -> str:
+    title = html.escape(f"vaectl: {sheet.title}")
+    body = [f"<h1>{title}</h1>", *(f"<p>{html.escape(line)}</p>" for line in sheet.above)]
+    for columns, rows in sheet.tables:
+        head = "".join(f"<th class='{justify}'>{html.escape(name)}</th>" for name, justify in columns)
+        lines = [
+            "".join(f"<td class='{columns[i][1]}'>{html.escape(cell.strip())}</td>" for i, cell in enumerate(row))
+            for row in rows
+        ]
+        body.append(f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
+    body += [f"<p>{html.escape(_sentence(line))}</p>" for line in (*sheet.below, *sheet.notes)]
+    if figure is not None:
+        from vaectl.output import plots
+
+        encoded = base64.b64encode(plots.encode(figure, ".png")).decode()
+        shown = "curves, rate and distortion, reconstructions, samples and latent spaces"
+        body.append(f"<img alt='{shown}' src='data:image/png;base64,{encoded}'>")
+    return (
+        f"<!doctype html>\n<html lang='en'><meta charset='utf-8'><title>{title}</title>\n<style>{STYLE}</style>\n"
+        + "\n".join(body)
+        + "\n</html>\n"
+    )

@@ -1,0 +1,122 @@
+"""A comparison as a person reads it: lines and tables, for the screen and for a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vaectl.commands.shared.render import Tables, plus_minus, setting_text
+from vaectl.runs.comparison import SPLIT, Comparison, Row, total_of
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A comparison as a person reads it: lines, two tables, lines, notes; the first header of a table is its title."""
+
+    title: str
+    above: list[str]
+    tables: Tables
+    below: list[str]
+    notes: list[str]
+
+
+def sheet(found: Comparison, *, everything: bool) -> Sheet:
+    """The comparison as a person reads it, with the settings that differ or with all."""
+    labels = found.labels
+    shown = found.settings if everything else found.differing
+    names = _short_names(found.settings)
+    heads = [(label, "right") for label in labels]
+    settings = [[f"  {names[path]}", *map(setting_text, _short(values))] for path, values in shown.items()]
+    changes: list[tuple[str, str]] = []
+    for label in labels[1:]:
+        changes += [("change" if len(labels) == 2 else f"{label} change", "left"), ("", "left")]
+        changes += [("95 % interval", "left")] if _has_intervals(found) else []
+    counts = " / ".join(map(str, found.n if len(set(found.n)) > 1 else found.n[:1]))
+    width = max(len(_name(row)) for row in found.rows)
+    metrics = [
+        [f"  {_name(row).ljust(width)}{_label(row, found)}", *_cells(row), *_changes(row, found)] for row in found.rows
+    ]
+    below = [f"no verdict for {label}: {why}" for label, why in zip(labels, found.withheld, strict=True) if why]
+    return Sheet(
+        " and ".join(labels),
+        _legend(found) if found.grouped else [],
+        [
+            ([(f"settings: {len(found.differing)} of {len(found.settings)} differ", "left"), *heads], settings),
+            ([(f"metrics ({SPLIT}, {counts} images)", "left"), *heads, *changes], metrics),
+        ],
+        below,
+        found.notes,
+    )
+
+
+def _legend(found: Comparison) -> list[str]:
+    """Which runs each group has, and what its numbers are means and deviations over."""
+    lines = [
+        f"{column.label}: {', '.join(run.id for run in column.runs)}  "
+        f"({'seed' if len(column.seeds) == 1 else 'seeds'} {', '.join(map(str, column.seeds))})"
+        for column in found.columns
+    ]
+    sizes = sorted({len(column.runs) for column in found.columns} - {1})
+    if sizes:
+        lines.append(f"mean ± standard deviation over {' or '.join(map(str, sizes))} seeds")
+    if any(se is not None for row in found.rows for se in row.delta_se):
+        lines.append("change ± standard error over seeds and test images; a verdict where the 95 % interval excludes 0")
+    return lines
+
+
+def _has_intervals(found: Comparison) -> bool:
+    return any(ends is not None for row in found.rows for ends in row.interval)
+
+
+def _name(row: Row) -> str:
+    if row.metric.samples is not None:
+        return f"bound K={row.metric.samples}"
+    names = {
+        "active_units": "active", "mutual_information": "information ≥", "rate_bits": "rate", "codes_used": "codes used"
+    }  # fmt: skip
+    return names.get(row.metric.name, row.metric.name)
+
+
+def _label(row: Row, found: Comparison) -> str:
+    arrow = {1: " ↑", -1: " ↓", 0: "  "}[row.metric.direction]
+    if row.metric.unit == "count":
+        sizes = [
+            "-" if size is None else str(size) for size in (total_of(row.metric, c.runs[0]) for c in found.columns)
+        ]
+        return f"{arrow} of {sizes[0] if len(set(sizes)) == 1 else '/'.join(sizes)}"
+    return f"{arrow} {row.metric.unit}"
+
+
+def _cells(row: Row) -> list[str]:
+    cells = []
+    for value, sd in zip(row.values, row.sd, strict=True):
+        # the mean of a count over seeds is no whole number
+        digits = 2 if isinstance(value, float) and row.metric.unit == "count" else row.metric.digits
+        cells.append("-" if value is None else f"{value:.{digits}f}" + ("" if sd is None else plus_minus(sd, digits)))
+    return cells
+
+
+def _changes(row: Row, found: Comparison) -> list[str]:
+    cells: list[str] = []
+    for place in range(1, len(found.columns)):
+        delta, se, ends = row.delta[place], row.delta_se[place], row.interval[place]
+        digits = 2 if isinstance(delta, float) and row.metric.unit == "count" else row.metric.digits
+        text = "-" if delta is None else f"{delta:+.{digits}f}"
+        cells += [text + ("" if se is None else plus_minus(se, digits)), row.verdict[place] or ""]
+        if _has_intervals(found):
+            cells.append("" if ends is None else f"{ends[0]:+.{digits}f} to {ends[1]:+.{digits}f}")
+    return cells
+
+
+def _short(values: list[Any]) -> list[Any]:
+    """Paths by their last part, where that tells them apart as well: a long one would leave no room for numbers."""
+    last = [Path(value).name if isinstance(value, str) and "/" in value else value for value in values]
+    return last if len(set(map(str, last))) == len(set(map(str, values))) else values
+
+
+def _short_names(settings: dict[str, Any]) -> dict[str, str]:
+    """Each path's last word, where no other path ends in it."""
+    last = {path: path.rpartition(".")[2] for path in settings}
+    counts = list(last.values())
+    return {path: name if counts.count(name) == 1 else path for path, name in last.items()}

@@ -1,0 +1,39 @@
+"""How fast a command went: the seconds of its work, and images a second."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from vaectl.commands.shared.render import duration
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The pace of work on ``images`` images that took ``seconds``."""
+
+    images: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{duration(self.seconds)}, {self._rate:,.0f} images/s"
+
+    def to_json(self) -> dict[str, float]:
+        """``seconds`` and ``images_per_second``."""
+        return {"seconds": round(self.seconds, 6), "images_per_second": round(self._rate, 1)}
+
+    @property
+    def _rate(self) -> float:
+        # a clock may not have moved since it was first read
+        return self.images / max(self.seconds, 1e-9)
+
+
+class Clock:
+    """Runs from when it is made: once the model and the data are there, so that a pace is that of the work alone."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def pace(self, images: int) -> Pace:
+        """The pace until now."""
+        return Pace(images, time.monotonic() - self._start)

@@ -1,0 +1,221 @@
+"""``vaectl train`` under torchrun: process 0 leads, with the screen and the run, and the others follow it.
+
+The leader does all that one process does. Once it knows what is to be trained it posts it as the plan; the others then
+load the data and build the model, too, take over the leader's weights and state, and share the batches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vaectl.commands.shared.render import Screen, print_error
+from vaectl.commands.shared.session import DEFAULT_DATA_DIR, data_directory, home_of, load_data
+from vaectl.config.spec import Spec
+from vaectl.errors import DataError, DivergedError, InterruptedRunError, LostError, UsageError
+from vaectl.system.launcher import Place
+from vaectl.system.signals import noting
+
+if TYPE_CHECKING:
+    from vaectl.data.info import DataInfo
+    from vaectl.parallel.distributed import Processes
+    from vaectl.training.state import TrainState
+
+PLAN = "plan"
+# torchrun kills what has not ended 30 s after its signal
+STUCK_SECONDS = 25.0
+
+
+@contextmanager
+def leading(place: Place) -> Iterator[Processes | None]:
+    """Within the block this process leads the others, which end with it; None where there are none."""
+    if place.world == 1:
+        yield None
+        return
+    from vaectl.parallel.board import Board
+    from vaectl.parallel.distributed import Processes
+
+    board = Board.of_launcher(place)
+    with board.telling():
+        yield Processes(board)
+        if PLAN not in board.said:
+            board.post(PLAN)  # there was nothing to train
+
+
+def gather(processes: Processes, spec: Spec, info: DataInfo, directory: Path, state: TrainState) -> None:
+    """Tell the others what is to be trained, and return once all are ready for it and connected.
+
+    Args:
+        processes: The processes, of which this one leads.
+        spec: The complete spec.
+        info: The description of its data.
+        directory: Where they are on this machine.
+        state: The training.
+
+    Raises:
+        UsageError: It can only be trained in one process.
+        LostError: Another process failed.
+    """
+    if processes.world == 1:
+        return
+    if state.objective.needs_pairs:
+        raise UsageError(
+            f"--objective {spec.objective.name} compares the examples of a batch with each other, which is done in one "
+            f"process; there are {processes.world}",
+            hint="run vaectl train without torchrun",
+        )
+    plan = {"config": spec.to_json(), "fingerprint": info.fingerprint, "directory": str(directory.resolve())}
+    processes.board.post(PLAN, {**plan, "device": state.device.type})
+    with processes.board.one_by_one():
+        pass  # the data are loaded
+    processes.board.wait_for_all()
+    processes.connect(state.device)
+
+
+def match(processes: Processes, state: TrainState, reference: str = "") -> str:
+    """Give every process the leader's weights and state, and the run's reference.
+
+    Raises:
+        LostError: Another process failed.
+    """
+    if processes.world == 1:
+        return reference
+    mine = None
+    if processes.rank == 0:
+        best = state.best_weights or {}
+        parts = {"weights": state.model.state_dict(), "tensors": state.tensors(), "best": best}
+        mine = {name: {key: tensor.cpu() for key, tensor in part.items()} for name, part in parts.items()}
+    given = processes.from_leader((reference, mine, state.values()))
+    if processes.rank:
+        reference, theirs, values = given
+        state.model.load_state_dict(theirs["weights"])
+        state.restore(theirs["tensors"], values)
+        state.best_weights = theirs["best"] or None
+    return reference
+
+
+def follow(place: Place, data_dir: Path | None) -> None:
+    """Train with the leader, without a screen and without a run.
+
+    Args:
+        place: The place of this process.
+        data_dir: The data directory, or None for the leader's.
+
+    Raises:
+        LostError: Another process failed.
+        DataError: This machine has other data than the leader's.
+        DivergedError, InterruptedRunError: As in the leader, which tells of it.
+    """
+    import torch
+
+    from vaectl.data.paths import is_path
+    from vaectl.model import builder
+    from vaectl.parallel.board import Board
+    from vaectl.parallel.distributed import Processes
+    from vaectl.training.trainer import Stopped, fit, prepare
+
+    board = Board.of_launcher(place)
+    processes = Processes(board)
+    with board.telling():
+        plan = board.read(PLAN)
+        if plan is None:
+            return
+        spec = builder.complete(Spec.from_json(plan["config"]))
+        device = processes.device(torch.device(plan["device"]))
+        part, own = spec.data, is_path(spec.data.name)
+        if own:
+            directory = Path(plan["directory"]) if data_dir is None else data_directory(data_dir, part.name)
+            part = dataclasses.replace(part, name=str(home_of(part.name, directory)))
+        else:
+            directory = _directory(data_dir, Path(plan["directory"]))
+        with board.one_by_one():
+            data = load_data(part, directory, Screen(True, False, False, "none"))
+        if data.info.fingerprint != plan["fingerprint"]:
+            raise DataError(f"{data.info.name} in {directory} is not what process 0 trains on")
+        state = prepare(spec, data, device)
+        board.wait_for_all()
+        processes.connect(device)
+        reference = match(processes, state)
+        end: Stopped | None = None
+        try:
+            with noting() as processes.heard, unstuck(processes, reference):
+                for event in fit(
+                    state.model, state.objective, data.to(device), spec.training, state, processes=processes
+                ):
+                    end = event if isinstance(event, Stopped) else None
+                    if processes.stop:
+                        break
+        except LostError as error:
+            raise lost_in(error, reference) from error
+        signum = processes.stop
+        processes.disconnect()
+        if end is not None and end.reason == "diverged":
+            raise DivergedError(end.problem)
+        if signum:
+            raise InterruptedRunError("interrupted", signum=signum)
+
+
+@contextmanager
+def unstuck(processes: Processes, reference: str) -> Iterator[None]:
+    """Within the block a signal ends this process also where it waits for another that does not answer.
+
+    Python handles a signal between two of its own steps, and a call that waits for another process is one step. A
+    thread hears of the signal at once, and gives the training ``STUCK_SECONDS`` to come to another step.
+
+    Args:
+        processes: The processes.
+        reference: The run.
+    """
+    if processes.world == 1:
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def watch() -> None:
+        while os.read(reader, 64):  # what is read is the signals' numbers; nothing at the end
+            steps = processes.steps
+            if select.select([reader], [], [], STUCK_SECONDS)[0] or processes.steps > steps:
+                continue
+            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+            error = lost_in(processes.board.lost(), reference)
+            if error.told:
+                print_error(error, as_json="--json" in sys.argv)
+            os._exit(error.exit_code)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+        thread.join()
+        os.close(reader)
+
+
+def lost_in(error: LostError, reference: str) -> LostError:
+    """The same error of a training, and how it goes on."""
+    return LostError(
+        f"{reference} stopped: {error.message}",
+        hint=f"what was done until the last checkpoint is saved; resume with: vaectl train --resume {reference}",
+        exit_code=error.exit_code,
+        code=error.code,
+        told=error.told,
+    )
+
+
+def _directory(data_dir: Path | None, of_leader: Path) -> Path:
+    """The data directory of this process: the one that is named here, else the leader's where this machine has it."""
+    if data_dir is not None or os.environ.get("VAECTL_DATA_DIR"):
+        return data_directory(data_dir)
+    return of_leader if of_leader.is_dir() else DEFAULT_DATA_DIR

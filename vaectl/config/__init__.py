@@ -1,0 +1,1 @@
+"""What a run is, as plain values without torch: specs, recipes and settings."""

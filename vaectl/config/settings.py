@@ -1,0 +1,233 @@
+"""Settings: how flags, a config file and another run's config become one Spec, each value with its source.
+
+A layer maps names to values. A name is a dotted path of the spec (``objective.beta``) or one of the short
+names that flags and config files share (``beta``, ``hidden_dims``); dashes and underscores are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vaectl.config.recipes import RECIPES
+from vaectl.config.spec import PARTS, Dims, Spec, coerce, flatten
+from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, nearest, shown
+from vaectl.system.reading import CONFIG_BYTES, LEVELS, check_depth, parse_json, read_text
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _mirrored(value: Any) -> Any:
+    return tuple(reversed(coerce("hidden_dims", value, Dims)))
+
+
+MOST_DOTS = 100
+
+# short name -> the paths it sets, each with what becomes of the value there
+NAMES: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "model": {"model": _same},
+    "latent_dim": {"latent_dim": _same},
+    "dataset": {"data.name": _same},
+    "validation_fraction": {"data.validation_fraction": _same},
+    "test_fraction": {"data.test_fraction": _same},
+    "image_size": {"data.image_size": _same},
+    "grayscale": {"data.grayscale": _same},
+    "binarize": {"data.binarize": _same},
+    "skip_bad": {"data.skip_bad": _same},
+    "label_column": {"data.label_column": _same},
+    "network": {"encoder.name": _same, "decoder.name": _same},
+    "hidden_dims": {"encoder.hidden_dims": _same, "decoder.hidden_dims": _mirrored},
+    "width": {"encoder.width": _same, "decoder.width": _same},
+    "depth": {"encoder.depth": _same, "decoder.depth": _same},
+    "activation": {"encoder.activation": _same, "decoder.activation": _same},
+    "prior": {"prior.name": _same},
+    "likelihood": {"likelihood.name": _same},
+    "codes": {"posterior.codes": _same},
+    "posterior_scale": {"posterior.scale": _same},
+    "objective": {"objective.name": _same},
+    "beta": {"objective.beta": _same},
+    "beta_schedule": {"objective.schedule": _same},
+    "warmup_epochs": {"objective.warmup_epochs": _same},
+    "free_bits": {"objective.free_bits": _same},
+    "commitment": {"objective.commitment": _same},
+    "epochs": {"training.epochs": _same},
+    "prior_epochs": {"training.prior_epochs": _same},
+    "batch_size": {"training.batch_size": _same},
+    "lr": {"training.lr": _same},
+    "weight_decay": {"training.weight_decay": _same},
+    "grad_clip": {"training.grad_clip": _same},
+    "precision": {"training.precision": _same},
+    "patience": {"training.patience": _same},
+    "on_nonfinite": {"training.on_nonfinite": _same},
+    "seed": {"training.seed": _same},
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One source of settings.
+
+    Attributes:
+        source: ``flag``, ``config`` or ``from``: what ``run.json`` says of each value that it decided.
+        values: Name or path -> value.
+        label: Name -> what an error calls it, such as ``--beta``.
+    """
+
+    source: str
+    values: Mapping[str, Any]
+    label: Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A spec, the source of each of its values by path, and each path's name for errors."""
+
+    spec: Spec
+    sources: Mapping[str, str]
+    labels: Mapping[str, str]
+
+    def named(self, error: SettingError) -> SettingError:
+        """The error under the name by which its setting was given."""
+        return error.named(self.labels[error.path]) if error.path in self.labels else error
+
+
+def expand(layer: Layer) -> dict[str, tuple[Any, str]]:
+    """The layer by path: path -> (value, name for errors).
+
+    Raises:
+        UsageError: A name is unknown, or two names of the layer set one path.
+    """
+    known_paths = set(RECIPES["vae"]().flat())
+    out: dict[str, tuple[Any, str]] = {}
+    for given, value in layer.values.items():
+        name, label = given.replace("-", "_"), layer.label(given)
+        if name in NAMES:
+            try:
+                targets = {path: change(value) for path, change in NAMES[name].items()}
+            except SettingError as error:
+                raise error.named(label) from None
+        elif name in known_paths or (name.count(".") == 1 and name.partition(".")[0] in PARTS):
+            targets = {name: value}
+        else:
+            raise UsageError(f"{label} is no setting", hint=did_you_mean(name, {*NAMES, *known_paths}))
+        for path, target in targets.items():
+            if path in out:
+                raise UsageError(f"{label} and {out[path][1]} both set {path}")
+            out[path] = (target, label)
+    return out
+
+
+def resolve(layers: Iterable[Layer]) -> Resolved:
+    """The spec that the layers make on top of their recipe's defaults; an earlier layer wins.
+
+    A layer that names another member of a family (``encoder.name``) drops the options that weaker layers
+    gave to the old one.
+
+    Raises:
+        SettingError: A training setting, the latent dimension or a part's name is of a wrong type or out of bounds.
+        UsageError: An unknown name, or one setting given twice.
+    """
+    expanded = [(layer.source, expand(layer)) for layer in layers]
+    chosen = next((values["model"] for _, values in expanded if "model" in values), ("vae", "model"))
+    model, label = chosen
+    if not isinstance(model, str) or model not in RECIPES:
+        raise UsageError(
+            f"{label} must be one of {', '.join(RECIPES)}; got {shown(model)}", hint=nearest(str(model), RECIPES)
+        )
+    usual: dict[str, Any] = RECIPES[model]().flat()
+    flat = dict(usual)
+    expanded = [(source, _without_defaults_of_another(values, model)) for source, values in expanded]
+    sources, labels = dict.fromkeys(flat, "default"), {path: path for path in flat}
+    for source, values in reversed(expanded):
+        for part in PARTS:
+            if f"{part}.name" in values and values[f"{part}.name"][0] != flat[f"{part}.name"] and part != "data":
+                for path in [path for path in flat if path.startswith(f"{part}.") and path != f"{part}.name"]:
+                    del flat[path], sources[path]
+        for path, (value, name) in values.items():
+            flat[path], sources[path], labels[path] = value, source, name
+    if flat["prior.name"] != usual["prior.name"] and sources["training.prior_epochs"] == "default":
+        flat["training.prior_epochs"] = 0  # the recipe's second stage is for its own prior
+    try:
+        return Resolved(Spec.from_flat(flat), sources, labels)
+    except SettingError as error:
+        raise error.named(labels.get(error.path, error.path)) from None
+
+
+def _without_defaults_of_another(values: dict[str, tuple[Any, str]], model: str) -> dict[str, tuple[Any, str]]:
+    """A layer without what only says that its own recipe is another one than ``model``.
+
+    So ``--model beta-vae --from run1`` takes beta-VAE's beta, and not the one that a plain VAE has by default.
+    """
+    own = values.get("model", (model,))[0]
+    if own == model or not isinstance(own, str) or own not in RECIPES:
+        return values
+    theirs, ours = RECIPES[own]().flat(), RECIPES[model]().flat()
+    return {
+        path: given
+        for path, given in values.items()
+        if theirs.get(path) == ours.get(path) or given[0] != theirs.get(path)
+    }
+
+
+def read_config(file: Path) -> Layer:
+    """The layer that a ``.toml`` or ``.json`` config file holds; tables name parts (``[objective]``).
+
+    Raises:
+        UsageError: The suffix is another one, or the file does not parse or is no table.
+        VaectlError: The file cannot be read.
+    """
+    parse: dict[str, Callable[[str], Any]] = {".toml": _parse_toml, ".json": _parse_json}
+    if file.suffix.lower() not in parse:
+        raise UsageError(f"--config {file}: unknown format '{file.suffix}'", hint="allowed: .toml, .json")
+    try:
+        document = parse[file.suffix.lower()](read_text(file, CONFIG_BYTES))
+    except OSError as error:
+        raise VaectlError(f"--config {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"--config {file} is not valid {file.suffix[1:].upper()}: {error}") from None
+    if not isinstance(document, dict):
+        raise UsageError(f"--config {file} must hold a table of settings; got {type(document).__name__}")
+    return Layer("config", flatten(document), lambda name: f"{name} in {file}")
+
+
+def _parse_json(text: str) -> Any:
+    return parse_json(text, any_number=True)
+
+
+def _parse_toml(text: str) -> Any:
+    import tomllib
+
+    # the time for a key of n dotted parts grows as n^2, and a setting has two
+    if any(line.count(".") > MOST_DOTS for line in text.splitlines() if not line.lstrip().startswith("#")):
+        raise ValueError(f"a line has more than {MOST_DOTS} dots")
+    try:
+        document = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(f"it has more than {LEVELS} levels") from None
+    check_depth(document)
+    return document
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """``["objective.beta=4"]`` as ``{"objective.beta": 4}``: values are JSON where they parse as it, else text.
+
+    Raises:
+        UsageError: An assignment has no ``=``, or names a path twice.
+    """
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        path, sign, text = assignment.partition("=")
+        path = path.strip()
+        if not sign or not path:
+            raise UsageError(f"--set {assignment!r} is no assignment", hint="write --set part.option=value")
+        if path in values:
+            raise UsageError(f"--set gives {path} twice")
+        try:
+            values[path] = _parse_json(text)
+        except ValueError:
+            values[path] = text
+    return values

@@ -1,0 +1,92 @@
+"""CIFAR-10 and SVHN, read and downloaded by torchvision, which checks their MD5 sums before it opens them.
+
+Shapes: ``N`` images of 3 x 32 x 32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+from typing import Any
+
+import numpy as np
+
+from vaectl.data.base import Raw, Store
+from vaectl.data.builtin.idx import UnavailableError
+from vaectl.errors import DataError
+
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+
+
+def load_cifar10(store: Store) -> Raw:
+    """CIFAR-10 from ``directory/cifar-10-batches-py``, downloaded where it is missing.
+
+    References:
+        Learning Multiple Layers of Features from Tiny Images (Krizhevsky, 2009),
+        https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf
+    """
+    arrays = []
+    for train in (True, False):
+        found = _opened("CIFAR10", store, train=train)
+        # (N, 32, 32, 3) -> (N, 3, 32, 32)
+        arrays += [np.ascontiguousarray(np.asarray(found.data).transpose(0, 3, 1, 2)), np.array(found.targets)]
+    return _raw("cifar10", arrays, CIFAR10_CLASSES)
+
+
+def load_svhn(store: Store) -> Raw:
+    """The cropped digits of SVHN from ``directory/train_32x32.mat`` and ``test_32x32.mat``, downloaded where missing.
+
+    References:
+        Reading Digits in Natural Images with Unsupervised Feature Learning (Netzer et al., 2011),
+        http://ufldl.stanford.edu/housenumbers/nips2011_housenumbers.pdf
+    """
+    arrays = []
+    for split in ("train", "test"):
+        found = _opened("SVHN", store, split=split)
+        arrays += [np.ascontiguousarray(found.data), np.asarray(found.labels)]
+    return _raw("svhn", arrays, tuple(map(str, range(10))))
+
+
+def _opened(name: str, store: Store, **part: Any) -> Any:
+    """A torchvision data set; downloaded only where it is not there, and a directory that is kept was asked for.
+
+    Raises:
+        UnavailableError: It is not there and not to be had.
+        DataError: It is not there, and the directory is not one to download into; or it cannot be read.
+    """
+    from torchvision import datasets
+
+    dataset = getattr(datasets, name)
+    try:
+        return dataset(store.directory, **part)
+    except RuntimeError:  # torchvision's word for files that are missing, or whose sums are wrong
+        pass
+    except OSError as error:
+        raise DataError(f"cannot read {name} in {store.directory}: {error.strerror or error}") from None
+    if not store.keeps:
+        raise DataError(
+            f"no {name} in {store.directory}, where the run's record says that its data are",
+            hint="name a folder of data sets with --data-dir; what is missing there is downloaded",
+        )
+    store.note(f"dataset: downloading {name} to {store.directory}")
+    try:
+        # it shows a progress of its own
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            return dataset(store.directory, download=True, **part)
+    except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
+        reason = str(getattr(error, "reason", error))
+        raise UnavailableError(
+            f"no {name} in {store.directory}, and it could not be downloaded: {reason}",
+            hint=f"put torchvision's files of it into {store.directory}, or use --dataset glyphs, which is built in",
+        ) from None
+
+
+def _raw(name: str, arrays: list[np.ndarray], classes: tuple[str, ...]) -> Raw:
+    train, train_labels, test, test_labels = arrays
+    for images, labels in ((train, train_labels), (test, test_labels)):
+        if images.dtype != np.uint8 or images.shape[1:] != (3, 32, 32) or labels.shape != (len(images),):
+            raise DataError(f"{name}: its files hold images {images.shape} and labels {labels.shape}")
+    return Raw(train, train_labels.astype(np.int64), test, test_labels.astype(np.int64), classes=classes)

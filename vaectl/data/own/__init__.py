@@ -1,0 +1,1 @@
+"""A person's own data: folders of images, arrays and tables."""

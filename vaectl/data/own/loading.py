@@ -1,0 +1,214 @@
+"""A person's own data: a path -> Data, resident or streamed, with a report of what was found.
+
+Shapes: ``N`` examples.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vaectl.config.spec import SPLITS
+from vaectl.data.base import Binarize, Data, Store, drawn_text
+from vaectl.data.changes import change_of
+from vaectl.data.examples import Examples
+from vaectl.data.info import DataInfo
+from vaectl.data.own.archives import open_npy, open_npz, open_safetensors
+from vaectl.data.own.decoding import FileRows, strict_pictures
+from vaectl.data.own.division import divide, fingerprint, resident, streamed
+from vaectl.data.own.folder import open_folder
+from vaectl.data.own.rows import Rows
+from vaectl.data.own.source import Asked, Source, refuse_bad
+from vaectl.data.own.tables import open_table
+from vaectl.data.report import report_of
+from vaectl.data.survey import Survey, Tally, survey
+from vaectl.errors import DataError, SettingError
+from vaectl.system.reading import size_text
+from vaectl.system.runtime import memory
+
+Storage = Literal["auto", "resident", "stream"]
+
+OPENERS: dict[str, Callable[[Path, Asked], Source]] = {
+    ".npy": open_npy,
+    ".npz": open_npz,
+    ".safetensors": open_safetensors,
+    ".csv": open_table,
+    ".parquet": open_table,
+}
+# the part of this machine's memory above which examples are not held
+RESIDENT_PART = 4
+TEST_FRACTION, VALIDATION_FRACTION = 0.1, 1 / 12
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked of own data; see ``data.load``."""
+
+    validation_fraction: float = VALIDATION_FRACTION
+    test_fraction: float = TEST_FRACTION
+    binarize: Binarize = "none"
+    binarize_seed: int = 0
+    image_size: tuple[int, ...] | None = None
+    grayscale: bool = False
+    skip_bad: bool = False
+    storage: Storage = "auto"
+    label_column: str | None = None
+
+
+def load_own(name: str, store: Store, options: Options) -> Data:
+    """The data at a path.
+
+    Raises:
+        DataError: Nothing usable is there, or some of it is bad and ``skip_bad`` was not asked for.
+        SettingError: An option does not go with such data.
+    """
+    path = Path(name)
+    asked = Asked(
+        change_of(options.image_size, options.grayscale),
+        options.label_column,
+        store.support,
+        store.note,
+        store.progress,
+    )
+    with strict_pictures():
+        source = _opened(path, asked)
+        _check_options(path, source, options)
+        keep = _keeps(path, source, options, store)
+        surveys, tally = _surveyed(path, source, keep, asked)
+    bad = list(source.bad)
+    for part, found in surveys.items():
+        bad += [(source.parts[part].name(row), problem) for row, problem in sorted(found.bad.items())]
+    total = sum(map(len, source.parts.values())) + len(source.bad)
+    if bad and not options.skip_bad:
+        refuse_bad(path.name, source, sorted(bad) if source.word == "images" else bad, total)
+    for part, found in surveys.items():
+        if not len(found.good):
+            raise DataError(f"{path}: of its {part} part nothing can be used" + (f"; {_one(bad)}" if bad else ""))
+    if bad:
+        store.note(f"{path.name}: {len(bad)} of {total} {source.word} are left out; {_one(bad)}")
+    return _described(path, source, surveys, tally, options, store, left_out=len(bad))
+
+
+def _one(bad: list[tuple[str, str]]) -> str:
+    name, problem = bad[0]
+    return f"{'one is ' if len(bad) > 1 else ''}{name}: {problem}"
+
+
+def _opened(path: Path, asked: Asked) -> Source:
+    if not os.path.lexists(path):
+        raise DataError(
+            f"there is no {path}", hint="name a folder of images or a file, or a built-in data set such as mnist"
+        )
+    if os.path.isdir(path):
+        if asked.label_column is not None:
+            raise SettingError("data.label_column", f"is for tables; the labels of {path.name} are its folders")
+        return open_folder(path, asked)
+    if path.suffix.lower() not in OPENERS:
+        raise DataError(
+            f"{path}: unknown format '{path.suffix}'", hint=f"a folder of images, or a file: {', '.join(OPENERS)}"
+        )
+    if not os.path.isfile(path):
+        raise DataError(f"cannot read {path}: it is no regular file")
+    return OPENERS[path.suffix.lower()](path, asked)
+
+
+def _check_options(path: Path, source: Source, options: Options) -> None:
+    """Refuse what would be ignored."""
+    for part, name in (("test", "test_fraction"), ("validation", "validation_fraction")):
+        if part in source.parts and getattr(options, name) != getattr(Options(), name):
+            raise SettingError(f"data.{name}", f"is for data without a {part} set; {path.name} has one")
+
+
+def _keeps(path: Path, source: Source, options: Options, store: Store) -> bool:
+    """Whether the examples are held in memory."""
+    rows = source.parts["train"]
+    each = rows.dtype.itemsize * int(np.prod(rows.shape))
+    count = sum(map(len, source.parts.values()))
+    limit = memory() // RESIDENT_PART
+    if options.storage == "stream" and source.held is not None:
+        raise SettingError("data.storage", f"cannot be stream: {source.held}")
+    large = count * each > limit
+    if options.storage == "resident" or (not large and options.storage == "auto"):
+        return True
+    if source.held is not None:
+        return True  # it is in memory already
+    if options.storage == "auto":
+        store.note(
+            f"{path.name}: {size_text(count * each)} are more than a quarter of memory, so examples are streamed"
+        )
+    return False
+
+
+def _surveyed(path: Path, source: Source, keep: bool, asked: Asked) -> tuple[dict[str, Survey], Tally]:
+    """One pass over every part."""
+    tally = Tally(next(iter(source.parts.values())).shape)
+    total, before, surveys = sum(map(len, source.parts.values())), 0, dict[str, Survey]()
+    for part, rows in source.parts.items():
+
+        def progress(done: int, before: int = before) -> None:
+            asked.progress(f"{path.name}: reading", before + done, total)
+
+        surveys[part] = survey(rows, tally, keep=keep, progress=progress)
+        before += len(rows)
+    return surveys, tally
+
+
+def _described(
+    path: Path,
+    source: Source,
+    surveys: Mapping[str, Survey],
+    tally: Tally,
+    options: Options,
+    store: Store,
+    *,
+    left_out: int,
+) -> Data:
+    """The data set that what can be used makes."""
+    division = divide(path, source, surveys, options.test_fraction, options.validation_fraction, divided=store.divided)
+    rows, keep = source.parts["train"], surveys["train"].images is not None
+    support = _support(rows, tally, store.support)
+    if options.binarize != "none" and support not in ("bytes", "unit"):
+        raise SettingError("data.binarize", f"is for grey levels; {path.name} is {support}")
+    splits: Mapping[str, Examples]
+    if keep:
+        splits = resident(division, source, surveys, options.binarize, options.binarize_seed)
+    else:
+
+        def progress(split: str, done: int, total: int) -> None:
+            store.progress(f"{path.name}: drawing {split} images", done, total)
+
+        splits = streamed(division, source, options.binarize, options.binarize_seed, progress)
+    drawn = "" if options.binarize == "none" else f", {drawn_text(options.binarize_seed)}"
+    ranges = surveys["train"].ranges[division.places["train"]]
+    info = DataInfo(
+        name=path.name,
+        shape=rows.shape,
+        support=support if options.binarize == "none" else "binary",
+        fingerprint=fingerprint(division, source, surveys),
+        sizes={split: len(splits[split]) for split in SPLITS},
+        preprocessing=f"{source.scaling}{drawn}",
+        classes=source.classes,
+        range=(float(ranges[:, 0].min()), float(ranges[:, 1].max())) if support == "real" else (0.0, 1.0),
+    )
+    digests = {split: surveys[division.part[split]].digests[division.places[split]] for split in SPLITS}
+    report = report_of(
+        info, tally, digests, division.labels, stored=str(rows.dtype), left_out=left_out, streamed=not keep
+    )
+    files = {split: part.files for split in SPLITS if isinstance(part := source.parts[division.part[split]], FileRows)}
+    return Data(splits["train"], splits["validation"], splits["test"], info, report, files)
+
+
+def _support(rows: Rows, tally: Tally, wanted: str | None) -> str:
+    """What the numbers are: as in ``DataInfo``, told by them unless a model is there that takes no other."""
+    if rows.dtype == np.uint8:
+        found = "binary" if tally.binary else "bytes"
+    else:
+        low, high = tally.range
+        found = "unit" if low >= 0 and high <= 1 else "real"
+    wider = {"binary": ("bytes", "unit", "real"), "bytes": ("unit",), "unit": ("real",), "real": ()}
+    return wanted if wanted is not None and wanted in wider[found] else found

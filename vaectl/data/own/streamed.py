@@ -1,0 +1,134 @@
+"""A split that is read as it is needed: what is in memory does not grow with the number of examples.
+
+Shapes: ``N`` examples, ``B`` batch, ``X`` data shape (C, H, W).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaectl.data.base import scaled
+from vaectl.data.own.ahead import ahead
+from vaectl.data.own.rows import BadExampleError, Rows
+from vaectl.errors import DataError
+
+# what a thread reads at once
+PIECE_BYTES = 1 << 22
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class StreamedSplit:
+    """Examples that threads read in the order in which they are needed, a few batches ahead.
+
+    The order is the caller's, and so is every random draw: training is to the bit what it is on a ``Split``.
+
+    Attributes:
+        source: What they are read from.
+        places: Row of each example in the source, int64 (N,).
+        labels: int64 (N,), -1 where there is none.
+        device: Where batches go.
+        grey: What training draws fresh binary images from, with the same rows; None where it trains on ``source``.
+    """
+
+    source: Rows
+    places: np.ndarray
+    labels: Tensor
+    device: torch.device = CPU
+    grey: Rows | None = None
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example, X."""
+        return self.source.shape
+
+    @property
+    def rows(self) -> Tensor:
+        """Row of each example in the source, int64 (N,)."""
+        return torch.from_numpy(self.places).to(self.device)
+
+    @property
+    def factors(self) -> Mapping[str, np.ndarray]:
+        """None are known."""
+        return {}
+
+    def batch(self, index: Tensor | slice) -> Tensor:
+        """The examples at ``index`` as the model sees them: float32 (B, *X), in [0, 1] unless they are real."""
+        places = self.places[index if isinstance(index, slice) else index.cpu().numpy()]
+        with closing(self._read(self.source, [places])) as batches:
+            return scaled(next(batches).to(self.device))
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """All examples in order, ``size`` at a time; the last batch may be smaller."""
+        with closing(self._read(self.source, self._chunks(self.places, size))) as batches:
+            for stored in batches:
+                yield scaled(stored.to(self.device))
+
+    def feed(self, order: Tensor, size: int, start: int = 0) -> Generator[Tensor]:
+        """The stored examples of each batch: a step gets them whole."""
+        places = self.places[order.cpu().numpy()][start * size :]
+        with closing(self._read(self.grey or self.source, self._chunks(places, size))) as batches:
+            for stored in batches:
+                yield stored.to(self.device)
+
+    def training_batch(self, given: Tensor, rows: slice = slice(None)) -> Tensor:
+        """The examples of a batch that ``feed`` gave, or a new binary draw of each; of them ``rows``."""
+        if self.grey is None:
+            return scaled(given[rows])
+        # as of a split in memory all are drawn
+        return torch.bernoulli(scaled(given))[rows]
+
+    def stored(self, size: int) -> Iterator[np.ndarray]:
+        """All examples in order as they are stored, ``size`` at a time."""
+        with closing(self._read(self.source, self._chunks(self.places, size))) as batches:
+            for stored in batches:
+                yield stored.numpy()
+
+    def to(self, device: torch.device) -> StreamedSplit:
+        """The same split whose batches go to a device."""
+        return dataclasses.replace(self, labels=self.labels.to(device), device=device)
+
+    def first(self, n: int) -> StreamedSplit:
+        """Its first ``n`` examples, or all where there are fewer."""
+        return dataclasses.replace(self, places=self.places[:n], labels=self.labels[:n])
+
+    @staticmethod
+    def _chunks(places: np.ndarray, size: int) -> Iterator[np.ndarray]:
+        return (places[start : start + size] for start in range(0, len(places), size))
+
+    @staticmethod
+    def _read(source: Rows, chunks: Iterable[np.ndarray]) -> Generator[Tensor]:
+        """The stored examples of each chunk of rows, read in pieces by threads."""
+        bytes_each = source.dtype.itemsize * int(np.prod(source.shape))
+        at_once = max(1, PIECE_BYTES // max(1, bytes_each))
+
+        def pieces() -> Iterator[tuple[np.ndarray, bool]]:
+            for chunk in chunks:
+                for start in range(0, max(1, len(chunk)), at_once):
+                    yield chunk[start : start + at_once], start + at_once >= len(chunk)
+
+        def read(piece: tuple[np.ndarray, bool]) -> tuple[np.ndarray, bool]:
+            try:
+                return source.read(piece[0]), piece[1]
+            except BadExampleError as error:
+                name = source.name(error.row)
+                hint = "it was another when the data were first read"
+                raise DataError(f"{name} {error.problem}", hint=hint) from None
+
+        with closing(ahead(read, pieces())) as found:
+            held: list[np.ndarray] = []
+            for stored, last in found:
+                held.append(stored)
+                if last:
+                    yield torch.from_numpy(np.concatenate(held) if len(held) > 1 else held[0])
+                    held = []

@@ -1,0 +1,1 @@
+"""What a model reaches: estimators, latent spaces, and the doctor."""

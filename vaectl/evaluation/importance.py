@@ -1,0 +1,105 @@
+"""The importance-weighted bound of the evidence, for any number of samples in bounded memory.
+
+Shapes: ``N`` examples, ``B`` batch, ``k`` draws at a time of ``K`` in all. Log quantities are in nats per example.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaectl.data.examples import Examples
+from vaectl.errors import DataError
+from vaectl.model.vae import VAE, Draw, evaluating
+from vaectl.stats import mean_and_se
+from vaectl.system.runtime import at_once, keep_freed_memory
+
+# draws made at once, over examples and samples, of large images fewer: what bounds the memory, and with the seed
+# decides the draws
+DRAWS_AT_ONCE = 10_000
+# how many of them a CPU decodes at once: what one layer makes of so many is still in its cache when the next reads it
+DECODED_AT_ONCE = 2000
+
+
+@dataclass(frozen=True)
+class ImportanceBound:
+    """The bound of every example, and how well its weights are spread.
+
+    Attributes:
+        samples: K.
+        bound: ``log 1/K sum_k w_k`` in nats, float64 (N,).
+        ess: Effective sample size ``(sum w)^2 / sum w^2``, from 1 to K, float64 (N,).
+    """
+
+    samples: int
+    bound: Tensor
+    ess: Tensor
+
+    def to_json(self) -> dict[str, float]:
+        """``samples``, ``bound`` and ``bound_se`` in nats (standard error over examples), and the mean ``ess``."""
+        mean, se = mean_and_se(self.bound.tolist())
+        return {"samples": self.samples, "bound": mean, "bound_se": se, "ess": self.ess.mean().item()}
+
+
+@torch.no_grad()
+def importance_bound(
+    model: VAE,
+    split: Examples,
+    samples: int,
+    *,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda examples: None,
+) -> ImportanceBound:
+    """The K-sample bound ``E log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x)`` with z_k from q, for every example of a split.
+
+    It is at most log p(x), rises with K, and for K = 1 is a one-sample estimate of the ELBO. The weights use the
+    sampled log q and log p, never a closed-form KL.
+
+    Args:
+        model: The model, on the split's device.
+        split: The examples.
+        samples: K, exactly as many draws for each example.
+        seed: Seed of the draws.
+        progress: Called with the number of examples done.
+
+    Raises:
+        DataError: The split is empty.
+        ValueError: ``samples`` is below 1.
+
+    References:
+        Importance Weighted Autoencoders (Burda et al., 2016), equation 8, https://arxiv.org/abs/1509.00519
+    """
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1; got {samples}")
+    if len(split) == 0:
+        raise DataError("the split has no examples to evaluate")
+    draws = at_once(DRAWS_AT_ONCE, split.shape)
+    examples_at_once = max(1, draws // samples)
+    # made at once: small tensors that stay, between large ones that go, would keep the heap from shrinking
+    bound, ess = torch.empty(2, len(split), dtype=torch.float64)
+    done = 0
+    keep_freed_memory()
+    with evaluating(model, seed):
+        p = model.prior(model.encoder)
+        for x in split.batches(examples_at_once):
+            q = model.encoder(x)
+            # log sum w and log sum w^2, gathered over chunks of draws
+            first = torch.full((len(x),), -math.inf, dtype=torch.float64)
+            second = first.clone()
+            decoded = max(1, DECODED_AT_ONCE // len(x)) if x.device.type == "cpu" else samples
+            for start in range(0, samples, draws):
+                drawn = q.sample((min(draws, samples - start),))
+                for z in torch.split(drawn, decoded):  # (k, B, *Z)
+                    draw = Draw(x=x, q=q, z=z, p=p, px=model.decoder(z))
+                    log_w = (draw.log_px + draw.log_p - draw.log_q).cpu().double()  # (k, B)
+                    first = torch.logaddexp(first, log_w.logsumexp(0))
+                    second = torch.logaddexp(second, (2 * log_w).logsumexp(0))
+            bound[done : done + len(x)] = first - math.log(samples)
+            ess[done : done + len(x)] = (2 * first - second).exp()
+            done += len(x)
+            progress(done)
+    return ImportanceBound(samples, bound, ess)

@@ -1,0 +1,180 @@
+"""Estimators of what a model reaches on a split: the bound, its terms, active units.
+
+Shapes: ``N`` examples, ``B`` batch, ``D`` latent (flattened). Log quantities are in nats per example.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaectl.data.examples import Examples
+from vaectl.errors import DataError
+from vaectl.model.distributions.codes import CodeDistribution, CodeUsage, Quantized
+from vaectl.model.distributions.pixels import scale_of
+from vaectl.model.objectives import Loss
+from vaectl.model.vae import VAE, Draw, evaluating
+from vaectl.parallel.distributed import ALONE, Processes
+from vaectl.stats import Estimate, mean_and_se
+from vaectl.system.runtime import at_once
+
+# of its own, so that the numbers do not depend on the batch size a model was trained with; of large images fewer
+EVALUATION_BATCH = 1000
+ACTIVE_VARIANCE = 0.01
+# a posterior's standard deviation outside this range, or a likelihood's scale within 5 % of its floor, is saturated
+POSTERIOR_RANGE = (1e-3, 1e3)
+NEAR_FLOOR = 1.05
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one pass over a split found.
+
+    Attributes:
+        per_example: ``elbo``, ``recon``, ``kl`` and ``recon_at_mean`` in nats, and ``mse``, the mean squared error of a
+            pixel in the mean image at the posterior mean, in squared units of the data, float64 (N,) each.
+        mean_variance: Variance over examples of the posterior mean, by latent dimension, float64 (D,).
+        prior_variance: Variance of the prior, by latent dimension, float64 (D,).
+        kl_per_dim: Mean KL by latent dimension in nats, float64 (D,); empty where the KL does not factorise.
+        saturation: Part of the ``posterior``'s and of the ``likelihood``'s scales that are saturated, from 0 to 1; 0
+            for distributions without a scale.
+        usage: How often each code is used, where the latents are codes.
+        loss: The objective's mean, or None where none was asked for.
+    """
+
+    per_example: dict[str, Tensor]
+    mean_variance: Tensor
+    prior_variance: Tensor
+    kl_per_dim: Tensor
+    saturation: dict[str, float]
+    usage: CodeUsage | None
+    loss: float | None
+
+    @property
+    def active_units(self) -> int:
+        """Latent dimensions with ``Var_x(E_q[z]) > 0.01 Var_p(z)``: the usual 0.01 for a prior of unit scale.
+
+        References:
+            Importance Weighted Autoencoders (Burda et al., 2016), section 5.1, https://arxiv.org/abs/1509.00519
+        """
+        return int((self.mean_variance > ACTIVE_VARIANCE * self.prior_variance).sum())
+
+    def metrics(self) -> dict[str, float]:
+        """Means over examples by name, each with its standard error over examples (``elbo_se``), and the counts.
+
+        The counts are ``active_units``, or of codes ``codes_used``, ``codes`` and ``perplexity``. ``rate_bits`` is the
+        KL in bits: what a code costs, by bits back coding where it is drawn; ``uniform_bits`` is what a grid of codes
+        would cost if all were alike.
+        """
+        out: dict[str, float] = {}
+        for name, values in self.per_example.items():
+            out[name], out[f"{name}_se"] = mean_and_se(values.tolist())
+        saturation = {f"{name}_saturation": part for name, part in self.saturation.items()}
+        out["rate_bits"], out["rate_bits_se"] = (out[name] / math.log(2) for name in ("kl", "kl_se"))
+        counts = {"active_units": self.active_units} if self.usage is None else self.usage.metrics()
+        if self.usage is not None:
+            positions = int(self.usage.counts.sum()) // len(self.per_example["elbo"])
+            counts |= {"uniform_bits": positions * math.log2(len(self.usage.counts))}
+        return out | counts | saturation
+
+
+def bits_per_dim(elbo: Tensor, shape: Sequence[int]) -> Estimate:
+    """``-elbo / (dimensions ln 2)``, in bits for each dimension of the data, with its standard error over examples.
+
+    Args:
+        elbo: Log-probabilities of discrete data, or bounds of them, in nats (N,).
+        shape: Data shape X.
+    """
+    return mean_and_se((-elbo / (math.prod(shape) * math.log(2))).tolist())
+
+
+@torch.no_grad()
+def evaluate(
+    model: VAE,
+    split: Examples,
+    *,
+    seed: int = 0,
+    at_mean: bool = True,
+    loss: Callable[[Draw], Loss] | None = None,
+    loss_draws: int = 1,
+    progress: Callable[[int], None] = lambda examples: None,
+    processes: Processes = ALONE,
+) -> Evaluation:
+    """The one-sample ELBO at beta = 1 and its terms, for every example of a split.
+
+    The draws of z come from ``seed`` alone, so two calls agree and training is not disturbed.
+
+    Args:
+        model: The model, on the split's device.
+        split: The examples.
+        seed: Seed of the posterior samples.
+        at_mean: Whether to decode the posterior mean as well (``recon_at_mean``, which is no bound, and ``mse``).
+        loss: The objective at some step, to average over the split too.
+        loss_draws: Draws that the objective needs of each example.
+        progress: Called with the number of examples done.
+        processes: The processes that each call this with equal arguments, to share every batch.
+
+    Raises:
+        DataError: The split is empty.
+    """
+    if len(split) == 0:
+        raise DataError("the split has no examples to evaluate")
+    names = ["elbo", "recon", "kl", *(["recon_at_mean", "mse"] if at_mean else [])]
+    rows: dict[str, list[Tensor]] = {name: [] for name in names}
+    first, second, kl_dims = (torch.zeros((), dtype=torch.float64) for _ in range(3))
+    saturated, objective, done = {"posterior": 0.0, "likelihood": 0.0}, 0.0, 0
+    head: Any = model.decoder.head
+    with evaluating(model, seed):
+        prior = model.prior(model.encoder)
+        counts = torch.zeros(prior.space.codes if isinstance(prior, CodeDistribution) else 0, dtype=torch.int64)
+        for batch in split.batches(at_once(EVALUATION_BATCH, split.shape)):
+            with processes.sharing(len(batch)) as share:
+                x = batch if share is None else batch[share.rows]
+                count = len(x) if share is None else share.count
+                draw = model.draw(x)
+                mean = draw.q.mean  # (B, *Z)
+                found = {"recon": draw.recon, "kl": draw.kl, "elbo": draw.elbo}
+                if at_mean:
+                    at = model.decoder(mean)
+                    found["recon_at_mean"] = -at.log_prob(x)
+                    found["mse"] = (at.mean - x).square().flatten(1).mean(1)
+                for name, values in found.items():
+                    rows[name].append(values if share is None else share.within(values[:count]))
+                if loss is not None:
+                    many = draw if loss_draws == 1 else model.draw(x, loss_draws)
+                    objective += float(loss(many).total) * count
+            codes = mean[:count].flatten(1).cpu().double()  # (B, D)
+            first, second = first + codes.sum(0), second + codes.square().sum(0)
+            if isinstance(draw.q, Quantized):
+                counts += draw.q.usage(len(counts), slice(count))
+            kl_dims = kl_dims + draw.kl_per_dim[:count].cpu().double().sum(0)
+            saturated["posterior"] += count * _part(scale_of(draw.q), *POSTERIOR_RANGE)
+            if head.floor is not None:
+                saturated["likelihood"] += count * _part(scale_of(draw.px), NEAR_FLOOR * head.floor, math.inf)
+            done += len(batch)
+            progress(done)
+    n = len(split)
+    per_example = {name: torch.cat(parts).cpu().double() for name, parts in rows.items()}
+    others = torch.tensor([*saturated.values(), objective], dtype=torch.float64)
+    first, second, kl_dims, others, *values_of = processes.sum((first, second, kl_dims, others, *per_example.values()))
+    [counts] = processes.sum((counts,))
+    posterior, likelihood, objective = others.tolist()
+    return Evaluation(
+        per_example=dict(zip(per_example, values_of, strict=True)),
+        mean_variance=second / n - (first / n) ** 2,
+        prior_variance=prior.variance.flatten().cpu().double(),
+        kl_per_dim=kl_dims / n,
+        saturation={"posterior": posterior / n, "likelihood": likelihood / n},
+        usage=CodeUsage(counts) if len(counts) else None,
+        loss=None if loss is None else objective / n,
+    )
+
+
+def _part(scale: Tensor | None, low: float, high: float) -> float:
+    """The part of the scales that lie outside of ``low`` to ``high``."""
+    return 0.0 if scale is None else float(((scale < low) | (scale > high)).float().mean())

@@ -1,0 +1,1 @@
+"""The parts of a model, their families, and how a spec becomes a model."""

@@ -1,0 +1,230 @@
+"""Spec and data description -> model and objective: the one file that knows every family."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, get_type_hints
+
+import torch
+
+from vaectl.config.spec import PARTS, Part, Spec, Training, coerce
+from vaectl.data.info import DataInfo
+from vaectl.data.loading import SOURCES, load
+from vaectl.data.paths import is_path, located
+from vaectl.data.report import fitting
+from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, nearest
+from vaectl.model.distributions.codes import CODES, VECTORS
+from vaectl.model.likelihoods import LIKELIHOODS
+from vaectl.model.networks import DECODERS, ENCODERS
+from vaectl.model.objectives import OBJECTIVES, Objective, TrainingSet
+from vaectl.model.posteriors import POSTERIORS
+from vaectl.model.priors import PRIORS
+from vaectl.model.vae import VAE, Conditional, kl_per_dimension
+from vaectl.system.reading import size_text
+from vaectl.system.runtime import memory, seed_streams, seeded
+
+# every data set takes the options of load
+DATASETS: Mapping[str, Callable[..., Any]] = dict.fromkeys(("auto", *SOURCES), load)
+
+FAMILIES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
+    "data": DATASETS,
+    "encoder": ENCODERS,
+    "decoder": DECODERS,
+    "posterior": POSTERIORS,
+    "prior": PRIORS,
+    "likelihood": LIKELIHOODS,
+    "objective": OBJECTIVES,
+}
+
+
+def complete(spec: Spec) -> Spec:
+    """The spec with every part's options checked against its constructor, and its defaults filled in.
+
+    Raises:
+        SettingError: A name or an option is unknown, a value has the wrong type or lies out of its bounds, or a
+            training setting is one that would be ignored.
+    """
+    parts: dict[str, Any] = {part: _complete_part(part, getattr(spec, part)) for part in PARTS}
+    completed = dataclasses.replace(spec, **parts)
+    training, usual = spec.training, Training()
+    if training.patience and not completed.data.options["validation_fraction"]:
+        raise SettingError("training.patience", "needs a validation split; --validation-fraction is 0")
+    for name in ("max_rollbacks", "rollback_factor"):
+        if training.on_nonfinite == "stop" and getattr(training, name) != getattr(usual, name):
+            raise SettingError(f"training.{name}", "is for --on-nonfinite rollback")
+    return completed
+
+
+def _complete_part(family: str, part: Part) -> Part:
+    members = FAMILIES[family]
+    if family == "data" and is_path(part.name):
+        part = Part(located(part.name), part.options)
+        members = {part.name: load}
+    if part.name not in members:
+        raise SettingError(
+            f"{family}.name",
+            f"must be one of {', '.join(members)}{', or a path' if family == 'data' else ''}; got '{part.name}'",
+            hint=nearest(part.name, members),
+        )
+    constructor = members[part.name]
+    signature = inspect.signature(constructor)
+    hints = get_type_hints(constructor.__init__ if inspect.isclass(constructor) else constructor, include_extras=True)
+    allowed = {
+        name: parameter.default
+        for name, parameter in signature.parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    for name in part.options:
+        if name not in allowed:
+            hint = did_you_mean(name, allowed) if allowed else f"{part.name} takes no options"
+            raise SettingError(f"{family}.{name}", f"is no option of {family} '{part.name}'", hint=hint)
+    options = {
+        name: coerce(f"{family}.{name}", part.options.get(name, default), hints[name])
+        for name, default in allowed.items()
+    }
+    return Part(part.name, options)
+
+
+def measure(spec: Spec, info: DataInfo) -> str:
+    """What the log-probabilities of a spec's likelihood are of, on such data: numbers of two kinds are not compared.
+
+    Raises:
+        UsageError: The likelihood does not take the data's support; the hint names the flag to change.
+    """
+    likelihoods: dict[str, Any] = dict(LIKELIHOODS)
+    measures: Mapping[str, str] = likelihoods[spec.likelihood.name].measures
+    if info.support in measures:
+        return measures[info.support]
+    suited = [name for name, likelihood in likelihoods.items() if info.support in likelihood.measures]
+    taken = " or ".join(sorted(measures))
+    fits, why = fitting(info.support, info.shape)
+    raise UsageError(
+        f"likelihood '{spec.likelihood.name}' takes {taken} data; {info.name} is {info.support}",
+        hint=f"use --likelihood {fits[0]} ({why}); likelihoods of {info.support} data: {', '.join(suited)}",
+    )
+
+
+def build(spec: Spec, info: DataInfo, copies: int = 1) -> tuple[VAE, Objective]:
+    """The model and the objective of a spec, sized for the data, with the initial weights of the spec's seed.
+
+    Args:
+        spec: The spec.
+        info: The description of its data.
+        copies: How many times the weights will be in memory.
+
+    Raises:
+        SettingError: As ``complete``.
+        UsageError: The likelihood does not take the data's support, the prior or the objective not the posterior's
+            latents, or the objective needs the KL by latent dimension and posterior or prior do not factorise.
+        VaectlError: The model does not fit into memory.
+    """
+    spec = complete(spec)
+    measure(spec, info)
+    _check_latents(spec)
+    _check_weight(spec)
+    blueprint(spec, info, copies)
+    training_set = TrainingSet(info.sizes["train"], spec.training.batch_size)
+    objective = OBJECTIVES[spec.objective.name](training_set, **spec.objective.options)
+    try:
+        model = _model(spec, info)
+    except (MemoryError, RuntimeError) as error:
+        raise _too_large(spec, str(error).splitlines()[0]) from None
+    if spec.training.prior_epochs and not any(True for _ in model.prior.parameters()):
+        raise SettingError(
+            "training.prior_epochs",
+            f"fits the prior, and prior '{spec.prior.name}' has nothing to fit; got {spec.training.prior_epochs}",
+            hint="leave out --prior-epochs, or choose a --prior that learns",
+        )
+    if objective.needs_factors and not _kl_factorises(model, info):
+        raise UsageError(
+            f"objective '{spec.objective.name}' as it is set needs the KL by latent dimension, which posterior "
+            f"'{spec.posterior.name}' and prior '{spec.prior.name}' do not give",
+            hint="use --objective elbo with --free-bits 0",
+        )
+    return model, objective
+
+
+def _gives(spec: Spec) -> str:
+    """The kind of latents that a spec's posterior gives."""
+    posteriors: Mapping[str, Any] = POSTERIORS
+    gives: str = posteriors[spec.posterior.name].gives
+    return gives
+
+
+def _check_latents(spec: Spec) -> None:
+    """Raise a UsageError unless the prior and the objective take the latents that the posterior gives."""
+    gives = _gives(spec)
+    for family, members in (("prior", PRIORS), ("objective", OBJECTIVES)):
+        takers: Mapping[str, Any] = members
+        name = getattr(spec, family).name
+        if gives not in takers[name].takes:
+            suited = [other for other, member in takers.items() if gives in member.takes]
+            raise UsageError(
+                f"{family} '{name}' does not take the {gives} of posterior '{spec.posterior.name}'",
+                hint=f"for it use --{family} {' or '.join(suited)}",
+            )
+
+
+def _check_weight(spec: Spec) -> None:
+    """Raise a SettingError where a weight of the KL would be ignored: that of codes is the same whatever is learned."""
+    if _gives(spec) != CODES:
+        return
+    for name, usual in (("beta", 1.0), ("warmup_epochs", 0)):
+        if spec.objective.options.get(name, usual) != usual:
+            raise SettingError(
+                f"objective.{name}",
+                f"weights the KL, which for codes of posterior '{spec.posterior.name}' is the same whatever is learned",
+                hint="leave it out",
+            )
+
+
+def blueprint(spec: Spec, info: DataInfo, copies: int = 1) -> VAE:
+    """The model without memory: its tensors have names, types and shapes, and lie on torch's "meta" device.
+
+    Args:
+        spec: A complete spec.
+        info: The description of its data.
+        copies: How many times the weights will be in memory.
+
+    Raises:
+        VaectlError: They do not fit into this machine's memory.
+    """
+    try:
+        with torch.device("meta"):
+            model = _model(spec, info)
+    except RuntimeError as error:
+        raise _too_large(spec, str(error).splitlines()[0]) from None
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    needed, there = copies * sum(p.numel() * p.element_size() for p in model.parameters()), memory()
+    if needed > there:
+        times = f", {copies} times over," if copies > 1 else ""
+        raise _too_large(
+            spec, f"{parameters:,} parameters{times} need {size_text(needed)}, and there are {size_text(there)}"
+        )
+    return model
+
+
+def _too_large(spec: Spec, problem: str) -> VaectlError:
+    return VaectlError(f"the model cannot be made: {problem}", hint=f"lower {spec.size_flag} or --latent-dim")
+
+
+@torch.no_grad()
+def _kl_factorises(model: VAE, info: DataInfo) -> bool:
+    q = model.encoder(torch.zeros(1, *info.shape))
+    return kl_per_dimension(q, model.prior(model.encoder)).shape[1] > 0
+
+
+def _model(spec: Spec, info: DataInfo) -> VAE:
+    weights_seed, _, _ = seed_streams(spec.training.seed)
+    with seeded(weights_seed):
+        vector = _gives(spec) == VECTORS
+        encoder_network: Any = ENCODERS[spec.encoder.name](info.shape, vector, **spec.encoder.options)
+        posterior = POSTERIORS[spec.posterior.name](encoder_network.features, spec.latent_dim, **spec.posterior.options)
+        prior = PRIORS[spec.prior.name](posterior.space, info.shape, info.support, **spec.prior.options)
+        decoder_network: Any = DECODERS[spec.decoder.name](posterior.space.shape, info.shape, **spec.decoder.options)
+        likelihood: Any = LIKELIHOODS[spec.likelihood.name](
+            decoder_network.features, info.shape, **spec.likelihood.options
+        )
+    return VAE(Conditional(encoder_network, posterior), prior, Conditional(decoder_network, likelihood))

@@ -1,0 +1,358 @@
+"""Likelihood heads: features -> p(x|z). Each says which data it takes, and what its log-probability is then of.
+
+Shapes: ``*N`` leading dimensions, ``F`` features, flat or a map, ``X`` data shape (C, H, W). Data are ``binary`` ({0,
+1}), ``bytes`` (k / 255), ``unit`` (any real number in [0, 1]) or ``real``.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Laplace, Normal
+
+from vaectl.config.spec import Bounds
+from vaectl.errors import SettingError
+from vaectl.model.distributions.bernoulli import LogitBernoulli
+from vaectl.model.distributions.pixels import (
+    LEVELS,
+    BatchScaled,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    LowRankCategorical,
+    SquaredError,
+    at_least_fp32,
+)
+from vaectl.model.layers.linear import Linear
+from vaectl.model.layers.readout import Shape, readout
+from vaectl.parallel.shares import batch_mean
+
+# what a log-probability is with respect to: numbers of two kinds are never compared
+BINARY_PROBABILITY = "probability of binary pixels"
+BYTE_PROBABILITY = "probability of bytes"
+DENSITY = "density"
+CROSS_ENTROPY = "grey-level cross-entropy"
+SQUARED_ERROR = "squared error"
+DISCRETE = frozenset({BINARY_PROBABILITY, BYTE_PROBABILITY})
+
+Positive = Annotated[float, Bounds(0, 1e6, above=True)]
+Rank = Annotated[int, Bounds(1, LEVELS)]
+SIGMA, FLOOR = 1.0, 1e-3
+# a learned scale begins at 1/2 = softplus(START), the largest standard deviation that values in [0, 1] can have
+START = math.log(math.expm1(0.5))
+# the running error forgets a batch at this rate: it is that of about the last hundred
+DECAY = 0.99
+
+
+def _pixels(layer: nn.Module, features: Tensor) -> Tensor:
+    """What a layer says of each pixel (*N, *X), or more than one number of each (*N, *X, R)."""
+    return at_least_fp32(layer(features))
+
+
+def _event(pixels: Distribution, shape: tuple[int, ...]) -> Independent[Any]:
+    return Independent(pixels, len(shape), validate_args=False)
+
+
+class OneParameterLikelihood(nn.Module, abc.ABC):
+    """Independent pixels of a family with one unbounded parameter, predicted for each pixel.
+
+    Args:
+        features: Shape F of the features that the network gives.
+        shape: Data shape X.
+    """
+
+    floor: float | None = None
+
+    def __init__(self, features: Shape, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.linear = readout(features, shape)
+
+    @abc.abstractmethod
+    def pixels(self, parameter: Tensor) -> Distribution:
+        """The pixels' distribution, with the parameter's shape (*N, *X) as batch shape."""
+
+    def forward(self, features: Tensor) -> Independent[Any]:
+        """Features (*N, *F) -> p with batch shape (*N) and event shape X."""
+        return _event(self.pixels(_pixels(self.linear, features)), self.shape)
+
+
+class BernoulliLikelihood(OneParameterLikelihood):
+    """Independent Bernoulli pixels on logits l: ``log p(x|z) = sum_i x_i log s(l_i) + (1 - x_i) log s(-l_i)``.
+
+    On grey levels in [0, 1] this is the cross-entropy (BCE with logits) of the usual VAE: a training
+    objective with a floor above 0, and no density of grey pixels.
+
+    References:
+        Auto-Encoding Variational Bayes (Kingma and Welling, 2014), appendix C.1, https://arxiv.org/abs/1312.6114
+    """
+
+    measures: ClassVar[Mapping[str, str]] = {
+        "binary": BINARY_PROBABILITY,
+        "unit": CROSS_ENTROPY,
+        "bytes": CROSS_ENTROPY,
+    }
+
+    def pixels(self, parameter: Tensor) -> LogitBernoulli:
+        """Bernoullis by their logits."""
+        return LogitBernoulli(parameter)
+
+
+class ContinuousBernoulliLikelihood(OneParameterLikelihood):
+    """The cross-entropy of grey levels with the normaliser that makes it a density: ``sum_i bernoulli_i + log C(l_i)``.
+
+    References:
+        The continuous Bernoulli: fixing a pervasive error in variational autoencoders (Loaiza-Ganem and Cunningham,
+        2019), section 3, https://arxiv.org/abs/1907.06845
+    """
+
+    measures: ClassVar[Mapping[str, str]] = {"unit": DENSITY, "bytes": DENSITY}
+
+    def pixels(self, parameter: Tensor) -> ContinuousBernoulli:
+        """Continuous Bernoullis by their logits."""
+        return ContinuousBernoulli(parameter)
+
+
+class SquaredErrorLikelihood(OneParameterLikelihood):
+    """The deterministic decoder of the literature: ``-1/2 sum_i (x_i - mu_i(z))^2``, no log-probability of anything.
+
+    It is a Gaussian of unit scale without its constant: ``gaussian`` with scale 'fixed' trains alike and keeps it.
+    """
+
+    measures: ClassVar[Mapping[str, str]] = dict.fromkeys(("binary", "unit", "bytes", "real"), SQUARED_ERROR)
+
+    def pixels(self, parameter: Tensor) -> SquaredError:
+        """Squared errors around the mean image."""
+        return SquaredError(parameter)
+
+
+class FixedScale(nn.Module):
+    """A scale that is given."""
+
+    sigma: Tensor
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        self.register_buffer("sigma", torch.tensor(sigma), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The scale ()."""
+        return at_least_fp32(self.sigma)
+
+
+class LearnedScale(nn.Module):
+    """A scale ``softplus(s + START) + floor``, with one learned s or an s of each pixel from the features.
+
+    s begins at or about 0. From there the scale of pixels in [0, 1] comes down: one that is too small would multiply
+    the location's gradient by its inverse square, and one that begins at 1 takes the longer way to the same place.
+
+    Args:
+        features: Shape F of the features.
+        shape: Data shape X of a scale for each pixel, or () for one that all share.
+        floor: The smallest scale, in units of the data.
+    """
+
+    def __init__(self, features: Shape, shape: tuple[int, ...], floor: float) -> None:
+        super().__init__()
+        self.shape, self.floor = shape, floor
+        if shape:
+            self.linear = readout(features, shape)
+        else:
+            self.s = nn.Parameter(torch.zeros(()))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The scale (*N, *X), or () where it is shared."""
+        s = _pixels(self.linear, features) if self.shape else at_least_fp32(self.s)
+        return F.softplus(s + START) + self.floor
+
+
+class OptimalScale(nn.Module):
+    """The scale of highest likelihood given the residuals r: ``(mean |r|^power)^(1/power)``, at least ``floor``.
+
+    A training batch has its own. Evaluation takes that of a running mean of ``|r|^power`` over training batches, so
+    that it owes nothing to the data evaluated. The mean forgets exponentially, without bias towards where it began.
+
+    Args:
+        power: 2 for a Gaussian's standard deviation, 1 for a Laplace's mean absolute error.
+        floor: The smallest scale, in units of the data.
+    """
+
+    moment: Tensor
+    weight: Tensor
+
+    def __init__(self, power: int, floor: float) -> None:
+        super().__init__()
+        self.power, self.floor = power, floor
+        self.register_buffer("moment", torch.ones(()))
+        self.register_buffer("weight", torch.zeros(()))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The running scale (); 1 before any batch was fitted."""
+        return self._scale(at_least_fp32(self.moment))
+
+    def fit(self, residuals: Tensor) -> Tensor:
+        """The scale () of detached residuals (*N, *X), which also enter the running mean."""
+        moment = batch_mean(residuals.abs().pow(self.power).mean())
+        self.weight.mul_(DECAY).add_(1 - DECAY)
+        self.moment.lerp_(moment.to(self.moment.dtype), (1 - DECAY) / self.weight)
+        return self._scale(moment)
+
+    def _scale(self, moment: Tensor) -> Tensor:
+        return moment.pow(1 / self.power).clamp(min=self.floor)
+
+
+class LocationScaleLikelihood(nn.Module, abc.ABC):
+    """Independent pixels of a location-scale family around a mean image, normaliser included.
+
+    Args:
+        features: Shape F of the features that the network gives.
+        shape: Data shape X.
+        scale: ``shared`` learns one scale; ``per-pixel`` predicts each; ``optimal`` takes the training batch's own,
+            which gives the ELBO the same gradient as differentiating through it; ``fixed`` is ``sigma``.
+        sigma: The fixed scale, in units of the data.
+        floor: The smallest scale where it is not fixed: densities of pixels with a few exact values have no bound.
+
+    Raises:
+        SettingError: ``sigma`` is given but the scale is not fixed, or ``floor`` and it is.
+
+    References:
+        Simple and Effective VAE Training with Calibrated Decoders (Rybkin et al., 2021),
+        https://arxiv.org/abs/2006.13202
+    """
+
+    measures: ClassVar[Mapping[str, str]] = {"unit": DENSITY, "bytes": DENSITY, "real": DENSITY}
+    family: ClassVar[type[Normal] | type[Laplace]]
+    power: ClassVar[int]
+
+    def __init__(
+        self,
+        features: Shape,
+        shape: tuple[int, ...],
+        *,
+        scale: Literal["fixed", "shared", "per-pixel", "optimal"] = "shared",
+        sigma: Positive = SIGMA,
+        floor: Positive = FLOOR,
+    ) -> None:
+        super().__init__()
+        if scale != "fixed" and sigma != SIGMA:
+            raise SettingError(
+                "likelihood.sigma", f"is for scale 'fixed'; the scale is '{scale}'", hint=f"leave it at {SIGMA}"
+            )
+        if scale == "fixed" and floor != FLOOR:
+            raise SettingError(
+                "likelihood.floor",
+                "is for scales that are learned; the scale is 'fixed'",
+                hint=f"leave it at {FLOOR:g}",
+            )
+        self.shape = shape
+        self.floor = None if scale == "fixed" else floor
+        self.linear = readout(features, shape)
+        scales: dict[str, Callable[[], nn.Module]] = {
+            "fixed": lambda: FixedScale(sigma),
+            "shared": lambda: LearnedScale(features, (), floor),
+            "per-pixel": lambda: LearnedScale(features, shape, floor),
+            "optimal": lambda: OptimalScale(self.power, floor),
+        }
+        self.scale = scales[scale]()
+
+    def forward(self, features: Tensor) -> Independent[Any]:
+        """Features (*N, *F) -> p with batch shape (*N) and event shape X."""
+        loc = _pixels(self.linear, features)  # (*N, *X)
+        scale = self.scale(features)
+        if self.training and isinstance(self.scale, OptimalScale):
+            return _event(BatchScaled(self.family, loc, scale, self.scale.fit), self.shape)
+        return _event(self.family(loc, scale, validate_args=False), self.shape)
+
+
+class GaussianLikelihood(LocationScaleLikelihood):
+    """``log p(x|z) = sum_i log N(x_i; mu_i(z), sigma_i^2)``; the scale is the standard deviation sigma."""
+
+    family = Normal
+    power = 2
+
+
+class LaplaceLikelihood(LocationScaleLikelihood):
+    """``log p(x|z) = -sum_i (|x_i - mu_i(z)| / b_i + log 2 b_i)``; the scale is the mean absolute deviation b."""
+
+    family = Laplace
+    power = 1
+
+
+class CategoricalLikelihood(nn.Module):
+    """Independent pixels over 256 levels without order: ``p(x_i = k / 255 | z) = softmax_k(W c_i(z) + b)``.
+
+    Args:
+        features: Shape F of the features that the network gives.
+        shape: Data shape X.
+        rank: Numbers c_i that the network gives of each pixel. All share W (256, rank): a linear layer to 256 logits
+            of each pixel would have 100 million weights on MNIST.
+
+    References:
+        Pixel Recurrent Neural Networks (van den Oord et al., 2016), section 2.2, https://arxiv.org/abs/1601.06759
+    """
+
+    measures: ClassVar[Mapping[str, str]] = {"bytes": BYTE_PROBABILITY}
+    floor: float | None = None
+
+    def __init__(self, features: Shape, shape: tuple[int, ...], *, rank: Rank = 16) -> None:
+        super().__init__()
+        self.shape = (*shape, rank)
+        self.linear = readout(features, self.shape)
+        self.levels = Linear(rank, LEVELS)
+
+    def forward(self, features: Tensor) -> Independent[LowRankCategorical]:
+        """Features (*N, *F) -> p with batch shape (*N) and event shape X."""
+        codes = _pixels(self.linear, features)  # (*N, *X, R)
+        return _event(LowRankCategorical(codes, self.levels.weight, self.levels.bias), self.shape[:-1])
+
+
+class DiscretizedLogisticLikelihood(nn.Module):
+    """Independent pixels of a logistic distribution cut into the 256 levels, with open ends.
+
+    Args:
+        features: Shape F of the features that the network gives.
+        shape: Data shape X.
+        scale: ``per-pixel`` predicts each scale; ``shared`` learns one.
+        floor: The smallest scale, where 1 is the range of the data: the default is a quarter of a level.
+
+    References:
+        PixelCNN++ (Salimans et al., 2017), equation 2 with one component, https://arxiv.org/abs/1701.05517;
+        Improving Variational Inference with Inverse Autoregressive Flow (Kingma et al., 2016),
+        https://arxiv.org/abs/1606.04934
+    """
+
+    measures: ClassVar[Mapping[str, str]] = {"bytes": BYTE_PROBABILITY}
+
+    def __init__(
+        self,
+        features: Shape,
+        shape: tuple[int, ...],
+        *,
+        scale: Literal["shared", "per-pixel"] = "per-pixel",
+        floor: Positive = FLOOR,
+    ) -> None:
+        super().__init__()
+        self.shape, self.floor = shape, floor
+        self.linear = readout(features, shape)
+        self.scale = LearnedScale(features, shape if scale == "per-pixel" else (), floor)
+
+    def forward(self, features: Tensor) -> Independent[DiscretizedLogistic]:
+        """Features (*N, *F) -> p with batch shape (*N) and event shape X."""
+        loc = _pixels(self.linear, features)  # (*N, *X)
+        return _event(DiscretizedLogistic(loc, self.scale(features)), self.shape)
+
+
+LIKELIHOODS: dict[str, Callable[..., nn.Module]] = {
+    "bernoulli": BernoulliLikelihood,
+    "continuous-bernoulli": ContinuousBernoulliLikelihood,
+    "gaussian": GaussianLikelihood,
+    "laplace": LaplaceLikelihood,
+    "mse": SquaredErrorLikelihood,
+    "categorical": CategoricalLikelihood,
+    "discretized-logistic": DiscretizedLogisticLikelihood,
+}

@@ -1,0 +1,255 @@
+"""Networks: a tensor of a known shape -> features, the trunk of an encoder or decoder.
+
+An encoder is sized for the data's shape and told whether a vector follows, a decoder for the latent shape and for the
+data's, and both say which shape their features have: flat (features,) or a map (channels, height, width). None
+normalises over a batch: a batch of one, and an evaluation, are computed as any other.
+
+Shapes: ``*N`` any leading (draw and batch) dimensions, ``S`` the shape of an input, ``X`` data shape, ``F`` features.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vaectl.config.spec import Bounds, Dims
+from vaectl.model.layers.linear import Linear
+from vaectl.model.layers.readout import Dense, Shape, Upsampled, halved, leading, readout
+
+Activation = Literal["silu", "relu", "gelu", "tanh", "softplus"]
+Width = Annotated[int, Bounds(1, 1024)]
+Depth = Annotated[int, Bounds(0, 8)]
+Blocks = Annotated[int, Bounds(1, 16)]
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "silu": nn.SiLU,
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "softplus": nn.Softplus,
+}
+# channels that a group norm takes together, at least
+GROUP = 8
+# a side of the smallest map, how often one is halved at most, and how many times the width channels come to
+LARGEST_SIDE, DEEPEST, WIDEST = 8, 8, 8
+
+
+class MLP(nn.Module):
+    """Fully connected layers, each followed by an activation: ``h_i = a(W_i h_{i-1} + b_i)``.
+
+    Args:
+        shape: Shape ``S`` of one input.
+        beyond: What networks of maps must know besides: whether a vector follows an encoder, and the shape that a
+            decoder is to come to. It plays no part.
+        hidden_dims: Units of each layer, from the input on.
+        activation: The activation a.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        beyond: object = None,
+        *,
+        hidden_dims: Dims = (512, 256),
+        activation: Activation = "silu",
+    ) -> None:
+        super().__init__()
+        self.input_dims = len(shape)
+        self.features: Shape = (hidden_dims[-1],)
+        sizes = (math.prod(shape), *hidden_dims)
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(sizes):
+            layers += [Linear(before, after), ACTIVATIONS[activation]()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` of shape (*N, *S) -> features (*N, F)."""
+        flat = x.flatten(start_dim=x.dim() - self.input_dims)  # (*N, prod(S))
+        features: Tensor = self.layers(flat)
+        return features
+
+
+class Norm(nn.GroupNorm):
+    """torch's norm over groups of channels, which also takes maps of a single number, and makes them 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A map (N, channels, height, width) -> another of the same shape."""
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class Residual(nn.Module):
+    """``x + W_1 a(W_3 a(n(x)))`` with convolutions of 3 x 3 and 1 x 1 and a norm n over groups of channels.
+
+    Args:
+        channels: Channels of the map.
+        activation: The activation a.
+
+    References:
+        Identity Mappings in Deep Residual Networks (He et al., 2016), https://arxiv.org/abs/1603.05027;
+        Group Normalization (Wu and He, 2018), https://arxiv.org/abs/1803.08494
+    """
+
+    def __init__(self, channels: int, activation: str) -> None:
+        super().__init__()
+        # the norm is over each example alone
+        groups = max(g for g in range(1, max(1, channels // GROUP) + 1) if channels % g == 0)
+        self.layers = nn.Sequential(
+            Norm(groups, channels),
+            ACTIVATIONS[activation](),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            ACTIVATIONS[activation](),
+            nn.Conv2d(channels, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A map (N, channels, height, width) -> another of the same shape."""
+        added: Tensor = x + self.layers(x)
+        return added
+
+
+def depth_of(shape: Shape) -> int:
+    """How often a map is halved until no side has more than eight: at least once, and at most eight times."""
+    sides, depth = tuple(map(halved, shape[1:])), 1
+    while max(sides) > LARGEST_SIDE and depth < DEEPEST:
+        sides, depth = tuple(map(halved, sides)), depth + 1
+    return depth
+
+
+def channels_of(width: int, depth: int) -> list[int]:
+    """Channels after each of ``depth`` convolutions of stride 2: doubled each time, up to eight times ``width``."""
+    return [width * min(2**i, WIDEST) for i in range(depth)]
+
+
+def _sides(shape: Shape, depth: int) -> list[Shape]:
+    """Height and width of a map before and after each of ``depth`` convolutions of stride 2."""
+    sides = [shape[1:]]
+    for _ in range(depth):
+        sides.append(tuple(map(halved, sides[-1])))
+    return sides
+
+
+def _after(blocks: int, channels: int, activation: str) -> list[nn.Module]:
+    """What follows a change of size: an activation, or residual blocks, which have their own."""
+    return [Residual(channels, activation) for _ in range(blocks)] if blocks else [ACTIVATIONS[activation]()]
+
+
+class ConvEncoder(nn.Module):
+    """Convolutions of 3 x 3 and stride 2, each followed by an activation or by residual blocks.
+
+    Each halves both sides of the map, rounded up, and the number of channels doubles, up to eight times ``width``.
+    Where a vector follows, a fully connected layer of as many units stands before it.
+
+    Args:
+        shape: Data shape X, (channels, height, width) of any size.
+        vector: Whether what follows is a vector, and not a grid of codes, which is read from the map.
+        width: Channels after the first convolution.
+        depth: Convolutions of stride 2; 0 halves until no side has more than eight.
+        activation: The activation.
+        blocks: Residual blocks after each; 0 for an activation alone.
+    """
+
+    def __init__(self, shape: Shape, vector: bool, width: int, depth: int, activation: str, blocks: int = 0) -> None:
+        super().__init__()
+        depth = depth or depth_of(shape)
+        channels = [shape[0], *channels_of(width, depth)]
+        self.map: Shape = (channels[-1], *_sides(shape, depth)[-1])
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(channels):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), *_after(blocks, after, activation)]
+        if blocks:
+            layers.append(ACTIVATIONS[activation]())
+        self.layers = nn.Sequential(*layers)
+        self.features: Shape = (WIDEST * width,) if vector else self.map
+        self.last: nn.Module = nn.Identity()
+        if vector:
+            self.last = nn.Sequential(Dense(self.map, self.features), ACTIVATIONS[activation]())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` of shape (*N, *X) -> features (*N, *F)."""
+        maps, before = leading(x, 3)
+        features: Tensor = self.last(self.layers(maps))
+        return features.reshape(*before, *self.features)
+
+
+class ConvDecoder(nn.Module):
+    """The mirror of ``ConvEncoder``, up to a map of half the data's size, which the likelihood doubles.
+
+    Args:
+        shape: Latent shape: (latent,) or a map (channels, height, width).
+        target: Data shape X.
+        width, depth, activation, blocks: As of the encoder.
+    """
+
+    def __init__(self, shape: Shape, target: Shape, width: int, depth: int, activation: str, blocks: int = 0) -> None:
+        super().__init__()
+        depth = depth or depth_of(target)
+        channels = channels_of(width, depth)[::-1]
+        sides = _sides(target, depth)[:0:-1]
+        self.features: Shape = (channels[-1], *sides[-1])
+        units, start = (WIDEST * width,), (channels[0], *sides[0])
+        self.first: nn.Module = readout(shape, start)
+        if len(shape) == 1:
+            self.first = nn.Sequential(Dense(shape, units), ACTIVATIONS[activation](), Dense(units, start))
+        layers: list[nn.Module] = _after(blocks, channels[0], activation)
+        for (before, after), (small, large) in zip(
+            itertools.pairwise(channels), itertools.pairwise(sides), strict=True
+        ):
+            layers += [Upsampled((before, *small), (after, *large)), *_after(blocks, after, activation)]
+        if blocks:
+            layers.append(ACTIVATIONS[activation]())
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Codes (*N, *S) -> a map of features (*N, *F)."""
+        maps, before = leading(self.first(z), 3)
+        features: Tensor = self.layers(maps)
+        return features.reshape(*before, *self.features)
+
+
+def conv_encoder(
+    shape: Shape, vector: bool, *, width: Width = 32, depth: Depth = 0, activation: Activation = "silu"
+) -> ConvEncoder:
+    """``ConvEncoder`` without residual blocks."""
+    return ConvEncoder(shape, vector, width, depth, activation)
+
+
+def conv_decoder(
+    shape: Shape, target: Shape, *, width: Width = 32, depth: Depth = 0, activation: Activation = "silu"
+) -> ConvDecoder:
+    """``ConvDecoder`` without residual blocks."""
+    return ConvDecoder(shape, target, width, depth, activation)
+
+
+def resnet_encoder(
+    shape: Shape,
+    vector: bool,
+    *,
+    width: Width = 32,
+    depth: Depth = 0,
+    blocks: Blocks = 2,
+    activation: Activation = "silu",
+) -> ConvEncoder:
+    """``ConvEncoder`` with residual blocks."""
+    return ConvEncoder(shape, vector, width, depth, activation, blocks)
+
+
+def resnet_decoder(
+    shape: Shape,
+    target: Shape,
+    *,
+    width: Width = 32,
+    depth: Depth = 0,
+    blocks: Blocks = 2,
+    activation: Activation = "silu",
+) -> ConvDecoder:
+    """``ConvDecoder`` with residual blocks."""
+    return ConvDecoder(shape, target, width, depth, activation, blocks)
+
+
+ENCODERS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "conv": conv_encoder, "resnet": resnet_encoder}
+DECODERS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "conv": conv_decoder, "resnet": resnet_decoder}

@@ -1,0 +1,184 @@
+"""The negative ELBO with a weight on its KL, by a schedule or towards a value that the KL is to have.
+
+Shapes: ``B`` batch, ``D`` latent. Log quantities are in nats per example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vaectl.config.spec import Count, NonNegative, Size
+from vaectl.model.distributions.codes import CODES, VECTORS
+from vaectl.model.objectives.base import CYCLES, BetaSchedule, Loss, Objective, TrainingSet, kl_weight
+from vaectl.model.objectives.schedules import linear_warmup
+from vaectl.model.vae import Draw
+from vaectl.parallel.shares import batch_mean
+from vaectl.stats import on_target
+
+
+class ELBO(Objective):
+    """The negative evidence lower bound with a weight on the KL: ``mean_B(recon) + beta(step) * KL``.
+
+    KL is ``mean_B(kl)``, or with free bits ``sum_D max(free_bits, mean_B(kl_d))``: a latent dimension is not pressed
+    below so many nats, so that none is given up early.
+
+    Args:
+        data: The training set.
+        beta: Weight of the KL.
+        schedule: How the weight rises over the warm-up: linear, cosine, sigmoid, or cyclical (rise, hold, again).
+        warmup_epochs: Epochs over which the weight rises from 0 to beta; 0 starts at beta.
+        cycles: Rises of the cyclical schedule.
+        free_bits: Nats for each latent dimension that cost nothing.
+
+    Raises:
+        SettingError: The schedule and the warm-up contradict each other.
+
+    References:
+        beta-VAE (Higgins et al., 2017), equation 4, https://openreview.net/forum?id=Sy2fzU9gl;
+        warm-up: Generating Sentences from a Continuous Space (Bowman et al., 2016), section 3.1,
+        https://arxiv.org/abs/1511.06349;
+        free bits: Improved Variational Inference with Inverse Autoregressive Flow (Kingma et al., 2016), equation 15,
+        https://arxiv.org/abs/1606.04934
+    """
+
+    takes: ClassVar[frozenset[str]] = frozenset({VECTORS, CODES})
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        *,
+        beta: NonNegative = 1.0,
+        schedule: BetaSchedule = "linear",
+        warmup_epochs: Count = 0,
+        cycles: Size = CYCLES,
+        free_bits: NonNegative = 0.0,
+    ) -> None:
+        super().__init__()
+        self._beta = kl_weight(data.steps_per_epoch, beta, schedule, warmup_epochs, cycles)
+        self.warmup_epochs = warmup_epochs
+        self.free_bits = free_bits
+        self.needs_factors = free_bits > 0
+
+    def beta(self, step: int) -> float:
+        """The weight of the KL at a step."""
+        return self._beta(step)
+
+    def scheduled(self, step: int) -> float:
+        """Beta."""
+        return self._beta(step)
+
+    def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:
+        """The loss of a draw with beta as scheduled."""
+        terms = {"recon": draw.recon, "kl": draw.kl}
+        if self.free_bits == 0:
+            return Loss((terms["recon"] + scheduled * terms["kl"]).mean(), terms)
+        rate = batch_mean(draw.kl_per_dim.mean(0)).clamp(min=self.free_bits).sum()  # (D,) -> ()
+        return Loss(terms["recon"].mean() + scheduled * rate, terms)
+
+
+class Capacity(Objective):
+    """The KL held at a capacity that rises: ``mean_B(recon) + gamma * |mean_B(kl) - C(step)|``.
+
+    Args:
+        data: The training set.
+        capacity: C after the warm-up, in nats.
+        gamma: Weight of the distance to it.
+        warmup_epochs: Epochs over which C rises linearly from 0.
+
+    References:
+        Understanding disentangling in beta-VAE (Burgess et al., 2018), equation 8, https://arxiv.org/abs/1804.03599
+    """
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        *,
+        capacity: NonNegative = 25.0,
+        gamma: NonNegative = 100.0,
+        warmup_epochs: Count = 10,
+    ) -> None:
+        super().__init__()
+        self.capacity = linear_warmup(capacity, warmup_epochs * data.steps_per_epoch)
+        self.gamma = gamma
+        self.warmup_epochs = warmup_epochs
+
+    def beta(self, step: int) -> float:
+        """The weight of the distance between the KL and its capacity."""
+        return self.gamma
+
+    def scheduled(self, step: int) -> float:
+        """The capacity, in nats."""
+        return self.capacity(step)
+
+    def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:
+        """The loss of a draw with the capacity as scheduled."""
+        terms = {"recon": draw.recon, "kl": draw.kl}
+        distance = (batch_mean(terms["kl"].mean()) - scheduled).abs()
+        return Loss(terms["recon"].mean() + self.gamma * distance, terms)
+
+
+class KLTarget(Objective):
+    """The ELBO with the weight of the KL set after every step by a controller that steers the KL to a target.
+
+    With the error ``e = target - mean_B(kl)`` the weight is ``k_p / (1 + exp(e)) + I`` with ``I`` the running sum of
+    ``-k_i * e``, both kept within [0, max_beta].
+
+    Args:
+        data: The training set.
+        target: The KL to reach, in nats per example.
+        max_beta: Largest weight.
+        k_p: Gain of the proportional part.
+        k_i: Gain of the integral part, for each step. The paper's 1e-4 is for KLs of hundreds of nats and more steps.
+
+    References:
+        ControlVAE: Controllable Variational Autoencoder (Shao et al., 2020), equation 9 and algorithm 1,
+        https://arxiv.org/abs/2004.05988
+    """
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        *,
+        target: NonNegative = 10.0,
+        max_beta: NonNegative = 100.0,
+        k_p: NonNegative = 0.01,
+        k_i: NonNegative = 1e-3,
+    ) -> None:
+        super().__init__()
+        self.target, self.max_beta, self.k_p, self.k_i = target, max_beta, k_p, k_i
+        # buffers, so that a step on an accelerator does not wait for their values and a resumed run has them again
+        self.integral: Tensor
+        self.weight: Tensor
+        self.register_buffer("integral", torch.zeros(()))
+        self.register_buffer("weight", torch.zeros(()))
+
+    def beta(self, step: int) -> float:
+        """The weight of the KL as the controller has it now, whatever the step."""
+        return self.weight.item()
+
+    def scheduled(self, step: int) -> float:
+        """Nothing: the controller has its weight in a buffer."""
+        return 0.0
+
+    def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:
+        """The loss of a draw with the weight as it is now."""
+        terms = {"recon": draw.recon, "kl": draw.kl}
+        return Loss((terms["recon"] + self.weight * terms["kl"]).mean(), terms)
+
+    def settled(self, epoch: int, validation: Mapping[str, float]) -> bool:
+        """Whether the validation KL has come to the target; without a validation split, always."""
+        return not validation or on_target(validation["kl"], self.target)
+
+    def observe(self, draw: Draw) -> None:
+        """Set the weight for the next step from the KL of this one."""
+        error = self.target - batch_mean(draw.kl.detach().mean())
+        proportional = self.k_p * torch.sigmoid(-error)
+        # the bounds keep the sum from winding up while the weight stands at one of them
+        integral = (self.integral - self.k_i * error).clamp(0, self.max_beta)
+        weight = (proportional + integral).clamp(0, self.max_beta)
+        for kept, new in ((self.integral, integral), (self.weight, weight)):
+            kept.copy_(torch.where(error.isfinite(), new, kept))  # a step that is not finite is not taken

@@ -1,0 +1,28 @@
+"""Priors: name -> encoder -> p(z)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vaectl.model.priors.base import Prior
+from vaectl.model.priors.codes import TransformerPrior, UniformCodes
+from vaectl.model.priors.vectors import Mixture, MixturePrior, StandardNormal, VampPrior
+
+__all__ = [
+    "PRIORS",
+    "Mixture",
+    "MixturePrior",
+    "Prior",
+    "StandardNormal",
+    "TransformerPrior",
+    "UniformCodes",
+    "VampPrior",
+]
+
+PRIORS: dict[str, Callable[..., Prior]] = {
+    "standard": StandardNormal,
+    "mixture": MixturePrior,
+    "vamp": VampPrior,
+    "uniform": UniformCodes,
+    "transformer": TransformerPrior,
+}

@@ -1,0 +1,1 @@
+"""Pictures, grids and tables, and how they are written."""

@@ -1,0 +1,162 @@
+"""Arrays of examples as files: ``.npy`` and ``.npz``, or tables as ``.csv`` and ``.parquet``, written as they come.
+
+Shapes: ``N`` examples, ``n`` of them in a part, ``S`` the shape of one; in a table there is
+one column for each number of ``S``.
+"""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from vaectl.errors import VaectlError
+from vaectl.system.files import replacing
+
+FORMATS = (".npz", ".csv", ".parquet")
+# parts of a table that are one row group of .parquet: many small ones would make a larger file that is slower to read
+PARTS_AT_ONCE = 20
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An array that is made as it is written, and never held whole.
+
+    Attributes:
+        shape: (N, *S).
+        dtype: Of every part.
+        parts: (n, *S) each, N examples in all; they can be taken once.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    parts: Iterable[np.ndarray]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def whole(self) -> np.ndarray:
+        """The array (N, *S), held after all."""
+        return np.concatenate(list(self.parts))
+
+
+def require_format(suffix: str) -> None:
+    """Raise a VaectlError where a format needs a package that is not installed."""
+    if suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise VaectlError("a .parquet file needs the package pyarrow", hint="install it with: pip install pyarrow")
+
+
+def save_npy(stream: Stream, path: Path) -> None:
+    """Write an array as its parts come.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    # given a name instead of a file, numpy may add a suffix to it
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        _write(stream, file)
+
+
+def save_npz(streams: Mapping[str, Stream], path: Path) -> None:
+    """Write arrays as their parts come, one array after the other.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, stream in streams.items():
+            # how large a member will be is not known to zipfile before it is written
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                _write(stream, member)
+
+
+def _write(stream: Stream, file: IO[bytes]) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(stream.dtype), "fortran_order": False, "shape": stream.shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for part in stream.parts:
+        file.write(np.ascontiguousarray(part).data)
+
+
+def save(rows: Iterable[Mapping[str, np.ndarray]], count: int, path: Path) -> None:
+    """Write arrays of N rows that come in parts; in a table the columns of an array ``z`` (N, D) are z0, z1, ... ,
+    and those of an array of more dimensions follow one another in the same way.
+
+    A table is written as the parts come. An ``.npz`` file holds one array after the other, so its arrays are gathered
+    first: give it numbers of an example, not images, which are for ``save_npz``.
+
+    Args:
+        rows: Name -> numbers (n, *S), or texts (n,) of one type, with the same names in every part.
+        count: N, 1 at least.
+        path: The file; its suffix is one of ``FORMATS``.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    suffix, parts = path.suffix.lower(), iter(rows)
+    with replacing(path) as temporary:
+        if suffix == ".npz":
+            _save_npz(parts, count, temporary)
+        else:
+            {".csv": _save_csv, ".parquet": _save_parquet}[suffix](parts, temporary)
+
+
+def _save_npz(rows: Iterator[Mapping[str, np.ndarray]], count: int, path: Path) -> None:
+    first = next(rows)
+    # made at once: small arrays that stay, between large ones that go, would keep the heap from shrinking
+    arrays = {name: np.empty((count, *values.shape[1:]), values.dtype) for name, values in first.items()}
+    start = 0
+    for part in chain([first], rows):
+        for name, values in part.items():
+            arrays[name][start : start + len(values)] = values
+        start += len(values)
+    # as np.savez does, which takes no array of the name "file"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _save_csv(rows: Iterator[Mapping[str, np.ndarray]], path: Path) -> None:
+    tables = map(_columns, rows)
+    first = next(tables)
+    # nine significant digits bring a float32 back exactly, seventeen a float64
+    digits = {"i": "%d", "f": "%.9g", "U": "%s"}
+    form = ["%.17g" if column.dtype == np.float64 else digits[column.dtype.kind] for column in first.values()]
+    texts = any(column.dtype.kind == "U" for column in first.values())
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(",".join(first) + "\n")
+        for table in chain([first], tables):
+            if texts:
+                cells = [
+                    [spec % cell for cell in column.tolist()] for spec, column in zip(form, table.values(), strict=True)
+                ]
+                csv.writer(file, lineterminator="\n").writerows(zip(*cells, strict=True))
+            else:
+                np.savetxt(file, np.column_stack(list(table.values())), form, ",")
+
+
+def _save_parquet(rows: Iterator[Mapping[str, np.ndarray]], path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    groups = iter(lambda: list(islice(rows, PARTS_AT_ONCE)), [])
+    tables = (pa.concat_tables([pa.table(_columns(part)) for part in group]) for group in groups)
+    first = next(tables)
+    with parquet.ParquetWriter(path, first.schema) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table)
+
+
+def _columns(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    columns: dict[str, np.ndarray] = {}
+    for name, values in arrays.items():
+        flat = values.reshape(len(values), -1)
+        columns |= {name: values} if values.ndim == 1 else {f"{name}{i}": flat[:, i] for i in range(flat.shape[1])}
+    return columns

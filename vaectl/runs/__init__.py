@@ -1,0 +1,1 @@
+"""Run folders: what is kept, found, resumed and compared."""

@@ -1,0 +1,137 @@
+"""The checkpoint that a training is resumed from: several files that change together or not at all.
+
+``state.json`` is the checkpoint: it names the other files by the SHA-256 of their tensors. New ones are written whole
+beside their places first (``.last.safetensors.new``); the renaming of ``state.json`` is the moment from which the
+checkpoint is the new one; only then are they renamed, too. Killed before that moment every old file is in its place;
+killed after it, a new one that is not yet in its place lies beside it, and is moved when the run is resumed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vaectl.config.spec import Spec
+from vaectl.errors import RunError
+from vaectl.system.files import write_json
+from vaectl.system.reading import HEADER_BYTES, RECORD_BYTES, SERIES_BYTES, open_regular, parse_json, read_text, within
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCHEMA = 1
+STATE = "state.json"
+BEST, LAST, OPTIMIZER = FILES = ("model.safetensors", "last.safetensors", "optimizer.safetensors")
+
+
+def save(
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]
+) -> None:
+    """Replace a folder's checkpoint; a file of the old one that ``tensors`` does not name stays part of it.
+
+    Args:
+        folder: The folder; nobody else may be writing a checkpoint to it.
+        config: What is stored in the header of each file.
+        tensors: Tensors by name, by one of ``FILES``.
+        values: What ``state.json`` holds besides, JSON-able.
+
+    Raises:
+        OutputError: A file cannot be written; the old checkpoint is still there.
+        RunError: The old checkpoint is damaged.
+    """
+    from vaectl.runs import weights
+
+    files = read_state(folder)["files"] if has_state(folder) else {}
+    try:
+        new = {name: weights.save(_beside(folder / name), state, config) for name, state in tensors.items()}
+        write_json(folder / STATE, {"schema": SCHEMA, **values, "files": files | new})
+    finally:
+        # also where a second Ctrl-C came in between
+        settle(folder)
+
+
+def load(
+    folder: Path, config: Mapping[str, Any], like: Mapping[str, Tensor], complete: Callable[[Spec], Spec]
+) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """The values of a folder's checkpoint, and its tensors by name, by name of the file.
+
+    Args:
+        folder: The folder.
+        config: What must be stored in the header of each file.
+        like: Tensors of the model's names, types and shapes.
+        complete: A spec -> the same with every option, as ``weights.read`` needs it.
+
+    Raises:
+        RunError: A file of it is missing, damaged or foreign.
+    """
+    from vaectl.runs import weights
+
+    settle(folder)
+    values = read_state(folder)
+    # two moments of each weight, and as much again with the weights where a good state is kept; numbers of each batch
+    room = 8 * sum(tensor.nbytes for tensor in like.values()) + SERIES_BYTES
+    tensors = {}
+    for name, digest in values["files"].items():
+        file = within(folder, name)
+        tensors[name] = weights.read(file, config, like, room=room if name == OPTIMIZER else None, complete=complete)
+        if digest_of(file) != digest:
+            raise RunError(f"{file} is not the one that {folder / STATE} names")
+    return values, tensors
+
+
+def has_state(folder: Path) -> bool:
+    """Whether there is a checkpoint to resume from."""
+    return (folder / STATE).exists()
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The content of ``state.json``.
+
+    Raises:
+        RunError: It is missing or damaged, or a newer vaectl wrote it.
+    """
+    file = within(folder, STATE)
+    try:
+        values = parse_json(read_text(file, RECORD_BYTES))
+        schema, files = values["schema"], values["files"]
+        sound = isinstance(schema, int) and {LAST, OPTIMIZER} <= set(files) <= set(FILES)
+    except OSError as error:
+        raise RunError(f"cannot read {file}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise RunError(f"{file} is damaged")
+    if schema > SCHEMA:
+        raise RunError(f"{file} has schema {schema}; this vaectl reads up to {SCHEMA}", hint="upgrade vaectl")
+    return dict(values)
+
+
+def settle(folder: Path) -> None:
+    """Move the files that ``state.json`` names to their places, and remove those beside them that it does not name.
+
+    Raises:
+        RunError: ``state.json`` is damaged.
+    """
+    files = read_state(folder)["files"] if has_state(folder) else {}
+    for name in FILES:
+        new = _beside(folder / name)
+        if name in files and digest_of(new) == files[name]:
+            os.replace(new, folder / name)
+        new.unlink(missing_ok=True)
+
+
+def digest_of(file: Path) -> str | None:
+    """The SHA-256 that weights carry in their header, read without torch; None without one."""
+    try:
+        with open_regular(file) as stored:
+            size = min(int.from_bytes(stored.read(8), "little"), HEADER_BYTES)
+            digest = parse_json(stored.read(size).decode("utf-8"))["__metadata__"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return digest if isinstance(digest, str) else None
+
+
+def _beside(file: Path) -> Path:
+    return file.with_name(f".{file.name}.new")

@@ -1,0 +1,158 @@
+"""Settings compared over several seeds: runs that are equal in all but the seed form a group.
+
+Shapes: ``J`` test images, ``n`` seeds of a group.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from vaectl.errors import UsageError
+from vaectl.runs.comparison import (
+    CHECKPOINT,
+    SEED,
+    SPLIT,
+    Column,
+    Comparison,
+    Metric,
+    Row,
+    evaluation,
+    may_rank,
+    metrics_of,
+    notes_on,
+    same_but_seed,
+    settings_of,
+    unlike,
+)
+from vaectl.runs.run import Run
+from vaectl.stats import Difference, difference_over_seeds, mean_and_se
+
+
+def by_setting(runs: Sequence[Run]) -> list[Column]:
+    """Runs of one setting together, in the order of first appearance; a label is the first run's id and the count."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        mine = same_but_seed(run)
+        same = next((group for group in groups if same_but_seed(group[0]) == mine), None)
+        if same is None:
+            groups.append([run])
+        else:
+            same.append(run)
+    return [Column(f"{group[0].id} ×{len(group)}", tuple(group)) for group in groups]
+
+
+def seed_groups(runs: Sequence[Run]) -> list[Column]:
+    """As ``by_setting``, where every run of a group must have a seed of its own.
+
+    Raises:
+        UsageError: Two runs are equal in all settings and in the seed: they would count one draw of the seed twice.
+    """
+    groups = by_setting(runs)
+    for group in groups:
+        for place, seed in enumerate(group.seeds):
+            if seed in group.seeds[:place]:
+                twin = group.runs[group.seeds.index(seed)]
+                raise UsageError(
+                    f"--group: {twin.id} and {group.runs[place].id} have the same settings and the same seed, {seed}; "
+                    "a spread over seeds would count that seed twice",
+                    hint=f"leave {group.runs[place].id} out",
+                )
+    return groups
+
+
+def compare_groups(groups: Sequence[Column]) -> Comparison:
+    """Compare groups of runs with the first; each run keeps an evaluation of its best weights on the test split.
+
+    A value is the mean over a group's runs with their standard deviation. A difference has the error of
+    ``stats.difference_over_seeds``, and a verdict where its 95 % interval excludes 0; there is none with fewer than two
+    seeds, because a single run does not tell the luck of its seed.
+    """
+    runs = [run for group in groups for run in group.runs]
+    evaluations = [[evaluation(run) for run in group.runs] for group in groups]
+    flat = [found for group in evaluations for found in group]
+    examples = [[run.per_example(SPLIT, CHECKPOINT) for run in group.runs] for group in groups]
+    per_run = dict(zip((run.id for run in runs), unlike(runs, flat), strict=True))
+    each = [next((per_run[run.id] for run in group.runs if per_run[run.id]), None) for group in groups]
+    different = [each[0] or why for why in each]
+    withheld = [why or few for why, few in zip(different, _too_few(groups), strict=True)]
+    rows = []
+    for metric in metrics_of(runs, flat):
+        values = [[metric.of(found) for found in group] for group in evaluations]
+        images = [_image_means([metric.examples(run) for run in group]) for group in examples]
+        row = Row(metric, [])
+        for group in values:
+            mean, sd = _spread(group)
+            row.values.append(mean)
+            row.sd.append(sd)
+        for place in range(1, len(groups)):
+            ranked = different[place] is None and may_rank(metric, groups[place].runs[0], groups[0].runs[0])
+            value, base = row.values[place], row.values[0]
+            row.delta.append(None if different[place] or value is None or base is None else value - base)
+            found = None
+            if ranked and withheld[place] is None:
+                found = _difference(metric, values[place], values[0], images[place], images[0])
+            row.delta_se.append(None if found is None else found.se)
+            row.interval.append(None if found is None else (found.low, found.high))
+            row.verdict.append(None if found is None else _verdict(metric, found))
+        rows.append(row)
+    settings = settings_of(groups, without=(SEED,))
+    counts = [found["n"] for found in flat]
+    return Comparison(groups, True, settings, counts, different, withheld, notes_on(runs, flat), rows)
+
+
+def _too_few(groups: Sequence[Column]) -> list[str | None]:
+    """For each group why it has no verdict; the baseline's entry says so where there is nothing to compare it with."""
+    base = groups[0]
+    if len(groups) == 1:
+        return ["the runs differ in nothing but the seed: there is no second setting to compare with"]
+    reasons: list[str | None] = [None]
+    for group in groups[1:]:
+        single = next((each for each in (base, group) if len(each.runs) < 2), None)
+        reasons.append(
+            None
+            if single is None
+            else f"{single.runs[0].id} is the only run of its setting, and a spread over seeds needs two"
+        )
+    return reasons
+
+
+def _spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Mean and standard deviation; None where a value is missing, and no deviation of a single one."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None, None
+    mean, se = mean_and_se(known)
+    return mean, se * math.sqrt(len(known)) if len(known) > 1 else None
+
+
+def _image_means(runs: Sequence[Sequence[float]]) -> list[float]:
+    """The mean over runs of each image's value, (n, J) -> (J,); empty where a run has no values of the same images."""
+    if len({len(run) for run in runs}) > 1:
+        return []
+    return [math.fsum(image) / len(image) for image in zip(*runs, strict=True)]
+
+
+def _difference(
+    metric: Metric,
+    values: Sequence[float | None],
+    baseline: Sequence[float | None],
+    images: Sequence[float],
+    base_images: Sequence[float],
+) -> Difference | None:
+    """The difference with all of its errors, or None where one of them cannot be told."""
+    ours, theirs = ([value for value in group if value is not None] for group in (values, baseline))
+    if len(ours) < len(values) or len(theirs) < len(baseline):
+        return None
+    # without values of an image the other half of the error is not known, and two equal counts do not mean no spread
+    if metric.source is None:
+        return None
+    if len(images) != len(base_images) or len(images) < 2:
+        return None
+    return difference_over_seeds(ours, theirs, [a - b for a, b in zip(images, base_images, strict=True)])
+
+
+def _verdict(metric: Metric, found: Difference) -> str | None:
+    if metric.direction == 0 or not math.isfinite(found.se):
+        return None
+    return metric.word(found.delta, beyond=not found.low <= 0 <= found.high)

@@ -1,0 +1,84 @@
+"""run.json: what it must hold, and reading it with suspicion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vaectl.errors import RunError
+from vaectl.system.reading import RECORD_BYTES, is_number, parse_json, read_text, within
+
+SCHEMA = 1
+# characters of a text in it; the longest is a path
+LONGEST_TEXT = 4096
+
+# what run.json must hold, by type; None stands for null
+FIELDS: dict[str, tuple[type, ...]] = {
+    "schema": (int,),
+    "id": (str,),
+    "status": (str,),
+    "argv": (list,),
+    "config": (dict,),
+    "sources": (dict,),
+    "dataset": (dict,),
+    "data_directory": (str,),
+    "versions": (dict,),
+    "git_commit": (str, type(None)),
+    "device": (str,),
+    "parameters": (int,),
+    "started": (str,),
+    "finished": (str, type(None)),
+    "best_epoch": (int, type(None)),
+    "validation": (dict,),
+    "metrics": (dict,),
+    "evaluations": (list,),
+}
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The content of a run folder's ``run.json``.
+
+    Raises:
+        RunError: It is missing or damaged, or a newer vaectl wrote it.
+    """
+    file = within(path, "run.json")
+    try:
+        record = parse_json(read_text(file, RECORD_BYTES))
+    except OSError as error:
+        raise RunError(f"cannot read {file}: {error.strerror}") from None
+    except ValueError as error:
+        raise RunError(f"{file} is damaged: {error}") from None
+    if not isinstance(record, dict):
+        raise RunError(f"{file} is damaged: it holds no object")
+    schema = record.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise RunError(f"{file} has schema {schema}; this vaectl reads up to {SCHEMA}", hint="upgrade vaectl")
+    for name, kinds in FIELDS.items():
+        value = record.get(name, ...)
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise RunError(f"{file} is damaged: field '{name}' is {'missing' if value is ... else 'of a wrong type'}")
+        if isinstance(value, str) and len(value) > LONGEST_TEXT:
+            raise RunError(f"{file} is damaged: field '{name}' has {len(value):,} characters")
+    return record
+
+
+def is_evaluation(item: Any) -> bool:
+    """Whether an entry of ``evaluations`` has all that its readers use, of the right types."""
+    kinds = {
+        "split": str,
+        "checkpoint": str,
+        "n": int,
+        "seed": int,
+        "measure": str,
+        "metrics": dict,
+        "kl_per_dim": list,
+    }
+    if not isinstance(item, dict) or not all(isinstance(item.get(key), kind) for key, kind in kinds.items()):
+        return False
+    metrics = item["metrics"].items()
+    return (
+        {"elbo", "recon", "kl"} <= item["metrics"].keys()
+        and all(number is None or is_number(number) for _, number in metrics)
+        and isinstance(item["metrics"].get("active_units", item["metrics"].get("codes_used")), int)
+        and all(is_number(number) for number in item["kl_per_dim"])
+    )

@@ -1,0 +1,380 @@
+"""Run folders: ids, ``run.json``, history, weights. Nothing here imports torch until weights are read or written."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shlex
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vaectl.config.recipes import filled
+from vaectl.config.spec import Spec
+from vaectl.errors import RunError, UsageError, VaectlError
+from vaectl.runs import checkpoints, history
+from vaectl.runs import log as train_log
+from vaectl.runs.catalog import allocate, check_name, find
+from vaectl.runs.log import TrainLog, is_held
+from vaectl.runs.records import SCHEMA, is_evaluation, read_record
+from vaectl.system.files import sweep, write_json, write_numbered
+from vaectl.system.reading import SERIES_BYTES, has_numbers, is_number, parse_json, read_text, within
+from vaectl.system.runtime import arithmetic
+
+if TYPE_CHECKING:
+    import torch
+
+    from vaectl.data.info import DataInfo
+    from vaectl.model.vae import VAE
+    from vaectl.training.state import TrainState
+
+CHECKPOINTS = {"best": checkpoints.BEST, "last": checkpoints.LAST}
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass
+class Run:
+    """A run folder and the content of its ``run.json``.
+
+    Attributes:
+        path: The folder.
+        record: What ``run.json`` holds.
+    """
+
+    path: Path
+    record: dict[str, Any]
+    _log: TrainLog | None = field(default=None, repr=False)
+
+    @property
+    def id(self) -> str:
+        """The run's id: its folder's name."""
+        return self.path.name
+
+    @property
+    def reference(self) -> str:
+        """What a person types to mean this run: its id, or its path where it is not in the usual folder of runs."""
+        usual = os.environ.get("VAECTL_RUNS_DIR") or "runs"
+        if os.path.realpath(self.path.parent) == os.path.realpath(usual):
+            return self.id
+        path = str(self.path)
+        return shlex.quote(path if os.sep in path else f".{os.sep}{path}")
+
+    @property
+    def spec(self) -> Spec:
+        """The run's spec, with the usual values of options that did not exist yet when it was begun.
+
+        Raises:
+            RunError: ``run.json`` holds no valid spec.
+        """
+        try:
+            return filled(Spec.from_json(self.record["config"]))
+        except VaectlError as error:
+            raise RunError(f"{self.path / 'run.json'} is damaged: config: {error.message}") from None
+
+    def file(self, name: str) -> Path:
+        """The path of a file or folder of the run; all of its reading and writing goes through here.
+
+        Raises:
+            RunError: A link leads out of the run's folder.
+        """
+        return within(self.path, name)
+
+    def complete_spec(self) -> Spec:
+        """The run's spec with every option of its parts checked; needs torch.
+
+        Raises:
+            RunError: ``run.json`` holds no valid spec.
+        """
+        from vaectl.model.builder import complete
+
+        try:
+            return complete(self.spec)
+        except UsageError as error:
+            raise RunError(f"{self.path / 'run.json'} is damaged: config: {error.message}") from None
+
+    @property
+    def status(self) -> str:
+        """running, completed, interrupted or failed; crashed where the process of a running run is gone."""
+        status: str = self.record["status"]
+        if status == "running" and self._log is None and not self._is_alive():
+            # it may have ended between the reading of its record and now
+            status = read_record(self.path)["status"]
+            return "crashed" if status == "running" else status
+        return status
+
+    @classmethod
+    def create(cls, runs_dir: Path, name: str | None, record: Mapping[str, Any]) -> Run:
+        """A new run folder with its ``run.json`` and ``config.json``, its id allocated by an atomic mkdir.
+
+        Args:
+            runs_dir: Folder of all runs; made if missing.
+            name: The id, or None for the next ``run<N>``.
+            record: The fields of ``run.json`` that are known at the start.
+
+        Raises:
+            UsageError: The name is not allowed.
+            RunError: The name is taken.
+            OutputError: The folder cannot be written.
+        """
+        if name is not None:
+            check_name(name, runs_dir)
+        path = allocate(runs_dir, name)
+        run = cls(path, {})
+        try:
+            run._log = TrainLog(run.file(train_log.NAME))
+            run.record = {
+                "schema": SCHEMA,
+                "id": path.name,
+                "status": "running",
+                **record,
+                "started": now(),
+                "finished": None,
+                "best_epoch": None,
+                "validation": {},
+                "metrics": {},
+                "evaluations": [],
+            }
+            write_json(path / "config.json", run.record["config"])
+            write_json(path / "run.json", run.record)
+        except BaseException:
+            run.close()
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        return run
+
+    @classmethod
+    def open(cls, reference: str, runs_dir: Path = Path("runs")) -> Run:
+        """The run that an id, a bare number, a path, ``latest`` or ``latest~N`` names.
+
+        Raises:
+            RunError: There is none, or its ``run.json`` is damaged.
+        """
+        path = find(reference, runs_dir)
+        return cls(path, read_record(path))
+
+    @classmethod
+    def resume(cls, reference: str, runs_dir: Path = Path("runs")) -> Run:
+        """As ``open``, but the run is this process's to go on with, as after ``create``.
+
+        Raises:
+            RunError: As ``open``; or another process trains it.
+            OutputError: Its folder cannot be written.
+        """
+        run = cls.open(reference, runs_dir)
+        run._log = TrainLog(run.file(train_log.NAME))
+        try:
+            with run._locked():
+                sweep(run.path)
+                # it may have ended between the reading of its record and now
+                run.record = read_record(run.path)
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of ``run.json``, keeping what other processes wrote there meanwhile."""
+        with self._locked():
+            self.record = read_record(self.path) | changes
+            write_json(self.file("run.json"), self.record)
+
+    def add_evaluation(self, evaluation: Mapping[str, Any], per_example: Mapping[str, list[float]]) -> None:
+        """Keep an evaluation in ``run.json``, in place of an older one of the same split, checkpoint, seed and K.
+
+        The per-example values go to ``evaluations/SPLIT-CHECKPOINT.json``, for paired comparisons. Where there is no
+        importance-weighted bound, that of the evaluation before with the same weights and seed is kept.
+        """
+        file = self.evaluation_file(evaluation["split"], evaluation["checkpoint"])
+        file.parent.mkdir(exist_ok=True)
+        with self._locked():
+            self.record = read_record(self.path)
+            before = self.evaluation(evaluation["split"], evaluation["checkpoint"])
+            if before and not evaluation.get("importance") and _same_draws(before, evaluation):
+                values = self.per_example(evaluation["split"], evaluation["checkpoint"])
+                evaluation = {**evaluation, "importance": before.get("importance")}
+                per_example = {**{name: values[name] for name in values if name not in per_example}, **per_example}
+            others = [old for old in self.evaluations() if _kind(old) != _kind(evaluation)]
+            write_json(file, {"seed": evaluation["seed"], **per_example})
+            self.record["evaluations"] = [*others, dict(evaluation)]
+            write_json(self.file("run.json"), self.record)
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The evaluations kept so far, oldest first, without damaged ones."""
+        return [item for item in self.record["evaluations"] if is_evaluation(item)]
+
+    def evaluation(self, split: str, checkpoint: str) -> dict[str, Any] | None:
+        """The newest evaluation of a split with the weights that a checkpoint holds now, or None."""
+        weights = self.weights_digest(checkpoint)
+        wanted = {"split": split, "checkpoint": checkpoint, "weights": weights}
+        found = [e for e in self.evaluations() if all(e.get(key) == value for key, value in wanted.items())]
+        return found[-1] if found and weights is not None else None
+
+    def weights_digest(self, checkpoint: str) -> str | None:
+        """The SHA-256 that the weights of a checkpoint carry in their header, read without torch; None without one."""
+        return checkpoints.digest_of(self.file(CHECKPOINTS[checkpoint]))
+
+    def evaluation_file(self, split: str, checkpoint: str) -> Path:
+        """Where the per-example values of an evaluation lie."""
+        return self.file(f"evaluations/{split}-{checkpoint}.json")
+
+    def per_example(self, split: str, checkpoint: str) -> dict[str, list[float]]:
+        """Per-example values by metric of the newest evaluation; empty where they are damaged or of another seed.
+
+        A process that is killed between its two files, or is at work there, leaves values of another evaluation.
+        """
+        kept = [e["seed"] for e in self.evaluations() if (e["split"], e["checkpoint"]) == (split, checkpoint)]
+        try:
+            document = parse_json(read_text(self.evaluation_file(split, checkpoint), SERIES_BYTES))
+            if kept and document["seed"] != kept[-1]:
+                return {}
+            found = {name: [float(v) for v in values] for name, values in document.items() if name != "seed"}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+        return found if all(is_number(value) for values in found.values() for value in values) else {}
+
+    def append_history(self, row: Mapping[str, Any]) -> None:
+        """Append one epoch to ``metrics.jsonl`` and flush it to disk."""
+        history.append(self.file(history.NAME), row)
+
+    def history(self) -> list[dict[str, Any]]:
+        """The epochs of ``metrics.jsonl``; a torn last line is left out.
+
+        Raises:
+            RunError: Another line is damaged, or the file cannot be read.
+        """
+        return history.read(self.file(history.NAME))[0]
+
+    def log(self, line: str) -> None:
+        """Append a line to ``train.log``, if the run is this process's.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        if self._log is not None:
+            self._log.write(line)
+
+    def finish(self, status: str, **changes: Any) -> None:
+        """Record how the run ended and how long this process had it, and let go of it."""
+        before = self.record["seconds"] if has_numbers(self.record, "seconds") else 0.0
+        here = self._log.seconds if self._log is not None else 0.0
+        self.update(status=status, finished=now(), seconds=round(before + here, 1), **changes)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the run: if its status is still running, others see it as crashed from now on."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def save_checkpoint(self, state: TrainState, *, best: bool = False) -> None:
+        """Write all that ``resume`` needs, and with ``best`` the model as the best so far: all of it or nothing.
+
+        Raises:
+            OutputError: It cannot be written; the checkpoint before is still there.
+        """
+        weights = state.model.state_dict()
+        files = {checkpoints.LAST: weights, checkpoints.OPTIMIZER: state.tensors()}
+        if best:
+            files[checkpoints.BEST] = weights
+        values = {**state.values(), "arithmetic": arithmetic(state.device)}
+        checkpoints.save(self.path, self.record["config"], files, values)
+
+    def load_checkpoint(self, state: TrainState) -> dict[str, str]:
+        """Restore a training, and return how it was computed, see ``runtime.arithmetic``.
+
+        Args:
+            state: A new state of the run's model and objective.
+
+        Raises:
+            RunError: A file of the checkpoint is missing or damaged, or not of this run.
+        """
+        from vaectl.model.builder import complete
+
+        values, tensors = checkpoints.load(self.path, self.record["config"], state.model.state_dict(), complete)
+        try:
+            state.model.load_state_dict(tensors[checkpoints.LAST])
+            state.restore(tensors[checkpoints.OPTIMIZER], values)
+            if state.keeps_best and state.prior_began is None and checkpoints.BEST in tensors:
+                # copies: what was read may still be the file's own pages
+                state.best_weights = {name: tensor.clone() for name, tensor in tensors[checkpoints.BEST].items()}
+            return {name: str(value) for name, value in values["arithmetic"].items()}
+        except (ValueError, RuntimeError, KeyError, AttributeError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise RunError(f"the checkpoint in {self.path} is damaged: {reason}") from None
+
+    def load_model(self, checkpoint: str, device: torch.device) -> VAE:
+        """The model of the run with the weights of a checkpoint (``best`` or ``last``), in evaluation mode.
+
+        Raises:
+            RunError: The weights are missing, damaged, or not those of this run's config.
+        """
+        from vaectl.model.builder import blueprint, build, complete
+        from vaectl.runs import weights
+
+        file = self.file(CHECKPOINTS[checkpoint])
+        if not file.is_file():
+            hint = None if self.history() else "it was stopped before its first epoch ended"
+            raise RunError(f"{self.id} has no {file.name}", hint=hint)
+        spec, info = self.complete_spec(), self.data_info
+        try:
+            # the weights in the file's order, then in the model
+            plan = blueprint(spec, info, copies=2)
+            state = weights.read(file, self.record["config"], plan.state_dict(), complete=complete)
+            model, _ = build(spec, info)
+        except RunError:
+            raise
+        except VaectlError as error:
+            raise RunError(f"{self.path / 'run.json'} describes no model for this machine: {error.message}") from None
+        model.load_state_dict(state)
+        return model.to(device).eval()
+
+    @property
+    def data_info(self) -> DataInfo:
+        """The description of the data that the run was trained on.
+
+        Raises:
+            RunError: ``run.json`` holds no valid one.
+        """
+        from vaectl.data.info import DataInfo
+
+        try:
+            return DataInfo.from_json(self.record["dataset"])
+        except VaectlError as error:
+            raise RunError(f"{self.path / 'run.json'} is damaged: {error.message}") from None
+
+    def add_file(self, folder: str, suffix: str, write: Callable[[Path], None]) -> Path:
+        """Write the next numbered file in a folder of the run, ``samples/0001.png``, as ``files.write_numbered``."""
+        return write_numbered(self.file(folder), suffix, write)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def _is_alive(self) -> bool:
+        try:
+            return is_held(self.file(train_log.NAME))
+        except RunError:
+            return False
+
+
+def _same_draws(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one.get(key) == other.get(key) for key in ("weights", "seed", "n"))
+
+
+def _kind(evaluation: Mapping[str, Any]) -> tuple[Any, ...]:
+    importance = evaluation.get("importance")
+    samples = importance.get("samples") if isinstance(importance, Mapping) else None
+    return (*(evaluation[key] for key in ("split", "checkpoint", "seed")), samples)

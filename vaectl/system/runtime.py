@@ -1,0 +1,163 @@
+"""The machine: device, seeds, and the versions that a run records."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vaectl.errors import UsageError
+from vaectl.system.launcher import here
+
+if TYPE_CHECKING:
+    import torch
+
+# of Linux's control groups, as a container sees its own
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+# a little less than the 32 MB that glibc's threshold can rise to
+KEPT_BYTES = 2**25 - 2**13
+# numbers of images that are computed at once where nothing is learned from them: what bounds the memory
+NUMBERS_AT_ONCE = 2**23
+
+
+def check_device(name: str) -> None:
+    """Raise a UsageError unless ``name`` has the form of a device, whether or not this machine has it."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", name):
+        raise UsageError(f"--device must be auto, cpu, cuda, cuda:N or mps; got '{name}'")
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; auto takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        UsageError: The name is another one, or this machine has no such device.
+    """
+    import torch
+
+    check_device(name)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    if kind == "cuda" and not (torch.cuda.is_available() and int(index or 0) < torch.cuda.device_count()):
+        raise UsageError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices",
+            hint="use --device cpu",
+        )
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("--device mps: this machine has no MPS device", hint="use --device cpu")
+    if kind == "cuda":
+        # torch lets cuDNN round what it convolves to ten bits unless it is told not to; fp32 is to be fp32
+        torch.backends.cudnn.allow_tf32 = False
+    return torch.device(name)
+
+
+def memory() -> int:
+    """Bytes of memory of this machine, or those that its container may use where they are fewer."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        limit = CONTAINER_LIMIT.read_text(encoding="ascii").strip()
+    except OSError:
+        return physical
+    return min(physical, int(limit)) if limit.isdecimal() else physical
+
+
+def at_once(most: int, shape: Sequence[int]) -> int:
+    """How many examples, or decoded draws, of a shape to compute at once: ``most``, or fewer where they are large."""
+    return max(1, min(most, NUMBERS_AT_ONCE // math.prod(shape)))
+
+
+def seed_streams(seed: int) -> tuple[int, int, int]:
+    """Independent seeds of a run's three random streams: initial weights, data order, posterior samples."""
+    import numpy as np
+
+    weights, order, noise = np.random.SeedSequence(seed).generate_state(3)
+    return int(weights), int(order), int(noise)
+
+
+def keep_freed_memory(most: int = KEPT_BYTES) -> None:
+    """Have glibc keep what is freed for the next tensors, as it otherwise comes to do by chance.
+
+    Memory above a threshold goes back to the system when it is freed, and the system clears every page of it when it
+    is next written: for the tensors of a batch that takes longer than computing them. The threshold rises to the
+    largest block that was ever freed, here one that is never written. Other C libraries are not affected.
+
+    Args:
+        most: Bytes of the largest tensors to keep, up to 32 MB, which is the default; twice as many are kept in all.
+
+    References:
+        mallopt(3), M_MMAP_THRESHOLD, https://man7.org/linux/man-pages/man3/mallopt.3.html
+    """
+    import torch
+
+    torch.empty(min(most, KEPT_BYTES), dtype=torch.uint8)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within the block torch's random streams start from ``seed``; after it they go on as if it had not been.
+
+    Evaluation and pictures run inside it, so that they repeat and leave the training stream alone.
+    """
+    import torch
+
+    # fork_rng leaves a Mac's GPU out, and with no list of devices it would wake every CUDA device
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            if mps is not None:
+                torch.mps.set_rng_state(mps)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a run's numbers."""
+    import importlib.metadata
+    import platform
+
+    packages = ("vaectl", "torch", "torchvision", "numpy", "safetensors")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """The states of torch's global random streams, of the CPU and of a device, by the kind of device."""
+    import torch
+
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def set_random_state(device: torch.device, states: Mapping[str, torch.Tensor]) -> None:
+    """Set torch's global random streams to what ``random_state`` returned; what it did not hold is left alone.
+
+    Raises:
+        RuntimeError: A state is none.
+    """
+    import torch
+
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+    if device.type == "mps" and "mps" in states:
+        torch.mps.set_rng_state(states["mps"])
+
+
+def arithmetic(device: torch.device) -> dict[str, str]:
+    """What decides the last bits of a computation: two trainings that differ in it agree only up to rounding."""
+    import torch
+
+    return {
+        "torch": torch.__version__, "device": device.type, "threads": str(torch.get_num_threads()),
+        "processes": str(here().world),
+    }  # fmt: skip

@@ -1,0 +1,274 @@
+"""Where a training stands: all that, with the weights, decides how it goes on, as tensors and plain numbers.
+
+Shapes: ``T`` batches of an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vaectl.config.spec import Training
+from vaectl.model.objectives import Objective, PriorFit
+from vaectl.model.vae import VAE
+from vaectl.system.reading import has_numbers
+from vaectl.system.runtime import random_state, seed_streams, seeded, set_random_state
+from vaectl.training.optimizer import AdamW
+
+COUNTS = ("epoch", "batch", "step", "rollbacks")
+
+
+class TrainState:
+    """A training between two optimizer steps: optimizer, random streams, place in the data, best so far.
+
+    ``tensors()`` and ``values()`` with the model's weights are the whole of it: restored into a new process they lead
+    to the same weights as if there had been one process, on the CPU bit for bit. Both may be called while ``fit``
+    rests between two events, when torch's global random stream is that of the training, and after it.
+
+    Attributes:
+        model, objective: What is trained, and what it minimises.
+        optimizer: Clipping, and Adam with decoupled weight decay.
+        epoch: Epochs that ended.
+        batch: Batches done of the epoch after them.
+        step: Optimizer steps in all.
+        records: What each batch of the epoch reported (T, 4), see ``train_step``; 0 after ``batch``.
+        best_epoch: The epoch of the best weights, or None.
+        best: What made it the best: whether the epoch counts, and its validation ELBO.
+        keeps_best: Whether a second stage is to come, and ``best_weights`` are kept for it.
+        best_weights: The best weights, while a second stage will begin from them.
+        prior_began: Epochs that had ended when the second stage began, which fits the prior alone; None before it.
+        settled: Whether the last epoch counts.
+        rollbacks: How often training was taken back to its last good state.
+
+    Args:
+        model: The model, on the device to train on.
+        objective: The objective, on the same device.
+        training: The settings.
+        examples: Training examples.
+    """
+
+    def __init__(self, model: VAE, objective: Objective, training: Training, examples: int) -> None:
+        _, order_seed, noise_seed = seed_streams(training.seed)
+        self.model, self.objective = model, objective
+        self.device = next(model.parameters()).device
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self.optimizer = AdamW(trained, training.lr, training.weight_decay, clip=training.grad_clip)
+        self.epoch = self.batch = self.step = self.rollbacks = 0
+        self.best: tuple[bool, float] | None = None
+        self.best_epoch: int | None = None
+        self.best_weights: dict[str, Tensor] | None = None
+        self.prior_began: int | None = None
+        self.settled = False
+        self._fit_prior, self.keeps_best = PriorFit(), training.prior_epochs > 0
+        self.examples, self.batches = examples, -(-examples // training.batch_size)
+        self.records = torch.zeros(self.batches, 4, device=self.device)
+        self._order = torch.Generator().manual_seed(order_seed)
+        # of the stream of orders as the epoch begins: the same order is drawn again when it is begun again
+        self._order_state = self._order.get_state()
+        with seeded(noise_seed):
+            self._random = random_state(self.device)
+        self._entered = False
+        self._seconds, self._started = 0.0, time.perf_counter()
+        self._good: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+
+    @property
+    def lr(self) -> float:
+        """The learning rate, which a rollback lowers."""
+        return self.optimizer.lr
+
+    @property
+    def minimised(self) -> Objective:
+        """What is minimised now: the objective, or in the second stage the KL, the prior's part of the bound."""
+        return self.objective if self.prior_began is None else self._fit_prior
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that are trained now, by name: all, or in the second stage the prior's."""
+        everything = self.optimizer.parameters
+        if self.prior_began is None:
+            return everything
+        return {name: parameter for name, parameter in everything.items() if name.startswith("prior.")}
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in the epoch, in this process and in those before it."""
+        return self._seconds + time.perf_counter() - self._started
+
+    @property
+    def finite(self) -> bool:
+        """Whether all weights are finite numbers, and the records of the epoch so far: only then it may be saved."""
+        return all(bool(tensor.isfinite().all()) for tensor in (*self.model.parameters(), self.records))
+
+    def end(self, training: Training) -> str:
+        """Why training ends here, ``completed`` or ``patience``; empty while it goes on."""
+        return "" if self.prior_is_due(training) else self._stage_end(training)
+
+    def prior_is_due(self, training: Training) -> bool:
+        """Whether the first stage is over and the second, which fits the prior, is to begin."""
+        return training.prior_epochs > 0 and self.prior_began is None and bool(self._stage_end(training))
+
+    def last_epoch(self, training: Training) -> int:
+        """The epoch after which training ends, unless it is stopped early."""
+        if self.prior_began is None:
+            return training.epochs + training.prior_epochs
+        return self.prior_began + training.prior_epochs
+
+    def _stage_end(self, training: Training) -> str:
+        if training.patience and self.settled and self.best_epoch is not None and self.batch == 0:
+            since = max(self.best_epoch, self.objective.warmup_epochs, self.prior_began or 0)
+            if self.epoch - since >= training.patience:
+                return "patience"
+        last = training.epochs if self.prior_began is None else self.last_epoch(training)
+        return "completed" if self.epoch >= last else ""
+
+    def begin_prior(self) -> None:
+        """Begin the second stage: from the best weights, with moments of the gradient that know nothing yet."""
+        if self.best_weights is not None:
+            self.model.load_state_dict(self.best_weights)
+        prior: Any = self.model.prior
+        prior.begin_fit()
+        self.optimizer.restore({})
+        self.best_weights = None
+        self.prior_began = self.epoch
+
+    def enter(self) -> None:
+        """Set torch's global random stream to where this training has it."""
+        set_random_state(self.device, self._random)
+        self._entered = True
+
+    def leave(self) -> None:
+        """Remember where torch's global random stream is."""
+        self._random = random_state(self.device)
+        self._entered = False
+
+    def begin_epoch(self) -> Tensor:
+        """Start the epoch's clock, or let it go on, and return the epoch's order of the examples (N,)."""
+        if self.batch == 0:
+            self._seconds = 0.0
+            self.records.zero_()
+        self._started = time.perf_counter()
+        self._order.set_state(self._order_state)
+        return torch.randperm(self.examples, generator=self._order).to(self.device)
+
+    def end_epoch(self, settled: bool, elbo: float) -> bool:
+        """Count the epoch, and return whether its weights are the best so far."""
+        self.epoch += 1
+        self.batch = 0
+        self._order_state = self._order.get_state()
+        self.settled = settled
+        improved = self.best is None or (settled, elbo) > self.best
+        if improved:
+            self.best, self.best_epoch = (settled, elbo), self.epoch
+            if self.keeps_best and self.prior_began is None:
+                self.best_weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        return improved
+
+    def keep(self) -> None:
+        """Hold this state and its weights in memory, for ``roll_back``."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()} | self._own_tensors()
+        self._good = {name: tensor.clone() for name, tensor in tensors.items()}, self._own_values()
+
+    def roll_back(self, factor: float) -> None:
+        """Go back to the state that was kept, with a learning rate lower by ``factor``."""
+        assert self._good is not None
+        tensors, values = self._good
+        lr, rollbacks = self.lr * factor, self.rollbacks + 1
+        self.model.load_state_dict(_under(tensors, "model."))
+        self._restore_own(tensors, values)
+        self.optimizer.lr, self.rollbacks = lr, rollbacks
+        self.enter()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of the state but for the model's weights, by name."""
+        kept = self._good[0] if self._good is not None and self.batch else {}
+        return self._own_tensors() | {f"good.{name}": tensor for name, tensor in kept.items()}
+
+    def values(self) -> dict[str, Any]:
+        """The numbers of the state, JSON-able."""
+        return self._own_values() | {"good": self._good[1] if self._good is not None and self.batch else None}
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Become the state that ``tensors()`` and ``values()`` were taken from; the weights are restored apart.
+
+        Raises:
+            ValueError: They are not those of such a model, objective and data set.
+        """
+        kept = _under(tensors, "good.")
+        try:
+            if kept:
+                # through the state itself, so that what is kept is checked, too
+                self._restore_own(kept, values["good"])
+                self._good = kept, dict(values["good"])
+            self._restore_own(tensors, values)
+        except (KeyError, TypeError, IndexError, RuntimeError, OverflowError) as error:
+            raise ValueError(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from None
+
+    def _own_values(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in COUNTS} | {
+            "best_epoch": self.best_epoch,
+            "best": None if self.best is None else list(self.best),
+            "settled": self.settled,
+            "prior_began": self.prior_began,
+            "lr": self.lr,
+            "seconds": self.seconds if self.batch else 0.0,
+        }
+
+    def _own_tensors(self) -> dict[str, Tensor]:
+        random = random_state(self.device) if self._entered else self._random
+        return {
+            **{f"optimizer.{name}": tensor for name, tensor in self.optimizer.tensors().items()},
+            **{f"objective.{name}": tensor for name, tensor in self.objective.state_dict().items()},
+            **{f"random.{name}": tensor for name, tensor in random.items()},
+            "order": self._order_state,
+            "records": self.records[: self.batch],
+        }
+
+    def _restore_own(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        counts = {name: values[name] for name in COUNTS}
+        whole = all(type(count) is int and count >= 0 for count in counts.values())
+        epoch, batch, best = counts["epoch"], counts["batch"], values["best"]
+        if not whole or batch > self.batches or counts["step"] != epoch * self.batches + batch:
+            raise ValueError(f"no place in a training of {self.batches} batches an epoch: {counts}")
+        if not has_numbers(values, "lr", "seconds") or not 0 < values["lr"] <= 100 or values["seconds"] < 0:
+            raise ValueError("the learning rate or the seconds are no such numbers")
+        if tensors["records"].shape != (batch, 4):
+            raise ValueError("the records are not those of so many batches")
+        for name, count in counts.items():
+            setattr(self, name, count)
+        self.best = None if best is None else (bool(best[0]), float(best[1]))
+        self.best_epoch = values["best_epoch"]
+        sound = self.best is self.best_epoch is None
+        if epoch:
+            sound = self.best is not None and math.isfinite(self.best[1]) and self.best_epoch in range(1, epoch + 1)
+        if not sound:
+            raise ValueError("the best epoch is no such epoch")
+        # a checkpoint of before there were two stages says nothing of them
+        began = values.get("prior_began")
+        if began is not None and (type(began) is not int or not 1 <= began <= epoch):
+            raise ValueError("the second stage began at no such epoch")
+        prior: Any = self.model.prior
+        if prior.in_second_stage not in (None, began is not None):
+            raise ValueError("the prior's weights are of another stage")
+        self.prior_began = began
+        self.settled = bool(values["settled"])
+        self._seconds = float(values["seconds"])
+        self.optimizer.lr = values["lr"]
+        self.records.zero_()
+        self.records[:batch] = tensors["records"]
+        self._order_state = tensors["order"].clone()
+        self._order.set_state(self._order_state)
+        # a device that the training was not on before keeps the beginning of its stream
+        self._random = self._random | _under(tensors, "random.")
+        torch.Generator().set_state(self._random["cpu"])  # raises unless it is one
+        self.objective.load_state_dict(_under(tensors, "objective."))
+        self.optimizer.restore(_under(tensors, "optimizer."))
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Copies of the tensors whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): tensor.clone() for name, tensor in tensors.items() if name.startswith(prefix)}

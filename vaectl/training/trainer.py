@@ -1,0 +1,269 @@
+"""The trainer: fit() yields events as it goes; whoever consumes them shows and saves. It opens no files.
+
+Shapes: ``T`` batches of an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaectl.config.spec import Spec, Training
+from vaectl.data.base import Data
+from vaectl.evaluation.metrics import evaluate
+from vaectl.model.builder import build
+from vaectl.model.objectives import Objective
+from vaectl.model.vae import VAE
+from vaectl.parallel.distributed import ALONE, Processes
+from vaectl.training.state import TrainState
+from vaectl.training.step import REPORTED, TrainStep
+
+
+@dataclass(frozen=True)
+class Step:
+    """An optimizer step was taken: the ``batch``-th of ``batches`` in its epoch, the ``step``-th of all."""
+
+    epoch: int
+    step: int
+    batch: int
+    batches: int
+    examples: int
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch ended. Log quantities are in nats, means over the epoch's examples (or the validation split's).
+
+    Attributes:
+        epoch, step: Epochs and optimizer steps so far.
+        loss: The objective, as it was minimised.
+        elbo, recon, kl: The bound at beta = 1 and its terms, on training examples while the weights moved.
+        beta: Weight of the KL after the last step.
+        grad_norm: Mean global L2 norm of the gradient before clipping.
+        lr: Learning rate, which a rollback lowers.
+        validation: ``elbo`` and its standard error ``elbo_se``, ``recon``, ``kl``, ``loss``, ``active_units`` (of codes
+            ``codes_used``, ``codes`` and ``perplexity``) and the parts of the scales that are saturated; empty without
+            a validation split.
+        improved: Whether these are the best weights so far.
+        best_epoch: The epoch of the best weights.
+        seconds: Time of the epoch, validation included.
+        images_per_second: Training examples per second of training.
+    """
+
+    epoch: int
+    step: int
+    loss: float
+    elbo: float
+    recon: float
+    kl: float
+    beta: float
+    grad_norm: float
+    lr: float
+    validation: Mapping[str, float]
+    improved: bool
+    best_epoch: int
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """Training went back to its last good state with a lower learning rate, because of a ``problem`` in an epoch.
+
+    Attributes:
+        epoch, step: The epoch that is begun again, and the step it begins at.
+        problem: What was not finite, in words.
+        lr: The learning rate from here on.
+        rollbacks: How many there have been.
+    """
+
+    epoch: int
+    step: int
+    problem: str
+    lr: float
+    rollbacks: int
+
+
+@dataclass(frozen=True)
+class PriorBegan:
+    """The second stage begins: from here on the prior alone is fitted, to the codes of the best weights so far.
+
+    Attributes:
+        epoch, step: Epochs and optimizer steps so far.
+        best_epoch: The epoch of those weights.
+        last_epoch: The epoch after which training ends, unless it is stopped early.
+    """
+
+    epoch: int
+    step: int
+    best_epoch: int | None
+    last_epoch: int
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Training ended: ``reason`` is completed, patience or diverged; ``problem`` says in words what diverged."""
+
+    reason: str
+    epoch: int
+    step: int
+    best_epoch: int | None
+    problem: str = ""
+
+
+Event = Step | Epoch | RolledBack | PriorBegan | Stopped
+
+# of the weights while they train: themselves, their gradients, and Adam's two moments
+TRAINING_COPIES = 4
+# what of the validation split's metrics an epoch reports
+VALIDATED = (
+    "elbo", "elbo_se", "recon", "kl", "active_units", "codes_used", "codes", "perplexity", "uniform_bits",
+    "posterior_saturation", "likelihood_saturation",
+)  # fmt: skip
+
+
+def prepare(spec: Spec, data: Data, device: torch.device) -> TrainState:
+    """The state at the very beginning of a training: model and objective on the device.
+
+    Raises:
+        UsageError, VaectlError: As ``build``.
+    """
+    # on an accelerator only the model itself is ever in this machine's memory
+    model, objective = build(spec, data.info, copies=TRAINING_COPIES if device.type == "cpu" else 1)
+    return TrainState(model.to(device), objective.to(device), spec.training, len(data.train))
+
+
+def fit(
+    model: VAE,
+    objective: Objective,
+    data: Data,
+    training: Training,
+    state: TrainState | None = None,
+    *,
+    processes: Processes = ALONE,
+    fast: bool = True,
+) -> Generator[Event, None, None]:
+    """Train a model in place, yielding a ``Step`` or ``Epoch`` as each ends and ``Stopped`` last.
+
+    The best epoch is the one of the highest validation ELBO at beta = 1. An epoch at whose end the warm-up is
+    complete, or the KL on the target that was set, is always better than another, and only those count for patience.
+    Without a validation split the last epoch is the best. Where ``training.prior_epochs`` asks for a second stage it
+    begins with ``PriorBegan``, from the best weights so far, and leaves all but the prior as it is. torch's global
+    random stream is reseeded.
+
+    Args:
+        model: The model, on the device to train on.
+        objective: What to minimise, on the same device.
+        data: The data, on the same device.
+        training: The settings.
+        state: Where the training of this model and objective stands, to go on from there; None begins.
+        processes: The processes that each call this with equal arguments, to share every batch.
+        fast: Whether steps are repeated from a recording of the first one, with the same results (see ``replay``). It
+            asks that model and objective do the same at every step, and change what they hold in place.
+    """
+    state = TrainState(model, objective, training, len(data.train)) if state is None else state
+    state.enter()
+    try:
+        yield from _fit(state, data, training, processes, fast)
+    finally:
+        state.leave()
+
+
+def _fit(
+    state: TrainState, data: Data, training: Training, processes: Processes, fast: bool
+) -> Generator[Event, None, None]:
+    problem, step = "", TrainStep(state, data.train, training, processes, fast=fast)
+    while not (reason := "diverged" if problem else state.end(training)):
+        if state.prior_is_due(training):
+            state.begin_prior()
+            step = TrainStep(state, data.train, training, processes, fast=fast)
+            yield PriorBegan(state.epoch, state.step, state.best_epoch, state.last_epoch(training))
+        if training.on_nonfinite == "rollback" and state.batch == 0:
+            state.keep()
+        problem = yield from _epoch(state, data, training, processes, step)
+        if problem and training.on_nonfinite == "rollback" and state.rollbacks < training.max_rollbacks:
+            state.roll_back(training.rollback_factor)
+            yield RolledBack(state.epoch + 1, state.step, problem, state.lr, state.rollbacks)
+            problem = ""
+    yield Stopped(reason, state.epoch + bool(problem), state.step, state.best_epoch, problem)
+
+
+def _epoch(
+    state: TrainState, data: Data, training: Training, processes: Processes, step: TrainStep
+) -> Generator[Event, None, str]:
+    """The rest of an epoch, and what was not finite in it; empty where all was."""
+    model, objective = state.model, state.minimised
+    order, size = state.begin_epoch(), training.batch_size
+    model.train(state.prior_began is None)  # while its prior is fitted the rest learns nothing, running means included
+    # closed, so that what reads ahead of the training ends with it
+    with closing(data.train.feed(order, size, state.batch)) as batches:
+        for given in batches:
+            report = step(given)
+            # on an accelerator reading a value stalls the queue, so there the epoch's records are checked instead
+            if state.device.type == "cpu" and not all(map(math.isfinite, report.tolist())):
+                return _problem(report, state.step)
+            state.records[state.batch] = report
+            state.step += 1
+            state.batch += 1
+            yield Step(state.epoch + 1, state.step, state.batch, state.batches, len(given))
+    per_batch = state.records.cpu().double()  # (T, 4)
+    trained, number = state.seconds, state.epoch + 1
+    if not per_batch.isfinite().all():
+        return f"a term is not finite in epoch {number}"
+    if not state.finite:
+        return f"a weight is not finite after epoch {number}"
+    validation = _validate(model, objective, data, state.step, processes)
+    if validation and not math.isfinite(validation["elbo"]):
+        return f"the validation ELBO is not finite after epoch {number}"
+    # the last batch may be short, so batches count by their examples
+    sizes = torch.tensor([min(size, len(order) - start) for start in range(0, len(order), size)], dtype=torch.float64)
+    mean_loss, recon, kl = ((sizes @ per_batch[:, :3]) / len(order)).tolist()
+    settled = objective.settled(number, validation)
+    improved = state.end_epoch(settled, validation["elbo"] if validation else float(number))
+    assert state.best_epoch is not None
+    yield Epoch(
+        epoch=number,
+        step=state.step,
+        loss=mean_loss,
+        elbo=-(recon + kl),
+        recon=recon,
+        kl=kl,
+        beta=state.objective.beta(state.step),
+        grad_norm=per_batch[:, 3].mean().item(),
+        lr=state.lr,
+        validation=validation,
+        improved=improved,
+        best_epoch=state.best_epoch,
+        seconds=state.seconds,
+        images_per_second=len(order) / trained,
+    )
+    return ""
+
+
+def _validate(model: VAE, objective: Objective, data: Data, step: int, processes: Processes) -> dict[str, float]:
+    if len(data.validation) == 0:
+        return {}
+    result = evaluate(
+        model,
+        data.validation,
+        at_mean=False,
+        loss=lambda draw: objective(draw, objective.scheduled(step)),
+        loss_draws=objective.draws,
+        processes=processes,
+    )
+    assert result.loss is not None
+    metrics = result.metrics()
+    return {name: metrics[name] for name in VALIDATED if name in metrics} | {"loss": result.loss}
+
+
+def _problem(report: Tensor, step: int) -> str:
+    """What is not finite: the terms of the bound, else the loss, of which they need not be all, else the gradient."""
+    wrong = {name for name, value in zip(REPORTED, report.tolist(), strict=True) if not math.isfinite(value)}
+    terms = [name for name in ("recon", "kl") if name in wrong]
+    subject = " and ".join(terms) or ("the loss" if "loss" in wrong else "the gradient")
+    return f"{subject} {'are' if len(terms) > 1 else 'is'} not finite at step {step}"
