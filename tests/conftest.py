@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +15,11 @@ import torch
 from typer.testing import CliRunner, Result
 
 from vaectl.cli import app
-from vaectl.commands.train import screen as _epochs
+from vaectl.commands.train.screen import EpochScreen
 from vaectl.training.trainer import Step
+
+# what the shared modules assert is told as fully as what a test does
+pytest.register_assert_rewrite("tests.support")
 
 # two threads of several processes fight on a small machine; the models here need one
 torch.set_num_threads(1)
@@ -35,6 +40,16 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network: a download fails at once, as without one."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise urllib.error.URLError("no network in tests")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
 
 
 @pytest.fixture
@@ -69,16 +84,16 @@ def interrupt_at(
 ) -> list[Step]:
     """Let a signal come in the ``batch``-th batch of a training; the steps it shows, as it shows them."""
     seen: list[Step] = []
-    step = _epochs.EpochScreen.step
+    step = EpochScreen.step
 
-    def shown(self: _epochs.EpochScreen, event: Step) -> None:
+    def shown(self: EpochScreen, event: Step) -> None:
         seen.append(event)
         step(self, event)
         if len(seen) == batch:
             for _ in range(times):
                 signal.raise_signal(signum)
 
-    monkeypatch.setattr(_epochs.EpochScreen, "step", shown)
+    monkeypatch.setattr(EpochScreen, "step", shown)
     return seen
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import epoch, goals, tables
-from tests.toys import toy_data
+from tests.support.toys import toy_data
 
 
 def test_a_round_of_the_epoch_table_is_kept_with_its_ratios_and_goals(

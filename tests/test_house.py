@@ -37,6 +37,7 @@ WITH_TORCH = ("runs.weights", "commands.train.run", "commands.train.screen")
 HEAVY = ("torch", "torchvision", "numpy", "matplotlib", "sklearn", "scipy", "safetensors", "tensorboard")
 
 FILES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 
 
 def place(file: Path) -> str:
@@ -67,6 +68,13 @@ def imports(tree: ast.Module, *, top_level: bool) -> Iterator[str]:
             assert node.level == 0, "imports are absolute"
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("file", TESTS, ids=lambda file: file.stem)
+def test_tests_do_not_import_each_other(file: Path) -> None:
+    """Shared things are in ``tests/support``; the code of another process may import the test that starts it."""
+    for name in imports(ast.parse(file.read_text()), top_level=False):
+        assert not (name.startswith("tests.") and ".test_" in name), name
 
 
 @pytest.mark.parametrize("file", FILES, ids=place)

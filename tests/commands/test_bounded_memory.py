@@ -18,9 +18,9 @@ import torch
 from pyarrow import parquet
 from torch import Tensor
 
-from tests.commands.test_cli import write_idx
 from tests.conftest import Cli
-from tests.toys import toy_data
+from tests.support.idx import mnist_files, write_mnist
+from tests.support.toys import toy_data
 from vaectl.commands import sample
 from vaectl.config.recipes import vae
 from vaectl.errors import OutputError
@@ -161,7 +161,7 @@ for n in (2000, 40_000):
 
 def test_the_memory_of_sample_does_not_grow_with_n(cli: Cli, isolated: Path) -> None:
     """40,000 images of 125 MB in all take no third of that more than 2,000 do."""
-    write_idx(isolated / "data", side=28)
+    write_mnist(isolated / "data", mnist_files(side=28))
     train = ("train", "--dataset", "mnist", "--epochs", 1, "--hidden-dims", 8, "--latent-dim", 2)
     assert cli(*train).exit_code == 0
     done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 import re
 import shutil
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import Cli
+from tests.support.idx import mnist_files, write_mnist
 from vaectl.config.spec import SPLITS
 
 TRAIN = ("train", "--dataset", "digits", "--hidden-dims", "16", "--latent-dim", "2")
@@ -59,26 +58,6 @@ def listing(folder: Path) -> set[str]:
 def pixels(path: Path | str) -> np.ndarray:
     with Image.open(path) as image:
         return np.asarray(image)
-
-
-def write_idx(
-    folder: Path, *, train: int = 24, test: int = 12, side: int = 8, seed: int = 0, packed: bool = False
-) -> Path:
-    """A data directory with a small MNIST of noise in it, in torchvision's layout."""
-    raw = folder / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    random = np.random.default_rng(seed)
-    for name, n in (("train", train), ("t10k", test)):
-        images = (
-            struct.pack(">4I", 0x803, n, side, side) + random.integers(256, size=n * side * side, dtype="u1").tobytes()
-        )
-        labels = struct.pack(">2I", 0x801, n) + random.integers(10, size=n, dtype="u1").tobytes()
-        for kind, content in (("images-idx3", images), ("labels-idx1", labels)):
-            if packed:
-                (raw / f"{name}-{kind}-ubyte.gz").write_bytes(gzip.compress(content))
-            else:
-                (raw / f"{name}-{kind}-ubyte").write_bytes(content)
-    return folder
 
 
 # --- train ------------------------------------------------------------------------------------------------------------
@@ -396,7 +375,8 @@ def test_divergence_exits_3_and_keeps_the_last_good_weights(cli: Cli, isolated: 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzipped"])
 def test_idx_files_in_the_data_directory_are_used_as_they_are(cli: Cli, isolated: Path, packed: bool) -> None:
     """IDX files with or without .gz are read where they lie, and nothing is added beside them."""
-    folder = write_idx(isolated / "data", packed=packed)
+    folder = isolated / "data"
+    write_mnist(folder, packed=packed)
     before = listing(folder)
     document = ok_json(cli, "train", "--dataset", "mnist", "--dry-run", "--hidden-dims", 8)
     assert document["dataset"]["shape"] == [1, 8, 8]
@@ -406,7 +386,8 @@ def test_idx_files_in_the_data_directory_are_used_as_they_are(cli: Cli, isolated
 
 def test_auto_takes_mnist_where_it_is_and_says_so(cli: Cli, isolated: Path) -> None:
     """auto finds MNIST in --data-dir, says so on stderr, and the run's config names what auto came to."""
-    folder = write_idx(isolated / "elsewhere")
+    folder = isolated / "elsewhere"
+    write_mnist(folder)
     result = cli("train", "--data-dir", folder, "--epochs", 1, "--hidden-dims", 8, "--latent-dim", 2, "--json")
     assert result.exit_code == 0, result.output
     json.loads(result.stdout)
@@ -417,14 +398,15 @@ def test_auto_takes_mnist_where_it_is_and_says_so(cli: Cli, isolated: Path) -> N
 
 
 def test_data_directory_of_the_environment(cli: Cli, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VAECTL_DATA_DIR", str(write_idx(isolated / "elsewhere")))
+    write_mnist(isolated / "elsewhere")
+    monkeypatch.setenv("VAECTL_DATA_DIR", str(isolated / "elsewhere"))
     document = ok_json(cli, "train", "--dataset", "mnist", "--dry-run", "--hidden-dims", 8)
     assert document["dataset"]["name"] == "mnist"
 
 
 def test_a_data_set_with_a_single_test_image(cli: Cli, isolated: Path) -> None:
     """One test image has no standard error: null in JSON, and no reason to fail."""
-    write_idx(isolated / "data", test=1)
+    write_mnist(isolated / "data", mnist_files(test=1))
     document = ok_json(cli, "train", "--dataset", "mnist", "--epochs", 1, "--hidden-dims", 8, "--latent-dim", 2)
     assert document["status"] == "completed"
     assert document["metrics"]["elbo_se"] is None
@@ -671,7 +653,8 @@ def test_train_and_validation_rows_are_apart(cli: Cli, runs: Path, isolated: Pat
 
 def test_embed_takes_another_data_set_of_the_same_shape(cli: Cli, runs: Path, isolated: Path) -> None:
     """--dataset encodes other data with the run's model; the run's own name is the default."""
-    folder = write_idx(isolated / "elsewhere", test=12)
+    folder = isolated / "elsewhere"
+    write_mnist(folder)
     document = ok_json(cli, "embed", "run1", "--dataset", "mnist", "--data-dir", folder, "-o", "other.npz")
     assert document["n"] == 12
     ok(cli, "embed", "run1", "--dataset", "digits", "-o", "named.npz")
@@ -855,7 +838,8 @@ def test_the_seed_of_a_report_changes_its_pictures(cli: Cli, runs: Path) -> None
 
 def test_verdicts_are_withheld_with_the_reason_when_the_data_differ(cli: Cli, runs: Path, isolated: Path) -> None:
     """A run on other data is shown beside, but nothing is called better or worse, and why is said."""
-    folder = write_idx(isolated / "elsewhere", test=300)
+    folder = isolated / "elsewhere"
+    write_mnist(folder, mnist_files(test=300))
     arguments = ("--epochs", 1, "--hidden-dims", 8, "--latent-dim", 2, "--name", "noise")
     ok(cli, "train", "--dataset", "mnist", "--data-dir", folder, *arguments)
     document = ok_json(cli, "compare", "run1", "noise")

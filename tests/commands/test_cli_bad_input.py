@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import functools
 import gzip
-import hashlib
 import json
 import os
 import shlex
 import shutil
 import struct
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +20,10 @@ import typer.testing
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import Cli
+from tests.support.idx import idx_file, mnist_files, write_mnist
+from tests.support.refusals import Record, alter, drop, put, refuse
+
+pytestmark = pytest.mark.usefixtures("offline")
 
 ABSURD = "9" * 400
 LONG = "x" * 300
@@ -30,71 +31,9 @@ built = functools.cache(typer.main.get_command)
 
 
 @pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test of this file reaches the network: a download fails at once, as without one."""
-
-    def refuse(*arguments: object, **options: object) -> None:
-        raise urllib.error.URLError("no network in tests")
-
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
-
-
-@pytest.fixture(autouse=True)
 def built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build the commands once: that is most of what a refused command line costs."""
     monkeypatch.setattr(typer.testing, "_get_command", built, raising=False)
-
-
-def snapshot(folder: Path) -> dict[str, str]:
-    """Every file and folder below ``folder``, with a digest of its content."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        content = "folder" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
-        found[str(path.relative_to(folder))] = content
-    return found
-
-
-def refuse(
-    cli: Cli, arguments: Sequence[object], code: int, names: Sequence[str], hint: str | None = None, *, kind: str = ""
-) -> None:
-    """Assert that a command line is refused as the contract says, in text and under --json, and changes no file.
-
-    Args:
-        cli: The command line.
-        arguments: What is given to it.
-        code: The exit code due.
-        names: What the ``error:`` line must name.
-        hint: What the hint must name, or None where none is due; unknown options may name it in the error itself.
-        kind: The error's code in the JSON document; '' for any.
-    """
-    here = Path.cwd()
-    before = snapshot(here)
-    text = cli(*arguments)
-    assert text.exit_code == code, text.output
-    assert "Traceback" not in text.output
-    assert text.stdout == ""
-    lines = text.stderr.splitlines()
-    (error,) = [line for line in lines if line.startswith("error: ")]
-    assert "internal error" not in error
-    for name in names:
-        assert name in error, error
-    hints = [line for line in lines if line.startswith("hint: ")]
-    assert len(hints) <= 1
-    if hint is not None:
-        assert hint in " ".join([*hints, error] if "option" in error or "command" in error else hints), text.stderr
-    result = cli(*arguments, "--json")
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    document = json.loads(result.stdout)
-    assert document.keys() == {"error"}
-    assert document["error"].keys() == {"code", "message", "hint"}
-    for name in names:
-        assert name in document["error"]["message"]
-    assert f"error: {document['error']['message']}" == error
-    assert [f"hint: {document['error']['hint']}"] == hints if document["error"]["hint"] else not hints
-    if kind:
-        assert document["error"]["code"] == kind
-    assert snapshot(here) == before
 
 
 @dataclass(frozen=True)
@@ -509,25 +448,6 @@ def test_read_only_folders(cli: Cli, runs: Path, isolated: Path, line: str) -> N
 # --- data -------------------------------------------------------------------------------------------------------------
 
 
-def idx(shape: tuple[int, ...], *, magic: int = 0x800, body: bytes | None = None) -> bytes:
-    """An IDX file of bytes."""
-    size = 1
-    for n in shape:
-        size *= n
-    header = struct.pack(f">{1 + len(shape)}I", magic + len(shape), *shape)
-    return header + (bytes(i % 251 % 10 for i in range(size)) if body is None else body)
-
-
-def mnist_folder(folder: Path, side: int = 8) -> Path:
-    """A data directory with a small MNIST in it; returns the folder of its IDX files."""
-    raw = folder / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for name, n in (("train", 24), ("t10k", 12)):
-        (raw / f"{name}-images-idx3-ubyte").write_bytes(idx((n, side, side)))
-        (raw / f"{name}-labels-idx1-ubyte").write_bytes(idx((n,)))
-    return raw
-
-
 def _corrupt_gzip(raw: Path) -> None:
     file = raw / "train-images-idx3-ubyte"
     packed = bytearray(gzip.compress(file.read_bytes()))
@@ -563,22 +483,22 @@ def _folder(raw: Path) -> None:
 
 IMAGES, LABELS, TEST = "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "truncated": (_write(IMAGES, idx((24, 8, 8))[:-10]), IMAGES),
-    "too long": (_write(IMAGES, idx((24, 8, 8)) + b"x"), IMAGES),
+    "truncated": (_write(IMAGES, idx_file((24, 8, 8))[:-10]), IMAGES),
+    "too long": (_write(IMAGES, idx_file((24, 8, 8)) + b"x"), IMAGES),
     "empty": (_write(IMAGES, b""), IMAGES),
-    "header only": (_write(IMAGES, idx((24, 8, 8), body=b"")), IMAGES),
-    "half a header": (_write(IMAGES, idx((24, 8, 8))[:9]), IMAGES),
-    "wrong magic": (_write(IMAGES, idx((24, 8, 8), magic=0xD00)), IMAGES),
+    "header only": (_write(IMAGES, idx_file((24, 8, 8), body=b"")), IMAGES),
+    "half a header": (_write(IMAGES, idx_file((24, 8, 8))[:9]), IMAGES),
+    "wrong magic": (_write(IMAGES, idx_file((24, 8, 8), magic=0xD00)), IMAGES),
     "a web page": (_write(IMAGES, b"<!doctype html><title>404</title>"), IMAGES),
-    "absurd size": (_write(IMAGES, idx((0xFFFFFFFF,) * 3, body=b"")), IMAGES),
-    "no images": (_write(IMAGES, idx((0, 8, 8))), "train"),
-    "no pixels": (_write(IMAGES, idx((24, 0, 0))), "train"),
-    "other count of labels": (_write(LABELS, idx((23,))), "train"),
-    "labels for images": (_write(IMAGES, idx((24,))), "train"),
-    "test images of another size": (_write(TEST, idx((12, 7, 7))), "MNIST"),
+    "absurd size": (_write(IMAGES, idx_file((0xFFFFFFFF,) * 3, body=b"")), IMAGES),
+    "no images": (_write(IMAGES, idx_file((0, 8, 8))), "train"),
+    "no pixels": (_write(IMAGES, idx_file((24, 0, 0))), "train"),
+    "other count of labels": (_write(LABELS, idx_file((23,))), "train"),
+    "labels for images": (_write(IMAGES, idx_file((24,))), "train"),
+    "test images of another size": (_write(TEST, idx_file((12, 7, 7))), "MNIST"),
     "corrupt gzip": (_corrupt_gzip, f"{IMAGES}.gz"),
     "truncated gzip": (_truncated_gzip, f"{IMAGES}.gz"),
-    "no gzip": (_write(f"{IMAGES}.gz", idx((24, 8, 8))), f"{IMAGES}.gz"),
+    "no gzip": (_write(f"{IMAGES}.gz", idx_file((24, 8, 8))), f"{IMAGES}.gz"),
     "folder for a file": (_folder, "t10k-labels-idx1-ubyte"),
 }
 
@@ -587,7 +507,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_idx_files(cli: Cli, isolated: Path, damage: str, dataset: str) -> None:
     """Damaged data exit 1 and name the file, and no run is left; auto substitutes nothing for damaged files."""
-    raw = mnist_folder(isolated / "data")
+    raw = write_mnist(isolated / "data")
     apply, names = DAMAGE[damage]
     apply(raw)
     arguments = ["train", "--dataset", dataset, "--data-dir", "data", "--epochs", 1, "--hidden-dims", 4]
@@ -622,7 +542,7 @@ def test_a_missing_data_directory_of_the_environment(cli: Cli, isolated: Path, m
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_data_directory_that_cannot_be_read(cli: Cli, isolated: Path) -> None:
-    mnist_folder(isolated / "data")
+    write_mnist(isolated / "data")
     (isolated / "data").chmod(0)
     try:
         refuse(cli, ["train", "--dataset", "mnist", "--data-dir", "data", "--epochs", 1], 1, ["data"], kind="data")
@@ -631,9 +551,9 @@ def test_a_data_directory_that_cannot_be_read(cli: Cli, isolated: Path) -> None:
 
 
 def test_too_few_examples_to_hold_any_out(cli: Cli, isolated: Path) -> None:
-    raw = mnist_folder(isolated / "data")
-    (raw / IMAGES).write_bytes(idx((1, 8, 8)))
-    (raw / LABELS).write_bytes(idx((1,)))
+    raw = write_mnist(isolated / "data")
+    (raw / IMAGES).write_bytes(idx_file((1, 8, 8)))
+    (raw / LABELS).write_bytes(idx_file((1,)))
     refuse(cli, ["train", "--dataset", "mnist", "--epochs", 1], 1, ["mnist", "validation"], kind="data")
 
 
@@ -641,10 +561,10 @@ def test_too_few_examples_to_hold_any_out(cli: Cli, isolated: Path) -> None:
                                   "plot-latent noise -o a.png"])  # fmt: skip
 def test_data_that_changed_since_training(cli: Cli, isolated: Path, line: str) -> None:
     """Data that are not those of the run exit 1: their fingerprint differs."""
-    raw = mnist_folder(isolated / "data")
+    raw = write_mnist(isolated / "data")
     train = ("train", "--dataset", "mnist", "--epochs", 1, "--hidden-dims", 4, "--name", "noise")
     assert cli(*train).exit_code == 0
-    (raw / TEST).write_bytes(idx((12, 8, 8), body=bytes(12 * 64)))
+    (raw / TEST).write_bytes(idx_file((12, 8, 8), body=bytes(12 * 64)))
     refuse(cli, line.split(), 1, ["fingerprint"], "--data-dir", kind="data")
 
 
@@ -660,7 +580,7 @@ def test_data_that_changed_since_training(cli: Cli, isolated: Path, line: str) -
 )
 def test_data_that_do_not_fit_the_run(cli: Cli, runs: Path, isolated: Path, case: Case) -> None:
     """Another shape, or a directory that is not there, exits 1."""
-    mnist_folder(isolated / "big", side=12)
+    write_mnist(isolated / "big", mnist_files(side=12))
     refuse(cli, shlex.split(case.line), case.code, [case.names], case.hint, kind="data")
 
 
@@ -673,38 +593,6 @@ def test_a_split_that_was_not_held_out(cli: Cli, isolated: Path) -> None:
 
 
 # --- damaged runs -----------------------------------------------------------------------------------------------------
-
-Record = dict[str, Any]
-
-
-def put(path: str, value: Any) -> Callable[[Record], None]:
-    """A change of one value, by its dotted path."""
-
-    def change(record: Record) -> None:
-        *parents, last = path.split(".")
-        for parent in parents:
-            record = record[parent]
-        record[last] = value
-
-    return change
-
-
-def drop(path: str) -> Callable[[Record], None]:
-    def change(record: Record) -> None:
-        *parents, last = path.split(".")
-        for parent in parents:
-            record = record[parent]
-        del record[last]
-
-    return change
-
-
-def alter(file: Path, change: Callable[[Record], None]) -> None:
-    record = json.loads(file.read_text(encoding="utf-8"))
-    change(record)
-    # Python writes an infinite number as a word that JSON lacks; a number that overflows is valid JSON
-    file.write_text(json.dumps(record).replace("Infinity", "1e999"), encoding="utf-8")
-
 
 READS_A_RUN = (
     "eval run1", "sample run1 -o a.png", "embed run1 -o a.npz", "plot-latent run1 -o a.png", "runs run1",

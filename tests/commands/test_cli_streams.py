@@ -20,10 +20,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.conftest import REPOSITORY, Cli, interrupt_at
-from tests.data.test_data import write_mnist
+from tests.support.idx import mnist_files, write_mnist
 from vaectl.cli import app
-from vaectl.commands.shared import render as _render
-from vaectl.commands.train import screen as _epochs
+from vaectl.commands.shared import render
+from vaectl.commands.train.screen import within
 
 TRAIN = ("train", "--dataset", "digits", "--hidden-dims", "8", "--latent-dim", "2")
 # one line a command that works on the fixture runs, and what it prints alone under -q
@@ -161,7 +161,7 @@ def test_progress_of_the_environment(cli: Cli, isolated: Path, monkeypatch: pyte
 
 def test_heartbeats_come_between_the_rows(cli: Cli, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A heartbeat says where training stands; with none there is none."""
-    monkeypatch.setattr(_render, "HEARTBEAT_SECONDS", 0)
+    monkeypatch.setattr(render, "HEARTBEAT_SECONDS", 0)
     result = cli(*TRAIN, "--epochs", 1, "--batch-size", 500, "--progress", "plain")
     beats = [line for line in result.stderr.splitlines() if re.search(r"\beta \d", line)]
     assert [re.findall(r"(\d+)/3\b", line) for line in beats] == [["1"], ["2"], ["3"]]
@@ -515,7 +515,7 @@ app(sys.argv[1:], prog_name="vaectl")
 def at_the_first_step(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """What a training on an IDX data set has imported when its first optimizer step is done."""
     place = tmp_path_factory.mktemp("first-step")
-    write_mnist(place / "data", zipped=True)
+    write_mnist(place / "data", mnist_files(side=28), packed=True)
     line = ("--runs-dir", str(place / "runs"), "train", "--dataset", "mnist", "--data-dir", str(place / "data"))
     done = python("-c", FIRST_STEP, *line, "-q", environment={"PYTHONPATH": str(REPOSITORY)})
     assert done.returncode == 0, done.stderr
@@ -579,4 +579,4 @@ def test_completion_comes_with_a_summary(runs: Path) -> None:
 )  # fmt: skip
 def test_numbers_of_a_row_keep_apart(value: float, column: str, text: str) -> None:
     """Of large colour images the bound has six digits and more: decimals go before numbers run together."""
-    assert _epochs.within(value, column) == text
+    assert within(value, column) == text

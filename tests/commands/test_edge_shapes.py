@@ -10,7 +10,6 @@ import dataclasses
 import itertools
 import json
 import math
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Cli
+from tests.support.idx import mnist_files, write_mnist
 from vaectl.config.recipes import RECIPES
 from vaectl.config.spec import Part
 from vaectl.data.base import Data, Raw, split_data
@@ -79,20 +79,6 @@ OTHER_PARTS = (
 )
 
 
-def write_idx(folder: Path, shape: Shape) -> None:
-    """Fill a data directory with a MNIST of that shape, in torchvision's layout."""
-    raw = folder / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    size = (shape.height, shape.width)
-    for name, n in (("train", shape.train), ("t10k", shape.test)):
-        images = random.integers(256, size=(n, *size)) if shape.level is None else np.full((n, *size), shape.level)
-        labels = random.integers(shape.classes, size=n)
-        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
-            header = struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape)
-            (raw / f"{name}-{kind}-ubyte").write_bytes(header + array.astype(np.uint8).tobytes())
-
-
 def strict(text: str) -> Any:
     """A JSON document, in which NaN and infinities are errors."""
 
@@ -145,8 +131,9 @@ def test_every_command_on_a_shape(cli: Cli, isolated: Path, name: str) -> None:
     """Documents without NaN, arrays and pictures of the right shape, and no finding that so few data do not carry."""
     shape, run = SHAPES[name], Commands(cli)
     x = (1, shape.height, shape.width)
-    (isolated / "data").mkdir()
-    write_idx(isolated / "data", shape)
+    size = (shape.height, shape.width)
+    files = mnist_files(shape.train, shape.test, size, classes=shape.classes, level=shape.level)
+    write_mnist(isolated / "data", files)
     flags = shape.flags if "--hidden-dims" in shape.flags else f"--hidden-dims 8 {shape.flags}"
     train = f"train --dataset mnist --epochs 2 --latent-dim {shape.latent} {flags}"
     for seed in (0, 1):
@@ -197,8 +184,7 @@ def test_every_command_on_a_shape(cli: Cli, isolated: Path, name: str) -> None:
 def test_other_parts_on_a_single_image(cli: Cli, isolated: Path, flags: str) -> None:
     """One image to train on, one to validate, one to test, of one latent dimension and two pixels."""
     run = Commands(cli)
-    (isolated / "data").mkdir()
-    write_idx(isolated / "data", Shape(train=2, test=1, height=1, width=2))
+    write_mnist(isolated / "data", mnist_files(2, 1, (1, 2)))
     common = "train --dataset mnist --epochs 2 --latent-dim 1 --hidden-dims 1 --validation-fraction 0.5"
     for seed in (0, 1):
         run.ok(f"{common} {flags} --seed {seed}")

@@ -12,8 +12,6 @@ import json
 import os
 import shutil
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,9 +23,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
-from tests.commands.test_cli_bad_input import mnist_folder, snapshot
+from tests.support.idx import write_mnist
+from tests.support.refusals import snapshot
 from vaectl.cli import app
 from vaectl.runs import weights
+
+pytestmark = pytest.mark.usefixtures("offline")
 
 # examples of each test in the usual suite; `just slow` draws many more, and anew at each call
 FEW, MANY = 60, 3000
@@ -66,16 +67,6 @@ ANYTHING = st.one_of(
     st.text(max_size=20),
     st.recursive(st.none() | st.floats() | st.integers(), lambda inner: st.lists(inner, max_size=4), max_leaves=8),
 )
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is downloaded."""
-
-    def refuse(*arguments: object, **options: object) -> None:
-        raise urllib.error.URLError("no network in tests")
-
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
 
 
 def fuzz(examples: int, *, anew: bool = False) -> Callable[[Any], Any]:
@@ -296,7 +287,7 @@ def test_broken_configs(trained: Path, data: st.DataObject) -> None:
 
 def broken_data(trained: Path, data: st.DataObject) -> None:
     with place(trained) as folder:
-        raw = mnist_folder(folder / "data")
+        raw = write_mnist(folder / "data")
         for _ in range(data.draw(st.integers(1, 2))):
             file = data.draw(st.sampled_from(sorted(raw.iterdir())))
             # most of what can be wrong is in the sixteen bytes at the front

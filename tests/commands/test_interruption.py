@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -17,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import Cli
-from vaectl.commands.compare import report as _report
+from tests.support.refusals import snapshot
+from vaectl.commands.compare import report
 from vaectl.data import loading
 from vaectl.evaluation import importance, information, latents, metrics
 from vaectl.model import vae
@@ -28,15 +28,6 @@ from vaectl.system import files
 ROOT = Path(__file__).parents[2]
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 BY_NAME = pytest.mark.parametrize(("signum", "code"), SIGNALS, ids=["SIGINT", "SIGTERM"])
-
-
-def snapshot(folder: Path) -> dict[str, str]:
-    """A digest of every file in a folder, hidden ones too."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def at(
@@ -88,7 +79,7 @@ MOMENTS = {
     "plot-latent draws": ("plot-latent run1", plots, "scatter"),
     "plot-latent encodes its picture": ("plot-latent run1 -o out.pdf -f", plots, "encode"),
     "compare reads the weights": ("compare run1 run2 -o out.html -f", weights, "read"),
-    "compare draws": ("compare run1 run2 -o out.html -f", _report, "pictures"),
+    "compare draws": ("compare run1 run2 -o out.html -f", report, "pictures"),
     "compare writes": ("compare run1 run2 -o out.md -f", files, "_flush"),
     "train loads the data": ("train --dataset digits", loading, "load"),
 }
@@ -103,10 +94,10 @@ def test_a_signal_at_a_moment(
     line, place, name = MOMENTS[moment]
     for suffix in ("json", "csv", "png", "npz", "pdf", "html", "md"):
         (isolated / f"out.{suffix}").write_text("before")
-    before = snapshot(isolated)
+    before = snapshot(isolated, folders=False)
     at(place, name, lambda: signal.raise_signal(signum), monkeypatch)
     check(cli(*line.split()), code)
-    after = snapshot(isolated)
+    after = snapshot(isolated, folders=False)
     if "eval" in moment and "writes" in moment and "examples" in moment:
         # the evaluation was kept before its values were written out
         before, after = ({k: v for k, v in kept.items() if not k.startswith("runs")} for kept in (before, after))
@@ -160,10 +151,10 @@ def test_the_same_signal_twice_does_not_cut_the_tidying_up_short(
         finally:
             signal.raise_signal(signal.SIGTERM)
 
-    before = snapshot(isolated)
+    before = snapshot(isolated, folders=False)
     at(files, "_flush", twice, monkeypatch)
     check(cli("sample", "run1", "-o", "out.png"), 143)
-    assert snapshot(isolated) == before
+    assert snapshot(isolated, folders=False) == before
 
 
 def test_a_signal_when_all_is_written_is_too_late(

@@ -6,7 +6,6 @@ import dataclasses
 import gzip
 import hashlib
 import http.server
-import struct
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -18,7 +17,8 @@ import torch
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from tests.toys import toy_data
+from tests.support.idx import FILES, idx_file, mnist_files, write_mnist
+from tests.support.toys import toy_data
 from vaectl.config.recipes import vae
 from vaectl.config.spec import Training
 from vaectl.data import base, loading
@@ -29,11 +29,7 @@ from vaectl.errors import DataError, SettingError
 from vaectl.model.builder import build
 from vaectl.training.trainer import fit
 
-FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-
-
-def idx_bytes(array: np.ndarray) -> bytes:
-    return struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+SMALL = mnist_files(60, 20, 28)
 
 
 def toy_raw() -> Raw:
@@ -46,34 +42,13 @@ def toy_raw() -> Raw:
     return Raw(*arrays)
 
 
-def small_mnist() -> dict[str, bytes]:
-    """The four files of an MNIST of 60 and 20 images."""
-    generator = np.random.default_rng(0)
-    arrays = {}
-    for (images, labels), n in zip((FILES[:2], FILES[2:]), (60, 20), strict=True):
-        arrays[images] = generator.integers(0, 256, (n, 28, 28), dtype=np.uint8)
-        arrays[labels] = (np.arange(n) % 10).astype(np.uint8)
-    return {name: idx_bytes(array) for name, array in arrays.items()}
-
-
-def write_mnist(directory: Path, *, zipped: bool) -> Path:
-    raw = directory / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for name, content in small_mnist().items():
-        if zipped:
-            (raw / f"{name}.gz").write_bytes(gzip.compress(content, mtime=0))
-        else:
-            (raw / name).write_bytes(content)
-    return raw
-
-
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A local mirror that serves the small MNIST, with its checksums; the first mirror in the list is dead."""
     served = tmp_path / "served"
     served.mkdir()
     resources = []
-    for name, content in small_mnist().items():
+    for name, content in SMALL.items():
         archive = gzip.compress(content, mtime=0)
         (served / f"{name}.gz").write_bytes(archive)
         resources.append((f"{name}.gz", hashlib.md5(archive).hexdigest()))
@@ -94,15 +69,15 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
     """No mirror answers."""
     monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_files_in_the_directory_are_used_as_they_are(tmp_path: Path, offline: None, zipped: bool) -> None:
+def test_files_in_the_directory_are_used_as_they_are(tmp_path: Path, no_mirror: None, zipped: bool) -> None:
     """Gzipped or not, without the network, and nothing is written beside them."""
-    raw = write_mnist(tmp_path, zipped=zipped)
+    raw = write_mnist(tmp_path, SMALL, packed=zipped)
     before = sorted(raw.iterdir())
     loaded = loading.load("mnist", Store(tmp_path), validation_fraction=0.25)
     assert loaded.info.sizes == {"train": 45, "validation": 15, "test": 20}
@@ -113,7 +88,7 @@ def test_files_in_the_directory_are_used_as_they_are(tmp_path: Path, offline: No
 def test_both_forms_have_one_fingerprint(tmp_path: Path) -> None:
     prints = set()
     for zipped in (True, False):
-        write_mnist(tmp_path / str(zipped), zipped=zipped)
+        write_mnist(tmp_path / str(zipped), SMALL, packed=zipped)
         prints.add(loading.load("mnist", Store(tmp_path / str(zipped))).info.fingerprint)
     assert len(prints) == 1
 
@@ -141,29 +116,31 @@ def test_a_download_with_a_wrong_checksum_is_refused(server: Path, tmp_path: Pat
     assert not list((tmp_path / "data" / "MNIST" / "raw").iterdir())
 
 
-def test_auto_takes_mnist_where_it_is_and_says_so(tmp_path: Path, offline: None) -> None:
-    write_mnist(tmp_path, zipped=True)
+def test_auto_takes_mnist_where_it_is_and_says_so(tmp_path: Path, no_mirror: None) -> None:
+    write_mnist(tmp_path, SMALL, packed=True)
     notes: list[str] = []
     assert loading.load("auto", Store(tmp_path, note=notes.append)).info.name == "mnist"
     assert any("MNIST" in note and "found" in note for note in notes)
 
 
-def test_auto_falls_back_to_glyphs_and_says_why(tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_falls_back_to_glyphs_and_says_why(
+    tmp_path: Path, no_mirror: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(loading.SOURCES, "glyphs", lambda store: loading.SOURCES["digits"](store))
     notes: list[str] = []
     assert loading.load("auto", Store(tmp_path, note=notes.append)).info.name == "glyphs"
     assert any("glyphs" in note and "could not be downloaded" in note for note in notes)
 
 
-def test_mnist_by_name_never_substitutes(tmp_path: Path, offline: None) -> None:
+def test_mnist_by_name_never_substitutes(tmp_path: Path, no_mirror: None) -> None:
     with pytest.raises(DataError, match="could not be downloaded") as caught:
         loading.load("mnist", Store(tmp_path))
     assert caught.value.hint is not None
 
 
-def test_auto_does_not_paper_over_damage(tmp_path: Path, offline: None) -> None:
+def test_auto_does_not_paper_over_damage(tmp_path: Path, no_mirror: None) -> None:
     """A damaged MNIST is an error that names the file, not a reason to train on something else."""
-    raw = write_mnist(tmp_path, zipped=False)
+    raw = write_mnist(tmp_path, SMALL, packed=False)
     (raw / FILES[2]).write_bytes(b"\0\0\x08\x03")
     with pytest.raises(DataError, match=FILES[2]):
         loading.load("auto", Store(tmp_path))
@@ -171,14 +148,14 @@ def test_auto_does_not_paper_over_damage(tmp_path: Path, offline: None) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\0\0", b"GIF89a" + bytes(100), idx_bytes(np.zeros((60, 28, 28), np.uint8))[:-1],
-     b"\0\0\x08\x03" + b"\xff" * 12, idx_bytes(np.zeros((60, 28), np.uint8)),
-     idx_bytes(np.zeros((59, 28, 28), np.uint8))],
+    [b"", b"\0\0", b"GIF89a" + bytes(100), idx_file((60, 28, 28))[:-1],
+     b"\0\0\x08\x03" + b"\xff" * 12, idx_file((60, 28)),
+     idx_file((59, 28, 28))],
     ids=["empty", "short", "foreign", "truncated", "enormous", "flat", "one-missing"],
 )  # fmt: skip
 @pytest.mark.parametrize("zipped", [True, False])
-def test_damaged_files_are_named(tmp_path: Path, offline: None, content: bytes, zipped: bool) -> None:
-    raw = write_mnist(tmp_path, zipped=False)
+def test_damaged_files_are_named(tmp_path: Path, no_mirror: None, content: bytes, zipped: bool) -> None:
+    raw = write_mnist(tmp_path, SMALL, packed=False)
     (raw / FILES[0]).unlink()
     name = FILES[0] + (".gz" if zipped else "")
     (raw / name).write_bytes(gzip.compress(content) if zipped else content)
@@ -187,8 +164,8 @@ def test_damaged_files_are_named(tmp_path: Path, offline: None, content: bytes, 
 
 
 @pytest.mark.parametrize("cut", [1, 12, 200])
-def test_corrupt_gzip_is_named(tmp_path: Path, offline: None, cut: int) -> None:
-    raw = write_mnist(tmp_path, zipped=True)
+def test_corrupt_gzip_is_named(tmp_path: Path, no_mirror: None, cut: int) -> None:
+    raw = write_mnist(tmp_path, SMALL, packed=True)
     archive = raw / f"{FILES[0]}.gz"
     archive.write_bytes(archive.read_bytes()[:-cut])
     with pytest.raises(DataError, match=archive.name):

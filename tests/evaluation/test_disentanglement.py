@@ -1,4 +1,4 @@
-"""Trap 7: the mutual information gap on representations that are perfect, duplicated, useless and mixed.
+"""The mutual information gap on representations that are perfect, duplicated, useless and mixed.
 
 Shapes: ``N`` examples, ``D`` latent, ``F`` factors.
 """
@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.conftest import Cli
-from tests.toys import toy_data
+from tests.support.toys import toy_data
 from vaectl.config.recipes import vae
 from vaectl.data import loading
 from vaectl.data.base import Raw, Store, split_data

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Cli
-from tests.toys import toy_data
+from tests.support.toys import toy_data
 from vaectl.config.recipes import RECIPES, vae
 from vaectl.config.spec import Part, Spec
 from vaectl.evaluation.doctor import (
@@ -35,7 +35,8 @@ HEALTHY: dict[str, Any] = {
 }  # fmt: skip
 
 
-def spec_of(**objective: Any) -> Spec:
+def elbo_with(**objective: Any) -> Spec:
+    """The default spec of two dimensions, with options of its objective."""
     spec = dataclasses.replace(vae(), latent_dim=2)
     return dataclasses.replace(spec, objective=Part("elbo", {**spec.objective.options, **objective}))
 
@@ -53,9 +54,9 @@ def names(spec: Spec, rows: list[Any], metrics: dict[str, Any] | None = None) ->
 
 
 def test_a_healthy_training_gets_no_word() -> None:
-    assert names(spec_of(), history()) == []
-    assert names(spec_of(), history(), HEALTHY) == []
-    assert forecast(spec_of()) == []
+    assert names(elbo_with(), history()) == []
+    assert names(elbo_with(), history(), HEALTHY) == []
+    assert forecast(elbo_with()) == []
 
 
 @pytest.mark.parametrize(
@@ -70,24 +71,24 @@ def test_a_healthy_training_gets_no_word() -> None:
 def test_collapse_is_less_than_one_bit_or_no_active_dimension(signs: dict[str, Any], ill: bool) -> None:
     """A z = 2 model with a KL of 0.05 nats is caught although its posterior means still move."""
     for metrics in (None, HEALTHY | signs):
-        assert ("posterior collapse" in names(spec_of(), history(**signs), metrics)) == ill
+        assert ("posterior collapse" in names(elbo_with(), history(**signs), metrics)) == ill
 
 
 def test_an_ailment_during_training_has_lasted() -> None:
     """Nothing is said in the first 500 steps, during a warm-up, or of one bad epoch among good ones."""
-    assert names(spec_of(), history(epochs=30, step=SHORT_STEPS // 30, kl=0.01)) == []
-    assert names(spec_of(warmup_epochs=28), history(epochs=29, kl=0.01)) == []
-    assert names(spec_of(warmup_epochs=27), history(epochs=29, kl=0.01)) == ["posterior collapse"]
+    assert names(elbo_with(), history(epochs=30, step=SHORT_STEPS // 30, kl=0.01)) == []
+    assert names(elbo_with(warmup_epochs=28), history(epochs=29, kl=0.01)) == []
+    assert names(elbo_with(warmup_epochs=27), history(epochs=29, kl=0.01)) == ["posterior collapse"]
     good, bad = history()[:-1], history(kl=0.01)[-1:]
-    assert names(spec_of(), good + bad) == []
-    assert names(spec_of(), []) == []
+    assert names(elbo_with(), good + bad) == []
+    assert names(elbo_with(), []) == []
 
 
 def test_a_code_that_was_asked_to_say_nothing_is_no_collapse() -> None:
     signs = {"kl": 0.3}
     for name, option in (("capacity", "capacity"), ("kl-target", "target")):
         for value, expected in ((0.3, []), (10.0, ["posterior collapse", "KL off its target"])):
-            spec = dataclasses.replace(spec_of(), objective=Part(name, {option: value}))
+            spec = dataclasses.replace(elbo_with(), objective=Part(name, {option: value}))
             assert names(spec, history(**signs), HEALTHY | signs) == expected
 
 
@@ -103,7 +104,7 @@ def test_a_code_that_was_asked_to_say_nothing_is_no_collapse() -> None:
 )
 def test_the_remedy_of_a_collapse_depends_on_what_was_tried(options: dict[str, Any], step: int, remedy: str) -> None:
     rows = history(step=step, beta=options.get("beta", 1.0), kl=0.01)
-    found = examine(spec_of(**options), rows, SIZES, HEALTHY | {"kl": 0.01})
+    found = examine(elbo_with(**options), rows, SIZES, HEALTHY | {"kl": 0.01})
     assert remedy in found[0].remedy
     assert found[0].sentence == f"{found[0].name}: {found[0].problem}; try {found[0].remedy}"
 
@@ -143,7 +144,7 @@ def test_the_remedy_of_a_narrow_posterior_is_a_setting_that_the_objective_has(re
 @pytest.mark.parametrize(("posterior", "prior"), list(itertools.product(POSTERIORS, PRIORS)))
 def test_free_bits_are_offered_only_where_they_can_be_used(posterior: str, prior: str) -> None:
     """What the builder refuses is no remedy: free bits where the KL does not factorise over dimensions."""
-    spec = dataclasses.replace(spec_of(warmup_epochs=5), posterior=Part(posterior), prior=Part(prior))
+    spec = dataclasses.replace(elbo_with(warmup_epochs=5), posterior=Part(posterior), prior=Part(prior))
     (finding,) = examine(spec, history(kl=0.01), SIZES)
     if "--free-bits" in finding.remedy:
         build(dataclasses.replace(spec, objective=Part("elbo", {"free_bits": 0.5})), toy_data().info)
@@ -152,16 +153,16 @@ def test_free_bits_are_offered_only_where_they_can_be_used(posterior: str, prior
 
 
 def test_over_strong_beta_switches_most_dimensions_off() -> None:
-    spec = dataclasses.replace(spec_of(beta=8.0), latent_dim=10)
+    spec = dataclasses.replace(elbo_with(beta=8.0), latent_dim=10)
     for active, expected in ((4, ["over-strong beta"]), (5, ["unused latent dimensions"]), (10, [])):
         assert names(spec, history(beta=8.0, active_units=10), HEALTHY | {"active_units": active}) == expected
-    mild = dataclasses.replace(spec_of(), latent_dim=10)
+    mild = dataclasses.replace(elbo_with(), latent_dim=10)
     assert names(mild, history(active_units=10), HEALTHY | {"active_units": 4}) == ["unused latent dimensions"]
 
 
 def test_unused_dimensions_are_a_note_with_the_number_that_is_enough() -> None:
     (finding,) = examine(
-        dataclasses.replace(spec_of(), latent_dim=32), history(), SIZES, HEALTHY | {"active_units": 19}
+        dataclasses.replace(elbo_with(), latent_dim=32), history(), SIZES, HEALTHY | {"active_units": 19}
     )
     assert finding.harmless
     assert "13 of 32" in finding.problem
@@ -169,17 +170,17 @@ def test_unused_dimensions_are_a_note_with_the_number_that_is_enough() -> None:
 
 
 def test_an_unfinished_warmup_is_forecast_and_found() -> None:
-    spec = dataclasses.replace(spec_of(warmup_epochs=60))
+    spec = dataclasses.replace(elbo_with(warmup_epochs=60))
     (finding,) = forecast(spec)
     assert finding.name == "unfinished warm-up"
     assert "--epochs" in finding.remedy
     assert names(spec, history(beta=0.5), HEALTHY) == ["unfinished warm-up"]
-    assert names(spec_of(), history(beta=0.98), HEALTHY) == ["unfinished warm-up"]
-    assert names(spec_of(), history(beta=0.995), HEALTHY) == []
+    assert names(elbo_with(), history(beta=0.98), HEALTHY) == ["unfinished warm-up"]
+    assert names(elbo_with(), history(beta=0.995), HEALTHY) == []
     capacity = RECIPES["capacity-vae"]()
     assert names(dataclasses.replace(capacity, latent_dim=2), history(epochs=9), HEALTHY) == ["unfinished warm-up"]
     assert names(dataclasses.replace(capacity, latent_dim=2), history(epochs=10), HEALTHY | {"kl": 25.0}) == []
-    cyclical = spec_of(schedule="cyclical", warmup_epochs=6)
+    cyclical = elbo_with(schedule="cyclical", warmup_epochs=6)
     assert names(cyclical, history(epochs=12, beta=0.0), HEALTHY) == [], "a new cycle has begun"
 
 
@@ -195,33 +196,33 @@ def test_a_target_that_was_missed_is_said(kl: float, expected: list[str]) -> Non
 def test_codes_that_say_nothing_far_from_the_prior_are_a_collapse() -> None:
     """A KL of 9.6 nats of which the code's information is at most 0.2 is the distance of all codes from the prior."""
     metrics = HEALTHY | {"kl": 9.6, "mutual_information_upper": 0.12, "mutual_information_upper_se": 0.04}
-    (finding,) = examine(spec_of(), history(), SIZES, metrics)
+    (finding,) = examine(elbo_with(), history(), SIZES, metrics)
     assert finding.name == "posterior collapse"
     assert "0.2 nats" in finding.problem
     assert "9.6 nats" in finding.problem
-    assert names(spec_of(), history(), metrics | {"mutual_information_upper": 0.7}) == []
-    assert names(spec_of(), history(), metrics | {"mutual_information_upper": None}) == []
+    assert names(elbo_with(), history(), metrics | {"mutual_information_upper": 0.7}) == []
+    assert names(elbo_with(), history(), metrics | {"mutual_information_upper": None}) == []
 
 
 def test_a_likelihood_of_unit_scale_is_the_first_thing_to_change() -> None:
     for part, remedy in ((Part("mse"), "--likelihood gaussian"), (Part("laplace", {"scale": "fixed"}), "scale=shared")):
-        spec = dataclasses.replace(spec_of(), likelihood=part)
+        spec = dataclasses.replace(elbo_with(), likelihood=part)
         assert remedy in examine(spec, history(), SIZES, HEALTHY | {"kl": 0.01})[0].remedy
 
 
 def test_without_validation_or_history_no_steps_are_made_up() -> None:
     rows = [{**row, "validation": None} for row in history()]
-    assert "--warmup-epochs" in examine(spec_of(), rows, SIZES, HEALTHY | {"kl": 0.01})[0].remedy
-    assert "steps" not in examine(spec_of(), [], SIZES, HEALTHY | {"kl": 0.01})[0].remedy
-    assert names(spec_of(), [{**row, "beta": 0.5} for row in rows], HEALTHY) == ["unfinished warm-up"]
+    assert "--warmup-epochs" in examine(elbo_with(), rows, SIZES, HEALTHY | {"kl": 0.01})[0].remedy
+    assert "steps" not in examine(elbo_with(), [], SIZES, HEALTHY | {"kl": 0.01})[0].remedy
+    assert names(elbo_with(), [{**row, "beta": 0.5} for row in rows], HEALTHY) == ["unfinished warm-up"]
 
 
 @pytest.mark.parametrize("which", ["posterior", "likelihood"])
 def test_more_than_one_in_a_hundred_scales_at_an_end_is_said(which: str) -> None:
     for part, expected in ((0.009, []), (0.02, [f"saturated {which} scale"])):
         signs = {f"{which}_saturation": part}
-        assert names(spec_of(), history(**signs)) == expected
-        assert names(spec_of(), history(), HEALTHY | signs) == expected
+        assert names(elbo_with(), history(**signs)) == expected
+        assert names(elbo_with(), history(), HEALTHY | signs) == expected
 
 
 def test_overfitting_is_a_gap_of_a_quarter_of_a_standard_deviation() -> None:
@@ -229,8 +230,8 @@ def test_overfitting_is_a_gap_of_a_quarter_of_a_standard_deviation() -> None:
     threshold = OVERFITTING_GAP * HEALTHY["elbo_se"] * math.sqrt(SIZES["validation"])
     for factor, expected in ((0.9, []), (1.1, ["overfitting"])):
         rows = history(elbo=HEALTHY["elbo"] + factor * threshold)
-        assert names(spec_of(), rows) == expected
-        assert names(spec_of(), rows, HEALTHY) == expected
+        assert names(elbo_with(), rows) == expected
+        assert names(elbo_with(), rows, HEALTHY) == expected
 
 
 @pytest.mark.parametrize(("validation", "errors", "expected"), [
@@ -244,20 +245,20 @@ def test_overfitting_is_no_accident_of_few_validation_examples(
 ) -> None:
     """Below a hundred examples the gap must be clear of its standard error, which a handful does not even tell."""
     rows = history(elbo=HEALTHY["elbo"] + errors * HEALTHY["elbo_se"])
-    found = examine(spec_of(), rows, {**SIZES, "validation": validation}, HEALTHY)
+    found = examine(elbo_with(), rows, {**SIZES, "validation": validation}, HEALTHY)
     assert [finding.name for finding in found] == expected
 
 
 @pytest.mark.parametrize(("train", "expected"), [(1, []), (2, []), (3, ["posterior collapse"])])
 def test_of_one_or_two_images_there_is_nothing_to_say(train: int, expected: list[str]) -> None:
     """A code that must tell two images apart needs no more than log 2 nats, so a lower KL is no collapse."""
-    found = examine(spec_of(), history(), {**SIZES, "train": train}, {**HEALTHY, "kl": 0.1, "active_units": 0})
+    found = examine(elbo_with(), history(), {**SIZES, "train": train}, {**HEALTHY, "kl": 0.1, "active_units": 0})
     assert [finding.name for finding in found] == expected
 
 
 def test_damaged_epochs_are_passed_over() -> None:
     rows = [{}, {"validation": 3}, *history(), {"validation": {"kl": "x"}}, {"epoch": 1, "validation": None}]
-    assert names(spec_of(), rows, HEALTHY) == []
+    assert names(elbo_with(), rows, HEALTHY) == []
 
 
 MADE: dict[str, tuple[str, set[str]]] = {
@@ -301,7 +302,7 @@ def test_runs_made_to_be_ill_are_named_and_a_healthy_one_is_not(cli: Cli, isolat
 def test_what_is_no_number_does_not_upset_it(value: Any) -> None:
     """An integer that JSON can hold and a float cannot, among others."""
     rows = [*history(), {**history()[-1], "step": value}, {**history()[-1], "validation": HEALTHY | {"kl": value}}]
-    assert names(spec_of(), rows, HEALTHY) == []
+    assert names(elbo_with(), rows, HEALTHY) == []
 
 
 def coded(**posterior: Any) -> Spec:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tests.conftest import Cli
-from tests.toys import drawn, toy_data
+from tests.support.toys import drawn, toy_data
 from vaectl.config.recipes import vae
 from vaectl.evaluation import importance
 from vaectl.evaluation.importance import ImportanceBound, importance_bound
@@ -101,7 +101,7 @@ def test_one_sample_is_an_estimate_of_the_elbo() -> None:
 
 
 def test_more_samples_are_a_tighter_bound() -> None:
-    """Trap 4: weights that favoured the worst sample would fall below the one-sample bound."""
+    """Weights that favoured the worst sample would fall below the one-sample bound."""
     data = toy_data()
     model, _ = build(vae(), data.info)
     low = evaluate(model, data.test).metrics()["elbo"]
@@ -113,7 +113,7 @@ def test_more_samples_are_a_tighter_bound() -> None:
 
 @pytest.mark.parametrize("samples", [1, 3, 10, 25])
 def test_k_means_k(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trap 4: exactly K draws are decoded for every example, never more at once than the memory allows."""
+    """Exactly K draws are decoded for every example, never more at once than the memory allows."""
     monkeypatch.setattr(importance, "DRAWS_AT_ONCE", 10)
     x, model = drawn(ORACLE).float(), ORACLE.model(widen=WIDE)
     sizes: list[int] = []

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.distributions import Distribution, Independent, Laplace
 
-from tests.toys import drawn, points, toy_data
+from tests.support.toys import drawn, points, toy_data
 from vaectl.config.recipes import vae
 from vaectl.data.base import Split
 from vaectl.errors import DataError

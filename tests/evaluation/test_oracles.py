@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.distributions import Distribution, MultivariateNormal
 
-from tests.toys import drawn, normal_kl, points
+from tests.support.toys import drawn, normal_kl, points
 from vaectl.evaluation.metrics import evaluate
 from vaectl.evaluation.oracles import LinearGaussian, importance_gap, weight_moment
 from vaectl.model.distributions.codes import LatentSpace

@@ -89,7 +89,7 @@ def extreme_sample(patch: pytest.MonkeyPatch, choose: Callable[[Tensor, Tensor],
 
 
 def worst_sample(patch: pytest.MonkeyPatch) -> None:
-    """Trap 4: weights that favour the worst sample, log min w in place of log mean w."""
+    """Weights that favour the worst sample, log min w in place of log mean w."""
     extreme_sample(patch, torch.minimum)
 
 
@@ -109,7 +109,7 @@ def mean_of_logs(patch: pytest.MonkeyPatch) -> None:
 
 
 def more_samples_than_asked(patch: pytest.MonkeyPatch) -> None:
-    """Trap 4: 100 samples drawn when 1 is asked for."""
+    """100 samples drawn when 1 is asked for."""
 
     def broken(model: vae.VAE, split: Split, samples: int, *, seed: int = 0) -> ImportanceBound:
         return importance_bound(model, split, max(samples, 100), seed=seed)
@@ -118,13 +118,13 @@ def more_samples_than_asked(patch: pytest.MonkeyPatch) -> None:
 
 
 def closed_form_in_the_weight(patch: pytest.MonkeyPatch) -> None:
-    """Trap 4: the analytic KL mixed into an importance weight."""
+    """The analytic KL mixed into an importance weight."""
     patch.setattr(vae.Draw, "log_q", property(lambda draw: draw.kl.expand(len(draw.z), -1)))
     patch.setattr(vae.Draw, "log_p", property(lambda draw: torch.zeros_like(draw.log_px)))
 
 
 def kl_averaged_over_dimensions(patch: pytest.MonkeyPatch) -> None:
-    """Trap 1: the KL a mean over latent dimensions."""
+    """The KL a mean over latent dimensions."""
     right = vae.kl
     patch.setattr(vae, "kl", lambda q, p, z: right(q, p, z) / z.shape[-1])
 
@@ -139,12 +139,12 @@ def kl_of_the_wrong_direction(patch: pytest.MonkeyPatch) -> None:
 
 
 def recon_averaged_over_pixels(patch: pytest.MonkeyPatch) -> None:
-    """Trap 1: the reconstruction a mean over pixels."""
+    """The reconstruction a mean over pixels."""
     patch.setattr(vae.Draw, "recon", property(lambda draw: -draw.log_px.mean(0) / draw.x.shape[-1]))
 
 
 def bound_at_the_mean(patch: pytest.MonkeyPatch) -> None:
-    """Trap 3: sampling switched off, z = mean, and still called ELBO."""
+    """Sampling switched off, z = mean, and still called ELBO."""
     draw = vae.VAE.draw
 
     def broken(model: vae.VAE, x: Tensor, k: int = 1) -> vae.Draw:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from tests.conftest import Cli
-from tests.toys import toy_data
+from tests.support.toys import toy_data
 from vaectl.config.recipes import RECIPES
 from vaectl.config.spec import Part
 from vaectl.errors import SettingError

@@ -55,7 +55,7 @@ def of(scale: str, s: float) -> tuple[float, float, float]:
     ],
 )
 def test_the_table_of_the_docs(scale: str, s: float, sigma: float, expected: float) -> None:
-    """Trap 12: the log-variance's KL is lost outside -103 to 88.7; softplus with its floor has one everywhere here."""
+    """The log-variance's KL is lost outside -103 to 88.7; softplus with its floor has one everywhere here."""
     found_sigma, found, gradient = of(scale, s)
     assert found_sigma == pytest.approx(sigma, rel=0.02)
     assert found == pytest.approx(expected, rel=0.01, nan_ok=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
-from tests.toys import FullPosterior, toy_data
+from tests.support.toys import FullPosterior, toy_data
 from vaectl.config.recipes import RECIPES, vae
 from vaectl.config.spec import Part, Spec, Training
 from vaectl.errors import SettingError, UsageError
@@ -185,7 +185,7 @@ def small(objective: Part, **training: float) -> Spec:
 
 
 def test_iwae_is_the_log_of_the_mean_weight(model: VAE, x: Tensor) -> None:
-    """Trap 4: -mean_B log 1/K sum_k p(x|z) p(z) / q(z|x), with the sampled log q and not a closed-form KL."""
+    """The loss is -mean_B log 1/K sum_k p(x|z) p(z) / q(z|x), with the sampled log q and not a closed-form KL."""
     draw = drawn(model, x, 7)
     weights = (draw.log_px + draw.log_p - draw.log_q).double().exp()
     assert torch.allclose(IWAE(TEN_STEPS, k=7)(draw, 1.0).total.double(), -weights.mean(0).log().mean())
@@ -197,7 +197,7 @@ def test_iwae_with_one_sample_has_the_sampled_elbo(model: VAE, x: Tensor) -> Non
 
 
 def test_iwae_weights_favour_the_best_sample(model: VAE, x: Tensor) -> None:
-    """Trap 4: the decoder's gradient is the mean of the draws' gradients under their normalised weights."""
+    """The decoder's gradient is the mean of the draws' gradients under their normalised weights."""
     _, found = gradient(IWAE(TEN_STEPS, k=4), model, x[:1])
     draw = drawn(model, x[:1], 4)
     normalised = (draw.log_px + draw.log_p - draw.log_q).detach().softmax(0)

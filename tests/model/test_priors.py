@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal
 
 from tests.conftest import Cli
-from tests.toys import points, toy_data
+from tests.support.toys import points, toy_data
 from vaectl.config.recipes import vae
 from vaectl.config.spec import Part
 from vaectl.data.base import Split
@@ -85,7 +85,7 @@ def by_hand(prior: nn.Module, encoder: Conditional, z: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", LEARNED)
 def test_the_density_is_the_mixture_by_hand(name: str) -> None:
-    """log p(z) = log sum_c pi_c q(z|u_c), pi_c = 1/C where it is not learned (trap 5: a misplaced parenthesis)."""
+    """log p(z) = log sum_c pi_c q(z|u_c), pi_c = 1/C if not learned; a misplaced parenthesis changes it."""
     torch.manual_seed(0)
     encoder, prior = encoder_of(3), prior_of(name, 3)
     z = 2 * torch.randn(50, 3)
@@ -136,7 +136,7 @@ def test_the_mixture_starts_near_the_standard_normal() -> None:
 
 @pytest.mark.parametrize("name", LEARNED)
 def test_samples_come_from_the_learned_prior(name: str) -> None:
-    """Trap 5: with a prior far from 0 the codes that ``sample`` decodes have its mean and variance, within 4 SE."""
+    """With a prior far from 0 the codes that ``sample`` decodes have its mean and variance, within 4 SE."""
     torch.manual_seed(2)
     encoder, prior, n = encoder_of(2, shift=40.0), prior_of(name, 2), 20_000
     if isinstance(prior, MixturePrior):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.toys import toy_data
+from tests.support.toys import toy_data
 from vaectl.config.recipes import RECIPES
 from vaectl.config.spec import Part, Spec
 from vaectl.data.base import Store

@@ -1,4 +1,4 @@
-"""Trap 6: the total correlation's weights, where they count, and its value on aggregates for which it is known.
+"""The total correlation's weights, where they count, and its value on aggregates for which it is known.
 
 Shapes: ``B`` batch, ``D`` latent, ``K`` draws.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
-from tests.toys import FullPosterior, toy_data
+from tests.support.toys import FullPosterior, toy_data
 from vaectl.config.recipes import RECIPES, vae
 from vaectl.config.spec import Part
 from vaectl.errors import SettingError, UsageError

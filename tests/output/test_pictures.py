@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Independent, Normal
 from torchvision.utils import make_grid
 
-from tests.toys import toy_data
+from tests.support.toys import toy_data
 from vaectl.commands.plot_latent import FORMATS
 from vaectl.config.recipes import vae
 from vaectl.errors import OutputError
@@ -193,7 +193,7 @@ def test_interpolation_begins_and_ends_at_the_codes() -> None:
 
 
 def test_embeddings_are_the_same_at_every_call() -> None:
-    """Trap 9: the mean and scale depend on nothing; the draw on the seed alone."""
+    """The mean and scale depend on nothing; the draw on the seed alone."""
     data = toy_data()
     model, _ = build(vae(), data.info)
     first, second, third = (latents.encode(model, data.test, seed=seed) for seed in (0, 0, 1))
@@ -207,7 +207,7 @@ def test_embeddings_are_the_same_at_every_call() -> None:
 
 
 def test_principal_components_come_from_the_training_codes_alone() -> None:
-    """Trap 11: other test codes do not turn the axes."""
+    """Other test codes do not turn the axes."""
     generator = torch.Generator().manual_seed(0)
     train = torch.randn(500, 4, generator=generator) * torch.tensor([5.0, 3.0, 1.0, 0.1])
     codes = latents.Codes(torch.randn(20, 4), torch.ones(20, 4), torch.zeros(20, 4))

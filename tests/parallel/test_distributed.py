@@ -22,8 +22,9 @@ from safetensors.torch import load_file
 from torch.distributed import HashStore
 
 from tests.conftest import Cli
-from tests.toys import toy_data
-from tests.training.test_resume import VARIANTS, begin, spec_of
+from tests.support.runs import begin
+from tests.support.specs import VARIANTS, spec_of
+from tests.support.toys import toy_data
 from vaectl.commands.train.processes import gather
 from vaectl.config.spec import Part, Spec
 from vaectl.data.base import Data
@@ -32,7 +33,7 @@ from vaectl.parallel import board
 from vaectl.parallel.board import Board
 from vaectl.parallel.distributed import Processes
 from vaectl.parallel.shares import Share, batch_mean, current_share, sharing
-from vaectl.runs import log as train_log
+from vaectl.runs.log import is_held
 from vaectl.system.launcher import Place, here
 from vaectl.system.signals import Signalled
 from vaectl.training.trainer import Epoch, fit
@@ -106,7 +107,7 @@ def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], t
         assert (ours - theirs).abs().max() <= tolerance * ours.abs().max(), name
 
 
-def assert_same_run(one: Path, other: Path) -> None:
+def assert_nearly_same_run(one: Path, other: Path) -> None:
     """Both runs have the same weights and the same history, up to the order of sums."""
     assert_close(load_file(one / "last.safetensors"), load_file(other / "last.safetensors"))
     rows = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, other)]
@@ -224,7 +225,7 @@ def test_the_gradient_of_a_mean_over_the_batch_is_that_of_the_own_rows() -> None
 
 
 def test_total_correlation_is_for_one_process() -> None:
-    spec, data = spec_of({}, **VARIANTS["tc"]), toy_data()
+    spec, data = spec_of(**VARIANTS["tc"]), toy_data()
     with pytest.raises(UsageError, match=r"--objective tc .* one process"):
         gather(Processes(place(0)), spec, data.info, Path(), begin(spec, data))
 
@@ -314,7 +315,7 @@ def test_one_run_and_one_screen(cli: Cli, start: Start, isolated: Path) -> None:
     assert [path.name for path in (isolated / "runs").iterdir()] == ["two"]
     assert stderr.count("2 processes") == stderr.count("    1/2") == stderr.count("val elbo") == 1
     assert cli(*TRAIN, "--epochs", 2, "--name", "one", "--json").exit_code == 0
-    assert_same_run(isolated / "runs" / "two", isolated / "runs" / "one")
+    assert_nearly_same_run(isolated / "runs" / "two", isolated / "runs" / "one")
 
 
 def test_processes_stream_a_person_s_own_data(cli: Cli, start: Start, isolated: Path) -> None:
@@ -359,7 +360,7 @@ def test_a_signal_to_one_process_stops_all_at_one_step(cli: Cli, start: Start, i
     assert result.exit_code == 0, result.output
     assert "processes: 1 where it was 2; the numbers agree only up to rounding" in result.stderr
     assert cli(*TRAIN, "--epochs", epochs + 1, "--name", "one", "-q").exit_code == 0
-    assert_same_run(run, isolated / "runs" / "one")
+    assert_nearly_same_run(run, isolated / "runs" / "one")
 
 
 def test_a_killed_process_ends_the_others(cli: Cli, start: Start, isolated: Path) -> None:
@@ -378,11 +379,11 @@ def test_a_killed_process_ends_the_others(cli: Cli, start: Start, isolated: Path
     assert errors(stderr) == ["error: run1 stopped: process 1 was lost"]
     assert "vaectl train --resume run1" in stderr
     assert json.loads((run / "run.json").read_text())["status"] == "failed"
-    assert not train_log.is_held(run / "train.log")
+    assert not is_held(run / "train.log")
     epochs = json.loads((run / "state.json").read_text())["epoch"] + 1
     assert cli("train", "--resume", "run1", "--epochs", epochs + 1, "-q").exit_code == 0
     assert cli(*TRAIN, "--epochs", epochs + 1, "--name", "one", "-q").exit_code == 0
-    assert_same_run(run, isolated / "runs" / "one")
+    assert_nearly_same_run(run, isolated / "runs" / "one")
 
 
 @pytest.mark.slow

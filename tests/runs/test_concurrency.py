@@ -23,8 +23,8 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
-from tests.commands.test_cli import write_idx
 from tests.conftest import Cli
+from tests.support.idx import write_mnist
 from vaectl.data.base import Store
 from vaectl.data.builtin import glyphs
 from vaectl.data.builtin.idx import load_idx
@@ -274,7 +274,7 @@ def test_glyphs_are_cached_by_many_at_once(tmp_path: Path, monkeypatch: pytest.M
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """Files of a small MNIST, and their checksums, that torchvision's class finds at a server of this machine."""
-    raw = write_idx(tmp_path / "offered", packed=True) / "MNIST" / "raw"
+    raw = write_mnist(tmp_path / "offered", packed=True)
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *arguments: object) -> None:

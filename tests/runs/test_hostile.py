@@ -21,8 +21,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.commands.test_cli_bad_input import alter, idx, mnist_folder, offline, put, refuse, snapshot
 from tests.conftest import Cli
+from tests.support.idx import idx_file, write_mnist
+from tests.support.refusals import alter, put, refuse, snapshot
 from vaectl.config.recipes import vae
 from vaectl.data.builtin import glyphs
 from vaectl.errors import RunError, VaectlError
@@ -41,7 +42,7 @@ from vaectl.system.reading import (
     within,
 )
 
-__all__ = ["offline"]
+pytestmark = pytest.mark.usefixtures("offline")
 
 TERABYTE = 1 << 40
 
@@ -103,7 +104,7 @@ def bounded(line: str, *, room: int = ROOM) -> subprocess.CompletedProcess[str]:
 def _gzip_bomb(raw: Path) -> None:
     """Four megabytes that are a gigabyte, and claim ten thousand pixels."""
     (raw / "train-images-idx3-ubyte").unlink()
-    packed = gzip.compress(idx((100, 10, 10), body=b"")) + gzip.compress(bytes(1 << 24), 1) * 64
+    packed = gzip.compress(idx_file((100, 10, 10), body=b"")) + gzip.compress(bytes(1 << 24), 1) * 64
     (raw / "train-images-idx3-ubyte.gz").write_bytes(packed)
 
 
@@ -111,7 +112,7 @@ def test_a_gzip_bomb_costs_what_it_claims(tmp_path: Path) -> None:
     """Of a gigabyte behind a header that claims 10,000 pixels one byte more than those is unpacked."""
     from vaectl.data.builtin.idx import _read_idx
 
-    _gzip_bomb(mnist_folder(tmp_path))
+    _gzip_bomb(write_mnist(tmp_path))
     tracemalloc.start()
     try:
         with pytest.raises(VaectlError, match="more bytes"):
@@ -138,7 +139,7 @@ def test_bombs_in_bounded_memory(runs: Path, bomb: str) -> None:
         "weights": ("eval run1", "model.safetensors"),
     }[bomb]
     if bomb == "gzip":
-        _gzip_bomb(mnist_folder(Path("data")))
+        _gzip_bomb(write_mnist(Path("data")))
     sparse(runs / "run1" / "model.safetensors")
     done = bounded(line, room=256 << 20)
     assert done.returncode == 1, done.stderr
@@ -472,7 +473,7 @@ IMAGES = "train-images-idx3-ubyte"
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_idx_files_that_are_none(cli: Cli, isolated: Path, kind: str, suffix: str) -> None:
     """A pipe, a folder, a device or a terabyte of nothing in the place of an IDX file exits 1 and is named."""
-    raw = mnist_folder(isolated / "data")
+    raw = write_mnist(isolated / "data")
     (raw / IMAGES).unlink()
     STRANGE[kind](raw / (IMAGES + suffix))
     result = cli("train", "--dataset", "mnist", "--dry-run")
@@ -481,8 +482,8 @@ def test_idx_files_that_are_none(cli: Cli, isolated: Path, kind: str, suffix: st
 
 
 def test_idx_files_beyond_the_limit(cli: Cli, isolated: Path) -> None:
-    raw = mnist_folder(isolated / "data")
-    (raw / IMAGES).write_bytes(idx((1 << 21, 32, 32), body=b"x"))
+    raw = write_mnist(isolated / "data")
+    (raw / IMAGES).write_bytes(idx_file((1 << 21, 32, 32), body=b"x"))
     refuse(cli, ["train", "--dataset", "mnist"], 1, [IMAGES, "1 GiB"], kind="data")
 
 

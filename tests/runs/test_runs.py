@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.toys import toy_data
+from tests.support.toys import toy_data
 from vaectl.config.recipes import vae
 from vaectl.errors import OutputError, RunError, UsageError
 from vaectl.model.builder import build, complete

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import Result
 
 from tests.conftest import Cli
-from tests.training.test_resume import assert_same_run
+from tests.support.runs import assert_same_run
 
 TRAIN = ("train", "--dataset", "digits", "--hidden-dims", "16", "--latent-dim", "2", "--batch-size", "700")
 EPOCHS = ("--epochs", "6")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Cli
-from tests.training.test_resume import assert_same_run
+from tests.support.runs import assert_same_run
 
 TRAIN = ("train", "--dataset", "digits", "--hidden-dims", "16", "--latent-dim", "2", "--batch-size", "100", "-q")
 VARIANTS = {

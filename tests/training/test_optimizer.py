@@ -22,7 +22,7 @@ def gradients(model: nn.Module, x: torch.Tensor) -> tuple[tuple[torch.Tensor, ..
 @pytest.mark.parametrize("clip", [0.0, 1e-3, 1.0, 1e6])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_it_is_torchs_clipping_and_adamw(clip: float, weight_decay: float) -> None:
-    """Traps 10: the norm is that before clipping, and what moves the weights is clipped."""
+    """The norm is that before clipping, and what moves the weights is clipped."""
     ours, theirs = net(), net()
     optimizer = AdamW(dict(ours.named_parameters()), lr=0.01, weight_decay=weight_decay, clip=clip)
     reference = torch.optim.AdamW(theirs.parameters(), lr=0.01, weight_decay=weight_decay)

@@ -5,87 +5,49 @@ from __future__ import annotations
 import dataclasses
 import gc
 import weakref
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.model.test_contracts import COMBINATIONS, spec_of
-from tests.toys import toy_data
-from vaectl.config.spec import Spec, Training
-from vaectl.data.base import Data
+from tests.support import contracts
+from tests.support.combinations import COMBINATIONS, Parts, combined
+from tests.support.runs import tensors_and_figures
+from tests.support.toys import toy_data
+from vaectl.config.spec import Training
 from vaectl.model.builder import build
 from vaectl.model.distributions.pixels import base_of
-from vaectl.model.layers.linear import onednn
-from vaectl.training.replay import Tape, repeated
+from vaectl.training.replay import repeated
 from vaectl.training.state import TrainState
 from vaectl.training.step import TrainStep
-from vaectl.training.trainer import Epoch, Step, fit
+from vaectl.training.trainer import Step, fit
 
 CPU = torch.device("cpu")
 
 
-def trained(spec: Spec, data: Data, *, fast: bool) -> tuple[dict[str, Tensor], list[Epoch]]:
-    """All tensors after a training, and its epochs without what the clock says."""
-    model, objective = build(spec, data.info)
-    state = TrainState(model, objective, spec.training, len(data.train))
-    events = list(fit(model, objective, data, spec.training, state, fast=fast))
-    epochs = [dataclasses.replace(e, seconds=0, images_per_second=0) for e in events if isinstance(e, Epoch)]
-    return {**model.state_dict(), **state.tensors()}, epochs
-
-
 @pytest.mark.parametrize("parts", COMBINATIONS, ids="-".join)
-def test_every_part_is_repeated_bit_for_bit(parts: tuple[str, ...]) -> None:
-    """Two epochs of three batches, the last of them short, while the weight of the KL rises."""
-    data = toy_data(90)
-    spec = spec_of(*parts)
-    options = {"warmup_epochs": 2} if parts[4] not in ("kl-target", "vq") and parts[1] != "fsq" else {}
-    spec = dataclasses.replace(
-        spec,
-        objective=dataclasses.replace(spec.objective, options=options),
-        training=Training(epochs=2, batch_size=30, lr=1e-2),
-    )
-    if "binary" not in data.info.support and parts[3] == "bernoulli":
-        data = dataclasses.replace(data, train=dataclasses.replace(data.train, grey=data.train.images))
-    (plain, epochs), (fast, repeated_epochs) = (trained(spec, data, fast=choice) for choice in (False, True))
-    assert plain.keys() == fast.keys()
-    assert all(torch.equal(plain[name], fast[name]) for name in plain)
-    assert repr(epochs) == repr(repeated_epochs)
-
-
-def recorded(spec: Spec, data: Data) -> Tape:
-    model, objective = build(spec, data.info)
-    state = TrainState(model, objective, spec.training, len(data.train))
-    step = TrainStep(state, data.train, spec.training)
-    step(torch.arange(spec.training.batch_size))
-    assert isinstance(step._full_batch, Tape)
-    return step._full_batch
-
-
-@pytest.mark.parametrize("parts", COMBINATIONS, ids="-".join)
-def test_every_part_can_be_repeated(parts: tuple[str, ...]) -> None:
-    """None asks for a tensor's value within a step, which would also make an accelerator wait."""
-    onednn.cache_clear()  # nor does the first step of a process
-    spec = dataclasses.replace(spec_of(*parts), training=Training(batch_size=30))
-    assert recorded(spec, toy_data(90)).repeats
+@pytest.mark.parametrize("contract", contracts.OF_TRAININGS, ids=lambda contract: contract.__name__)
+def test_every_part_is_repeated(contract: Callable[[Parts], None], parts: Parts) -> None:
+    contract(parts)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_both_precisions_are_repeated(precision: str) -> None:
     data = toy_data(90)
     spec = dataclasses.replace(
-        spec_of("mlp", "gaussian", "standard", "bernoulli", "elbo"),
+        combined("mlp", "gaussian", "standard", "bernoulli", "elbo"),
         training=dataclasses.replace(Training(epochs=2, batch_size=30), precision=precision),
     )
-    (plain, _), (fast, _) = (trained(spec, data, fast=choice) for choice in (False, True))
+    (plain, _), (fast, _) = (tensors_and_figures(spec, data, fast=choice) for choice in (False, True))
     assert all(torch.equal(plain[name], fast[name]) for name in plain)
 
 
 def test_half_precision_is_of_the_products_alone() -> None:
-    """Trap 10: with --precision bf16 weights, moments, distributions, terms and the loss are fp32."""
+    """With --precision bf16 weights, moments, distributions, terms and the loss are fp32."""
     data = toy_data(90)
     training = Training(batch_size=30, precision="bf16")
-    spec = dataclasses.replace(spec_of("mlp", "gaussian", "standard", "bernoulli", "elbo"), training=training)
+    spec = dataclasses.replace(combined("mlp", "gaussian", "standard", "bernoulli", "elbo"), training=training)
     model, objective = build(spec, data.info)
     state = TrainState(model, objective, training, len(data.train))
     seen: set[torch.dtype] = set()
@@ -110,7 +72,7 @@ def test_half_precision_is_of_the_products_alone() -> None:
 def test_frozen_parameters_stay_and_the_others_train(fast: bool) -> None:
     data = toy_data(90)
     spec = dataclasses.replace(
-        spec_of("mlp", "gaussian", "standard", "bernoulli", "elbo"), training=Training(epochs=1, batch_size=30)
+        combined("mlp", "gaussian", "standard", "bernoulli", "elbo"), training=Training(epochs=1, batch_size=30)
     )
     model, objective = build(spec, data.info)
     model.encoder.requires_grad_(False)
@@ -124,7 +86,7 @@ def test_frozen_parameters_stay_and_the_others_train(fast: bool) -> None:
 def test_a_learning_rate_set_between_steps_counts(fast: bool) -> None:
     data = toy_data(90)
     spec = dataclasses.replace(
-        spec_of("mlp", "gaussian", "standard", "bernoulli", "elbo"), training=Training(epochs=1, batch_size=24)
+        combined("mlp", "gaussian", "standard", "bernoulli", "elbo"), training=Training(epochs=1, batch_size=24)
     )
     model, objective = build(spec, data.info)
     state = TrainState(model, objective, spec.training, len(data.train))
@@ -140,7 +102,7 @@ def test_a_learning_rate_set_between_steps_counts(fast: bool) -> None:
 def test_a_recording_keeps_nothing_alive() -> None:
     data = toy_data(90)
     spec = dataclasses.replace(
-        spec_of("mlp", "gaussian", "standard", "bernoulli", "elbo"), training=Training(batch_size=30)
+        combined("mlp", "gaussian", "standard", "bernoulli", "elbo"), training=Training(batch_size=30)
     )
     model, objective = build(spec, data.info)
     state = TrainState(model, objective, spec.training, len(data.train))

@@ -16,88 +16,26 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.commands.test_cli_bad_input import mnist_folder
 from tests.conftest import Cli, interrupt_at
-from tests.toys import toy_data
-from vaectl.config.recipes import vae
-from vaectl.config.spec import Part, Spec, Training
+from tests.support.idx import write_mnist
+from tests.support.runs import assert_same_run, begin, figures, moved, rows_of, run_on, same_weights
+from tests.support.specs import VARIANTS, spec_of
+from tests.support.toys import toy_data
+from vaectl.config.spec import Spec, Training
 from vaectl.data.base import Data
-from vaectl.model.builder import build
 from vaectl.model.objectives import Loss, Objective
 from vaectl.runs import checkpoints
 from vaectl.runs.checkpoints import FILES
 from vaectl.system.signals import SAME_SECONDS
 from vaectl.training.state import TrainState
-from vaectl.training.trainer import Epoch, Event, RolledBack, Step, Stopped, fit
+from vaectl.training.trainer import Epoch, RolledBack, Step, Stopped, fit
 
 SMALL = ("train", "--dataset", "digits", "--hidden-dims", "8", "--latent-dim", "2", "--batch-size", "700")  # 2 batches
-TIMES = ("seconds", "images_per_second")
-
-
-def spec_of(training: dict[str, Any], **parts: Part) -> Spec:
-    small = Part("mlp", {"hidden_dims": (16,)})
-    settings = Training(**{"epochs": 3, "batch_size": 100, **training})
-    return dataclasses.replace(vae(), latent_dim=2, encoder=small, decoder=small, training=settings, **parts)
-
-
-def begin(spec: Spec, data: Data) -> TrainState:
-    model, objective = build(spec, data.info)
-    return TrainState(model, objective, spec.training, len(data.train))
-
-
-def run_on(state: TrainState, data: Data, training: Training, steps: int | None = None) -> list[Event]:
-    """The events of a training until it has taken so many more steps, or until it ends."""
-    events = fit(state.model, state.objective, data, training, state)
-    seen: list[Event] = []
-    for event in events:
-        seen.append(event)
-        if steps is not None and sum(isinstance(e, Step) for e in seen) == steps:
-            break
-    return seen
-
-
-def moved(state: TrainState, spec: Spec, data: Data) -> TrainState:
-    """The state as another process would have it: by way of plain numbers as JSON, and of copied tensors."""
-    weights = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
-    tensors = {name: tensor.clone() for name, tensor in state.tensors().items()}
-    values = json.loads(json.dumps(state.values(), allow_nan=False))
-    other = begin(spec, data)
-    torch.manual_seed(12345)  # another process's stream is elsewhere
-    other.model.load_state_dict(weights)
-    other.restore(tensors, values)
-    return other
-
-
-def figures(events: list[Event]) -> list[dict[str, Any]]:
-    rows = [dataclasses.asdict(event) for event in events if isinstance(event, Epoch)]
-    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
-
-
-def same_weights(one: TrainState, other: TrainState) -> bool:
-    ours, theirs = one.model.state_dict(), other.model.state_dict()
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 # --- the trainer ------------------------------------------------------------------------------------------------------
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "elbo with warm-up": {"objective": Part("elbo", {"warmup_epochs": 2})},
-    "iwae": {"objective": Part("iwae", {"k": 3})},
-    "tc": {"objective": Part("tc")},
-    "kl-target, a controller with a state": {"objective": Part("kl-target", {"target": 3.0})},
-    "optimal scale, running statistics": {"likelihood": Part("gaussian", {"scale": "optimal"})},
-    "vamp prior": {"prior": Part("vamp", {"components": 5})},
-    "codes by moving averages": {
-        "posterior": Part("quantized", {"codes": 8}), "prior": Part("uniform"), "objective": Part("vq")
-    },
-    "codes by their loss": {
-        "posterior": Part("quantized", {"codes": 8, "codebook": "loss"}), "prior": Part("uniform"),
-        "objective": Part("vq"),
-    },
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 8, 9])
@@ -105,7 +43,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def test_a_training_goes_on_bit_for_bit_from_any_step(variant: str, steps: int) -> None:
     """Weights, figures, best epoch and every random stream are those of a training that was not stopped."""
     data = toy_data(train=350)  # 280 in batches of 100: the last of three is short
-    spec = spec_of({}, **VARIANTS[variant])
+    spec = spec_of(**VARIANTS[variant])
     whole = begin(spec, data)
     expected = run_on(whole, data, spec.training)
     first = begin(spec, data)
@@ -125,7 +63,7 @@ def test_dynamic_binarisation_goes_on_bit_for_bit() -> None:
     plain = toy_data()
     split = dataclasses.replace(plain.train, grey=plain.train.images)
     data = dataclasses.replace(plain, train=split)
-    spec = spec_of({})
+    spec = spec_of()
     whole, first = begin(spec, data), begin(spec, data)
     run_on(whole, data, spec.training)
     run_on(first, data, spec.training, 4)
@@ -165,7 +103,7 @@ def test_a_training_that_ended_ends_again_at_once() -> None:
 )  # fmt: skip
 def test_numbers_of_no_training_are_refused(place: str, value: object) -> None:
     data = toy_data()
-    spec = spec_of({})
+    spec = spec_of()
     state = begin(spec, data)
     run_on(state, data, spec.training, 4)
     with pytest.raises(ValueError, match=r".+"):
@@ -175,7 +113,7 @@ def test_numbers_of_no_training_are_refused(place: str, value: object) -> None:
 @pytest.mark.parametrize("damage", ["missing", "shape", "random", "order", "records", "moments"])
 def test_tensors_of_no_training_are_refused(damage: str) -> None:
     data = toy_data()
-    spec = spec_of({})
+    spec = spec_of()
     state = begin(spec, data)
     run_on(state, data, spec.training, 4)
     tensors = state.tensors()
@@ -291,7 +229,7 @@ def test_weights_that_overflow_in_the_last_step_are_no_epoch() -> None:
 def test_a_state_that_is_not_finite_says_so(place: str) -> None:
     """It must not replace a good checkpoint: none with such numbers is read again."""
     data = toy_data(300)
-    state = begin(spec_of({}), data)
+    state = begin(spec_of(), data)
     run_on(state, data, Training(batch_size=100), steps=1)
     assert state.finite
     with torch.no_grad():
@@ -300,30 +238,6 @@ def test_a_state_that_is_not_finite_says_so(place: str) -> None:
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
-
-
-def rows_of(run: Path) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
-
-
-def assert_same_run(run: Path, expected: Path) -> None:
-    """Two completed runs are the same, bit for bit, but for times and for how they came about."""
-    for name in FILES:
-        ours, theirs = (load_file(folder / name) for folder in (run, expected))
-        assert ours.keys() == theirs.keys(), name
-        assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
-    # but for the best weights of an epoch before, whose header may say what was first asked for
-    assert (run / "last.safetensors").read_bytes() == (expected / "last.safetensors").read_bytes()
-    assert rows_of(run) == rows_of(expected)
-    ours, theirs = (json.loads((folder / "run.json").read_text()) for folder in (run, expected))
-    for name in ("status", "config", "best_epoch", "validation", "metrics", "parameters"):
-        assert ours[name] == theirs[name], name
-    assert ours["status"] == "completed"
-    state, other = (json.loads((folder / "state.json").read_text()) for folder in (run, expected))
-    assert state == other
-    hidden = [path.name for path in run.iterdir() if path.name.startswith(".")]
-    assert not hidden
 
 
 @pytest.fixture(scope="module")
@@ -504,13 +418,13 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(
     cli: Cli, isolated: Path, monkeypatch: pytest.MonkeyPatch, reference: Path
 ) -> None:
     """A trained run whose test split was not evaluated is complete again after --resume."""
-    from vaectl.commands.train import run as _training
+    from vaectl.commands.train import run as training
 
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_training, "evaluate_into", stop)
+        patch.setattr(training, "evaluate_into", stop)
         result = cli(*SMALL, "--epochs", 3)
     assert result.exit_code == 130
     assert "run1 is trained, but its evaluation was interrupted" in result.output
@@ -535,7 +449,7 @@ def test_hints_work_as_they_are_typed(cli: Cli, isolated: Path, monkeypatch: pyt
 def test_data_that_moved(cli: Cli, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The old folder is named; once the new one was, it is remembered; a finished run needs no data to say so."""
     monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: (_ for _ in ()).throw(OSError("no network")))
-    mnist_folder(isolated / "old")
+    write_mnist(isolated / "old")
     train = ("train", "--dataset", "mnist", "--hidden-dims", 4, "--epochs", 2)
     with monkeypatch.context() as patch:
         interrupt_at(patch, 1)

@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.toys import toy_data
-from tests.training.test_replay import trained
-from tests.training.test_resume import begin, figures, moved, run_on, same_weights
-from vaectl.config.recipes import RECIPES
+from tests.support.runs import begin, figures, moved, run_on, same_weights, tensors_and_figures
+from tests.support.specs import spec_of
+from tests.support.toys import toy_data
 from vaectl.config.spec import Part, Spec
 from vaectl.data.base import Data
 from vaectl.errors import SettingError
@@ -32,14 +31,12 @@ KINDS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def spec_of(kind: str, **training: Any) -> Spec:
+def two_stages(kind: str, **training: Any) -> Spec:
+    """A spec of three epochs, and of three more for the prior alone."""
     small = Part("conv", {"width": 4, "depth": 2})
-    settings = {"epochs": 3, "prior_epochs": 3, "batch_size": 100, **training}
     parts = {"prior": Part("transformer", {"width": 8, "depth": 1, "heads": 2}), **KINDS[kind]}
-    return dataclasses.replace(
-        RECIPES["vq-vae"](), latent_dim=3, encoder=small, decoder=small,
-        training=dataclasses.replace(RECIPES["vae"]().training, **settings), **parts,
-    )  # fmt: skip
+    settings = {"prior_epochs": 3, **training}
+    return spec_of(settings, recipe="vq-vae", latent_dim=3, encoder=small, decoder=small, **parts)
 
 
 def copy_of(state: TrainState) -> dict[str, Tensor]:
@@ -50,7 +47,7 @@ def copy_of(state: TrainState) -> dict[str, Tensor]:
 def test_the_second_stage_moves_the_prior_alone(kind: str) -> None:
     """Encoder, decoder and codebook stay as the first stage left them; the KL falls, the reconstruction stays."""
     data = toy_data()
-    spec = spec_of(kind, prior_epochs=8, lr=1e-2)
+    spec = two_stages(kind, prior_epochs=8, lr=1e-2)
     state = begin(spec, data)
     events = fit(state.model, state.objective, data, spec.training, state)
     seen: list[Any] = []
@@ -75,7 +72,7 @@ def test_the_second_stage_moves_the_prior_alone(kind: str) -> None:
 def test_running_statistics_of_the_decoder_stay() -> None:
     """The scale of a likelihood that follows its training batches does not move either, and so the reconstruction."""
     data = toy_data()
-    spec = dataclasses.replace(spec_of("moving averages"), likelihood=Part("gaussian", {"scale": "optimal"}))
+    spec = dataclasses.replace(two_stages("moving averages"), likelihood=Part("gaussian", {"scale": "optimal"}))
     state = begin(spec, data)
     epochs = [event for event in run_on(state, data, spec.training) if isinstance(event, Epoch)]
     recon = [epoch.validation["recon"] for epoch in epochs]
@@ -84,7 +81,7 @@ def test_running_statistics_of_the_decoder_stay() -> None:
 
 def test_a_state_of_another_stage_is_no_state() -> None:
     """Values that say the second stage began, with weights of the first, or the other way round, are refused."""
-    data, spec = toy_data(), spec_of("moving averages")
+    data, spec = toy_data(), two_stages("moving averages")
     for steps in (9, 10):  # the last of the first stage, and the first of the second
         state = begin(spec, data)
         run_on(state, data, spec.training, steps)
@@ -105,7 +102,7 @@ def test_a_state_of_another_stage_is_no_state() -> None:
 def test_the_bound_improves_by_the_bits_of_the_prior() -> None:
     """``h w log K`` without the second stage; with it exactly as much less as the ELBO is more."""
     data = toy_data()
-    spec = spec_of("moving averages", epochs=5)
+    spec = two_stages("moving averages", epochs=5)
     found = {}
     for epochs in (0, 20):
         chosen = dataclasses.replace(spec, training=dataclasses.replace(spec.training, prior_epochs=epochs, lr=1e-2))
@@ -122,7 +119,7 @@ def test_the_bound_improves_by_the_bits_of_the_prior() -> None:
 def test_it_begins_from_the_best_weights() -> None:
     """Where the last epoch of the first stage is not its best, the codes are those of the best."""
     data = toy_data(train=40, test=40)
-    spec = spec_of("moving averages", epochs=40, batch_size=10, lr=3e-2)
+    spec = two_stages("moving averages", epochs=40, batch_size=10, lr=3e-2)
     state = begin(spec, data)
     kept: dict[int, dict[str, Tensor]] = {}
     for event in fit(state.model, state.objective, data, spec.training, state):
@@ -141,7 +138,7 @@ def test_it_begins_from_the_best_weights() -> None:
 def test_patience_ends_each_stage() -> None:
     """The first stage stops early and the second begins; its own patience counts from there."""
     data = toy_data(train=40, test=40)
-    spec = spec_of("moving averages", epochs=300, prior_epochs=300, batch_size=10, lr=1e-2, patience=3)
+    spec = two_stages("moving averages", epochs=300, prior_epochs=300, batch_size=10, lr=1e-2, patience=3)
     state = begin(spec, data)
     events = [e for e in run_on(state, data, spec.training) if not isinstance(e, Step)]
     (at,) = [place for place, event in enumerate(events) if isinstance(event, PriorBegan)]
@@ -161,7 +158,7 @@ def test_patience_ends_each_stage() -> None:
 def test_both_stages_go_on_bit_for_bit_from_any_step(kind: str, steps: int) -> None:
     """Stopped before, at and after the border of the stages, a training ends in the bits of one that was not."""
     data = toy_data(train=350)  # 280 in batches of 100: three steps an epoch, nine a stage
-    spec = spec_of(kind)
+    spec = two_stages(kind)
     whole = begin(spec, data)
     expected = run_on(whole, data, spec.training)
     first = begin(spec, data)
@@ -177,7 +174,7 @@ def test_both_stages_go_on_bit_for_bit_from_any_step(kind: str, steps: int) -> N
 def test_a_prior_can_be_fitted_later() -> None:
     """Trained without a second stage and gone on with one, the weights are those of a training that had it at once."""
     data = toy_data()
-    without, with_prior = spec_of("moving averages", prior_epochs=0), spec_of("moving averages")
+    without, with_prior = two_stages("moving averages", prior_epochs=0), two_stages("moving averages")
     first, whole = begin(without, data), begin(with_prior, data)
     expected = run_on(whole, data, with_prior.training)
     run_on(first, data, without.training)
@@ -189,8 +186,8 @@ def test_a_prior_can_be_fitted_later() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_stages_are_repeated_from_a_recording(kind: str) -> None:
     """Recorded or not, both stages give the same bits."""
-    data, spec = toy_data(90), spec_of(kind, batch_size=30)
-    (plain, epochs), (fast, repeated) = (trained(spec, data, fast=choice) for choice in (False, True))
+    data, spec = toy_data(90), two_stages(kind, batch_size=30)
+    (plain, epochs), (fast, repeated) = (tensors_and_figures(spec, data, fast=choice) for choice in (False, True))
     assert all(torch.equal(plain[name], fast[name]) for name in plain)
     assert repr(epochs) == repr(repeated)
 
@@ -201,7 +198,7 @@ def test_both_stages_in_bf16(kind: str) -> None:
     data: Data = toy_data()
     found = {}
     for precision in ("fp32", "bf16"):
-        spec = spec_of(kind, precision=precision, epochs=5, prior_epochs=5, lr=3e-3)
+        spec = two_stages(kind, precision=precision, epochs=5, prior_epochs=5, lr=3e-3)
         state = begin(spec, data)
         run_on(state, data, spec.training)
         assert all(tensor.dtype != torch.bfloat16 for tensor in state.model.state_dict().values())
@@ -211,9 +208,9 @@ def test_both_stages_in_bf16(kind: str) -> None:
 
 
 def test_a_prior_without_weights_cannot_be_fitted() -> None:
-    spec = dataclasses.replace(spec_of("moving averages"), prior=Part("uniform"))
+    spec = dataclasses.replace(two_stages("moving averages"), prior=Part("uniform"))
     with pytest.raises(SettingError, match=r"training\.prior_epochs.*'uniform' has nothing to fit"):
         build(spec, toy_data().info)
-    gaussian = dataclasses.replace(spec_of("a mixture of Gaussians"), prior=Part("standard"))
+    gaussian = dataclasses.replace(two_stages("a mixture of Gaussians"), prior=Part("standard"))
     with pytest.raises(SettingError, match=r"training\.prior_epochs.*'standard' has nothing to fit"):
         build(gaussian, toy_data().info)

@@ -8,9 +8,9 @@ import math
 import pytest
 import torch
 
-from tests.toys import normal_kl, toy_data
-from vaectl.config.recipes import vae
-from vaectl.config.spec import Part, Spec, Training
+from tests.support.specs import spec_of
+from tests.support.toys import normal_kl, toy_data
+from vaectl.config.spec import Part, Spec
 from vaectl.data.base import Data
 from vaectl.evaluation import metrics
 from vaectl.evaluation.metrics import evaluate
@@ -23,13 +23,7 @@ from vaectl.training.trainer import Epoch, Event, Step, Stopped, fit
 
 
 def small_spec(**training: float) -> Spec:
-    return dataclasses.replace(
-        vae(),
-        latent_dim=2,
-        encoder=Part("mlp", {"hidden_dims": (16,)}),
-        decoder=Part("mlp", {"hidden_dims": (16,)}),
-        training=Training(**{"epochs": 3, "batch_size": 32, **training}),  # type: ignore[arg-type]
-    )
+    return spec_of({"batch_size": 32, **training})
 
 
 def train(spec: Spec, data: Data) -> tuple[VAE, list[Event]]:
@@ -42,7 +36,7 @@ def epochs_of(events: list[Event]) -> list[Epoch]:
 
 
 def test_the_loss_sums_over_pixels_and_dimensions_and_averages_over_examples() -> None:
-    """Trap 1: recon is a sum over pixels, KL a sum over dimensions, both a mean over examples, in nats."""
+    """Recon is a sum over pixels, KL a sum over dimensions, both a mean over examples, in nats."""
     data = toy_data()
     model, objective = build(small_spec(), data.info)
     x = data.train.batch(slice(0, 20))
@@ -54,7 +48,7 @@ def test_the_loss_sums_over_pixels_and_dimensions_and_averages_over_examples() -
 
 
 def test_the_loss_does_not_depend_on_how_the_set_is_split_into_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Traps 1 and 3: means are over examples, so a short last batch counts by its examples."""
+    """Means are over examples, so a short last batch counts by its examples."""
     data = toy_data(test=103)
     model, objective = build(small_spec(), data.info)
     results = {}
@@ -73,7 +67,7 @@ def test_the_loss_does_not_depend_on_how_the_set_is_split_into_batches(monkeypat
 
 
 def test_a_last_batch_of_one_and_a_batch_larger_than_the_set_train() -> None:
-    """Trap 9: 33 examples in batches of 32 leave one; 33 in a batch of 1000 fit at once."""
+    """33 examples in batches of 32 leave one; 33 in a batch of 1000 fit at once."""
     data = toy_data(train=33, test=5, validation_fraction=0.0)
     for size in (32, 1000):
         _, events = train(small_spec(batch_size=size), data)
@@ -105,7 +99,7 @@ def test_the_validation_elbo_is_at_beta_one_whatever_beta() -> None:
 
 
 def test_evaluation_samples_and_is_not_at_the_mean() -> None:
-    """Trap 3: the ELBO needs a draw; the reconstruction at the posterior mean has a name of its own."""
+    """The ELBO needs a draw; the reconstruction at the posterior mean has a name of its own."""
     data = toy_data()
     model, _ = train(small_spec(epochs=8), data)
     result = evaluate(model, data.test, seed=0)
@@ -189,7 +183,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, elbos: list[float], losses: list[f
 
 
 def test_the_best_epoch_follows_the_bound_and_not_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trap 2: the loss is lowest in epoch 1, early in a warm-up, and in epoch 4; the ELBO after warm-up in epoch 3."""
+    """The loss is lowest in epoch 1, early in a warm-up, and in epoch 4; the ELBO after warm-up in epoch 3."""
     scripted(monkeypatch, [-2.0, -9.0, -3.0, -5.0], [1.0, 9.0, 8.0, 2.0])
     spec = dataclasses.replace(small_spec(epochs=4), objective=Part("elbo", {"beta": 1.0, "warmup_epochs": 2}))
     _, events = train(spec, toy_data())
