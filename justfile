@@ -26,13 +26,14 @@ test *arguments:
 slow:
     python -m pytest -m slow
 
-# generate docs/cli.md from the command line itself
+# generate docs/cli.md from the command line, and the tree in docs/architecture.md from the files
 docs:
     typer vaectl.cli utils docs --name vaectl --title "Command line reference" --output docs/cli.md
+    python docs/tree.py
 
-# fail if docs/cli.md is stale
+# fail if either is stale
 docs-check: docs
-    git diff --exit-code -- docs/cli.md
+    git diff --exit-code -- docs/cli.md docs/architecture.md
 
 # vaectl's speed and memory beside others' and the floor; --help says how to measure a part of it
 bench *arguments:

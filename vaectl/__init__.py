@@ -1,4 +1,4 @@
-"""vaectl: the command line for variational autoencoders whose numbers are right.
+"""The command line, and the library, for variational autoencoders whose numbers are right.
 
 The library behind it, imported only when a name is used (importing vaectl itself imports no torch)::
 

@@ -1,4 +1,4 @@
-"""The program: ``vaectl``, and ``python -m vaectl``, which is also what torchrun starts."""
+"""The program: ``vaectl``, and ``python -m vaectl``, which torchrun starts, too."""
 
 import os
 import signal

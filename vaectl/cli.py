@@ -1,4 +1,4 @@
-"""The app: registers the commands, and is the one place where an error becomes a line and an exit code."""
+"""The app: registers the commands, and turns an error into a line and an exit code."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The commands: each x_cli() parses, the core works, _render shows. Only here may typer and rich be imported."""
+"""The commands: each reads flags, calls the core and shows what it gives. Only here may typer and rich be imported."""

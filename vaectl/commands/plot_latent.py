@@ -1,4 +1,4 @@
-"""``vaectl plot-latent``: a scatter of the codes, the decoded manifold, or traversals of single dimensions."""
+"""``vaectl plot-latent``: plot codes, the decoded manifold, or walks along single dimensions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``vaectl sample``: decode draws of the prior, reconstructions or interpolations, to a grid or an array."""
+"""``vaectl sample``: decode draws of the prior, reconstructions or interpolations."""
 
 from __future__ import annotations
 

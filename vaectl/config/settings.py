@@ -1,4 +1,4 @@
-"""Settings: how flags, a config file and another run's config become one Spec, each value with its source.
+"""Settings: flags, a config file and another run's config become one Spec.
 
 A layer maps names to values. A name is a dotted path of the spec (``objective.beta``) or one of the short
 names that flags and config files share (``beta``, ``hidden_dims``); dashes and underscores are the same.

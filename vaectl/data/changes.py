@@ -1,4 +1,4 @@
-"""What is done to an image before it is stored: grey levels of its colours, and another size.
+"""Changes of an image before it is stored: grey levels of its colours, and another size.
 
 Shapes: ``X`` data shape (C, H, W).
 """

@@ -1,4 +1,4 @@
-"""What a person should know of a data set before a model is trained on it, and which likelihood fits it.
+"""The report about a data set, made before a training, and the likelihood that fits it.
 
 Shapes: ``N`` examples, ``X`` data shape (C, H, W).
 """

@@ -1,1 +1,1 @@
-"""What a model reaches: estimators, latent spaces, and the doctor."""
+"""Measurements of a trained model: estimators, the latent space, and the doctor."""

@@ -1,4 +1,4 @@
-"""How far each factor that the data were made from has one latent dimension to itself: the mutual information gap.
+"""The mutual information gap: how far each known factor has a latent dimension to itself.
 
 Shapes: ``N`` examples, ``D`` latent (flattened), ``F`` factors. Mutual information and entropy are in nats.
 """

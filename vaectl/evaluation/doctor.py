@@ -1,4 +1,4 @@
-"""The doctor: what ails a training, each ailment from a stated threshold and in one sentence with a flag to try.
+"""The doctor: ailments of a training, each from a stated threshold, with a flag to try.
 
 It reads plain numbers, a spec and a history, and needs no torch. KL and ELBO are in nats per example.
 """

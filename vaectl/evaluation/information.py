@@ -1,4 +1,4 @@
-"""What the codes of a split say of its examples: mutual information, and the aggregate posterior's distance from p(z).
+"""Mutual information between codes and examples, and the aggregate posterior's distance from p(z).
 
 Shapes: ``N`` examples, ``B`` batch, ``M`` draws in all and ``m`` at a time, ``Z`` latent shape. Log quantities are in
 nats.

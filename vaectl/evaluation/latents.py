@@ -1,4 +1,4 @@
-"""The latent space of a trained model: codes of data, their projection, and decoded walks through it.
+"""The latent space of a trained model: codes of data, their projection, and decoded walks.
 
 Shapes: ``N`` examples, ``D`` latent (flattened), ``X`` data shape.
 """

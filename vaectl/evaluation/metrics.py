@@ -1,4 +1,4 @@
-"""Estimators of what a model reaches on a split: the bound, its terms, active units.
+"""Estimators on a split: the bound, its terms, active units.
 
 Shapes: ``N`` examples, ``B`` batch, ``D`` latent (flattened). Log quantities are in nats per example.
 """

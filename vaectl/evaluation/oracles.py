@@ -1,4 +1,4 @@
-"""Models that are solved exactly: what an estimator finds on them can be held against the truth.
+"""Models that are solved exactly, to hold an estimator against the truth.
 
 Shapes: ``N`` draws, ``B`` batch, ``D`` latent, ``P`` pixels. Log quantities are in nats per example, in float64.
 """

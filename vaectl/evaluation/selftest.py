@@ -1,4 +1,4 @@
-"""The package's own estimators on models that are solved exactly: what they must find, and what they find here.
+"""The selftest: the package's own estimators on models that are solved exactly.
 
 Shapes: ``N`` examples, ``D`` latent. Log quantities are in nats per example.
 """

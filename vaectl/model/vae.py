@@ -1,4 +1,4 @@
-"""The model: an encoder, a prior and a decoder that return distributions, and one draw through them.
+"""The model: an encoder, a prior and a decoder that return distributions, and a draw through them.
 
 Shapes: ``K`` draws, ``B`` batch, ``Z`` latent shape, ``D`` latent (flattened), ``X`` data shape.
 Log quantities are in nats.

@@ -1,4 +1,4 @@
-"""Figures: arrays -> matplotlib Figure. The only file that imports matplotlib.
+"""Figures: arrays -> matplotlib Figure, in the only file that imports matplotlib.
 
 Shapes: ``N`` points; a picture is uint8 (height, width, 3).
 """

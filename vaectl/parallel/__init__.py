@@ -1,1 +1,1 @@
-"""Several processes that train one model."""
+"""Training in several processes: shares of a batch, sums over all, and words between them."""

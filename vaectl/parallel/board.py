@@ -1,4 +1,4 @@
-"""The words that the processes of one training have for each other, on a board that the launcher keeps.
+"""The board: words that the processes of one training leave for each other.
 
 The board outlives each of them: what a process says of its own failure is read there by the others.
 """

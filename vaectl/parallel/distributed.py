@@ -1,4 +1,4 @@
-"""Several processes that train one model: each computes its rows of every batch, and what they found is added up.
+"""Several processes that train one model: each computes its rows of a batch, and sums go to all.
 
 All of them draw the random numbers of the whole batch from the same streams and keep those of their rows, so that a
 training is that of one process but for the order in which numbers are added. gloo adds them up on the CPU, NCCL on

@@ -1,4 +1,4 @@
-"""The share of a batch that one of several processes computes, and means over the batch where they are needed within.
+"""The share of a batch that a process computes, and means over the whole batch.
 
 Shapes: ``B`` batch and ``b`` of its rows here.
 """

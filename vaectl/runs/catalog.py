@@ -1,4 +1,4 @@
-"""Which runs there are: new ids, and what a reference such as ``latest`` or ``42`` names."""
+"""The runs there are: new ids, and references such as ``latest`` or ``42``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A comparison of runs as data: differing settings, metrics with paired differences, and whether they may be ranked.
+"""A comparison of runs as data: settings, paired differences, and whether they may be ranked.
 
 It reads only run records, so that the text ``compare`` needs no torch. A column is a run or a group of runs.
 """

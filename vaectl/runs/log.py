@@ -1,4 +1,4 @@
-"""``train.log``: the lines of a training, and the lock by which others tell a running run from a crashed one.
+"""``train.log``: the lines of a training, and the lock that tells a running run from a crashed one.
 
 The process that trains a run holds the lock for as long as it lives. The system lets go of it when the process ends,
 however it ends.

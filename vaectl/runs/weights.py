@@ -1,4 +1,4 @@
-"""Weights as safetensors: written whole, with the config and a digest in the header, and read with suspicion."""
+"""Weights as safetensors, with the config and a digest in the header, read with suspicion."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The machine: files, devices, signals."""
+"""The machine: files, devices, signals, and the launcher."""

@@ -1,4 +1,4 @@
-"""What a launcher such as torchrun says of this process: which of how many it is, and on which machine."""
+"""The launcher, such as torchrun: which of how many processes this one is, and on which machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files read with suspicion: of a regular kind, of bounded size and depth, and within their folder."""
+"""Files read with suspicion: regular, of bounded size and depth, and within their folder."""
 
 from __future__ import annotations
 

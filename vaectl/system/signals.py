@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a command: raised wherever they come, and again where Python cannot raise them."""
+"""Ctrl-C and SIGTERM during a command: raised wherever they come, or a moment later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A computation done once as it is written, then repeated without what surrounds its operators.
+"""A computation recorded once as it is written, then repeated without its overhead.
 
 A training step of a small model spends about a third of its time in Python and in autograd, which work out the same
 list of operators at every step. Here that list is kept: on the CPU as a function of torch's operators alone, on CUDA as

@@ -1,4 +1,4 @@
-"""Where a training stands: all that, with the weights, decides how it goes on, as tensors and plain numbers.
+"""The state of a training: with the weights, everything that decides how it goes on.
 
 Shapes: ``T`` batches of an epoch.
 """

@@ -1,4 +1,4 @@
-"""The trainer: fit() yields events as it goes; whoever consumes them shows and saves. It opens no files.
+"""The trainer: ``fit`` yields events as it goes, and opens no files.
 
 Shapes: ``T`` batches of an epoch.
 """

@@ -1,1 +1,1 @@
-"""What commands share."""
+"""Things that commands share: options, the screen, runs that are opened, evaluations."""

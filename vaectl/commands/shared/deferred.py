@@ -1,4 +1,4 @@
-"""Commands whose files are imported when one of them is used, not when they are listed or completed."""
+"""The list of the commands, each imported when it is used and not when it is listed."""
 
 from __future__ import annotations
 

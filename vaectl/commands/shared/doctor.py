@@ -1,4 +1,4 @@
-"""What ails a run, said on the screen and in its log."""
+"""The doctor's findings, told on the screen and in a run's log."""
 
 from __future__ import annotations
 

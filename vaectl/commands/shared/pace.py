@@ -1,4 +1,4 @@
-"""How fast a command went: the seconds of its work, and images a second."""
+"""The speed of a command: the seconds of its work, and images a second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees: the result on stdout, everything else on stderr, in characters that the stream can show."""
+"""The streams: the result on stdout, everything else on stderr, in characters that they can show."""
 
 from __future__ import annotations
 

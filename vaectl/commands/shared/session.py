@@ -1,4 +1,4 @@
-"""What the commands that use a trained run share: its data, its model, and where its output goes."""
+"""A trained run, opened for a command: its data, its model, and the place of the output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the options before the command decide, for the command to find in its context."""
+"""The options that stand before the command, for the command to find in its context."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``vaectl train`` under torchrun: process 0 leads, with the screen and the run, and the others follow it.
+"""``vaectl train`` under torchrun: process 0 has the screen and the run, the others follow.
 
 The leader does all that one process does. Once it knows what is to be trained it posts it as the plan; the others then
 load the data and build the model, too, take over the leader's weights and state, and share the batches.

@@ -1,4 +1,4 @@
-"""``vaectl train --resume``: a run that was interrupted, crashed, or is to be trained for longer, goes on."""
+"""``vaectl train --resume``: a run goes on that was stopped, or is to be trained for longer."""
 
 from __future__ import annotations
 

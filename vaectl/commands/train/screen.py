@@ -1,4 +1,4 @@
-"""The screen of a training: one row an epoch that stays, and a transient bar or a line a minute in between."""
+"""The screen of a training: a row an epoch, and a bar, or a line a minute, in between."""
 
 from __future__ import annotations
 

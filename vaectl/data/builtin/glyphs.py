@@ -1,4 +1,4 @@
-"""The built-in data set: digits of matplotlib's fonts, redrawn with a round pen and bent like handwriting.
+"""glyphs: digits of matplotlib's fonts, redrawn with a round pen and bent like handwriting.
 
 Shapes: N images (n in a chunk), F factors, G glyphs (all that the fonts lend, digit fastest), T side of a
 glyph's tile, H hull points, K control points along an edge of a smooth field, S = 28 side of an image.

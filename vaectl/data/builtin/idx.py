@@ -1,4 +1,4 @@
-"""MNIST and its siblings: IDX files in torchvision's layout, read where they lie or downloaded with checksums.
+"""MNIST and its siblings: IDX files, read where they lie or downloaded with checksums.
 
 Shapes: ``N`` images of 28 x 28.
 """

@@ -1,4 +1,4 @@
-"""Work done by threads while its results are waited for in order, with a bounded number of them ahead.
+"""Threads that work a bounded number of items ahead of results that are wanted in order.
 
 Threads, because PIL and NumPy let others run while they decode and copy, and a signal comes to the main thread alone.
 """

@@ -1,5 +1,6 @@
-"""Arrays of a person's own: ``.npy``, ``.npz`` and ``.safetensors``, whose keys and axes are told by their names and
-lengths. Nothing is ever unpickled.
+"""Arrays of a person's own: ``.npy``, ``.npz`` and ``.safetensors``.
+
+Keys and axes are told by their names and lengths. Nothing is ever unpickled.
 
 Shapes: ``N`` examples.
 """

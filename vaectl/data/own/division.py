@@ -1,4 +1,4 @@
-"""The splits of own data, held or streamed: those that the source has, and what is held out of its training part.
+"""The splits of own data: those that the source has, and those held out of its training part.
 
 Shapes: ``N`` examples of a split.
 """

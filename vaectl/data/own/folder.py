@@ -1,4 +1,4 @@
-"""A folder of images: sub-folders are classes, and ``train``, ``validation`` and ``test`` are splits where they are.
+"""A folder of images, whose sub-folders are classes or splits.
 
 Shapes: ``N`` images, ``X`` data shape (C, H, W).
 """

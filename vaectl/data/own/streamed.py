@@ -1,4 +1,4 @@
-"""A split that is read as it is needed: what is in memory does not grow with the number of examples.
+"""A split that is read as it is needed, so that memory does not grow with its examples.
 
 Shapes: ``N`` examples, ``B`` batch, ``X`` data shape (C, H, W).
 """

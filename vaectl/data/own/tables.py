@@ -1,4 +1,4 @@
-"""Tables of numbers: ``.csv`` and ``.parquet``. A row is an example of shape (1, 1, W), a column may hold its label.
+"""Tables of numbers: ``.csv`` and ``.parquet``, a row an example of shape (1, 1, W). A column may hold its label.
 
 Shapes: ``N`` rows, ``W`` columns of numbers.
 """

@@ -1,4 +1,4 @@
-"""Grids of codes from a finite codebook: their certain posterior, their prior, and what kind of thing a latent is.
+"""Grids of codes from a finite codebook: their certain posterior, and their prior.
 
 Shapes: ``*N`` draw and batch dimensions, ``B`` batch, ``K`` codes of the codebook, ``D`` numbers of a code, ``P``
 positions of a grid of height ``h`` and width ``w``; a latent is (D, h, w). Log quantities are in nats.

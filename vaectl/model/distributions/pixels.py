@@ -1,4 +1,4 @@
-"""The distributions over pixels that torch lacks or gets wrong, and questions that are asked of any distribution.
+"""Distributions over pixels that torch lacks or gets wrong, and questions asked of any other.
 
 Shapes: ``*N`` draw and batch dimensions, ``X`` data shape, ``R`` rank. ``*N, *X`` is the batch shape of every class
 here; the heads wrap it in ``Independent``, so that X becomes the event. Arguments are not validated.

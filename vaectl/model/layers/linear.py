@@ -1,4 +1,4 @@
-"""The fully connected layer, with its matrix products through the fastest library that torch has on the CPU.
+"""The fully connected layer, through the fastest matrix products that torch has on the CPU.
 
 Shapes: ``*N`` leading dimensions, ``B`` their product, ``I`` inputs, ``O`` outputs.
 """

@@ -1,4 +1,4 @@
-"""Layers between features and numbers of a given shape, whichever of the two are flat and which are maps.
+"""Layers between features and numbers of a given shape, whichever are flat or maps.
 
 Shapes: ``*N`` any leading (draw and batch) dimensions, ``F`` a shape of features, flat (features,) or a map
 (channels, height, width), ``S`` the shape to come to, ``R`` numbers of each element of it.

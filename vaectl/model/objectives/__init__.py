@@ -1,4 +1,4 @@
-"""Objectives: name -> (draw, scheduled number) -> Loss, which training minimises; what is reported is ``Draw.elbo``."""
+"""Objectives: name -> (draw, scheduled number) -> Loss, which training minimises. What is reported is ``Draw.elbo``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The negative ELBO with a weight on its KL, by a schedule or towards a value that the KL is to have.
+"""The negative ELBO with a weight on its KL, by a schedule or towards a target.
 
 Shapes: ``B`` batch, ``D`` latent. Log quantities are in nats per example.
 """

@@ -1,4 +1,4 @@
-"""The negative ELBO with its KL taken apart: mutual information, total correlation, and the KL by dimension.
+"""The negative ELBO with its KL in three parts, one of them the total correlation.
 
 Shapes: ``K`` draws, ``B`` batch and ``b`` of its rows at a time, ``Z`` latent shape, ``D`` latent (flattened),
 ``N`` training examples. Log quantities are in nats per example.

@@ -1,4 +1,4 @@
-"""The objective of a VQ-VAE.
+"""The objective of a VQ-VAE: reconstruction, and the distance between vectors and codes.
 
 Shapes: ``B`` batch. Log quantities are in nats per example.
 """

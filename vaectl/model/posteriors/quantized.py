@@ -1,4 +1,4 @@
-"""Posteriors that are certain of a grid of codes: vector quantisation, and finite scalar quantisation.
+"""Posteriors that are certain of a grid of codes: vector and finite scalar quantisation.
 
 Shapes: ``*N`` leading dimensions, ``B`` batch, ``F`` features, flat or a map, ``K`` codes, ``D`` numbers of a code,
 ``h`` and ``w`` sides of the grid, ``M`` vectors. Whatever the precision of the networks, codes are computed in fp32.
