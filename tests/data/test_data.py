@@ -8,7 +8,7 @@ import hashlib
 import http.server
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from vaectl.config.recipes import vae
 from vaectl.config.spec import Training
 from vaectl.data import base, loading
 from vaectl.data.base import Raw, Store, split_data
+from vaectl.data.batch import Batch
 from vaectl.data.builtin import idx
 from vaectl.data.info import DataInfo
 from vaectl.errors import DataError, SettingError
@@ -194,7 +195,7 @@ def test_the_fingerprint_is_of_the_arrays() -> None:
 
 def test_a_batch_is_floats_from_zero_to_one() -> None:
     loaded = toy_data()
-    x = loaded.train.batch(torch.tensor([4, 2]))
+    x = loaded.train.batch(torch.tensor([4, 2])).x
     assert x.dtype == torch.float32
     assert torch.allclose(x, loaded.train.images[[4, 2]] / 255)
 
@@ -229,7 +230,7 @@ def test_real_mnist_is_what_the_field_knows(mnist: Path) -> None:
     """60,000 + 10,000 images, and the entropy floor of grey-level cross-entropy on the test set: 45.53 nats."""
     loaded = loading.load("mnist", Store(mnist))
     assert loaded.info.sizes == {"train": 55000, "validation": 5000, "test": 10000}
-    x = loaded.test.batch(slice(None)).double()
+    x = loaded.test.batch(slice(None)).x.double()
     floor = -(torch.special.xlogy(x, x) + torch.special.xlogy(1 - x, 1 - x)).sum((1, 2, 3)).mean()
     assert floor.item() == pytest.approx(45.53, abs=0.005)
 
@@ -246,8 +247,8 @@ def test_bytes_become_what_torchvision_makes_of_them() -> None:
     stored = torch.arange(256, dtype=torch.uint8).reshape(16, 1, 4, 4)
     split = dataclasses.replace(loaded.train, images=stored.clone())
     expected = v2.ToDtype(torch.float32, scale=True)(stored)
-    assert torch.equal(split.batch(slice(None)), expected)
-    assert torch.equal(split.batch(torch.arange(16)), expected)
+    assert torch.equal(split.batch(slice(None)).x, expected)
+    assert torch.equal(split.batch(torch.arange(16)).x, expected)
     assert torch.equal(split.images, stored)
 
 
@@ -261,9 +262,9 @@ def test_static_binarisation_draws_every_pixel_once_with_its_grey_level() -> Non
     raw = toy_raw()
     grey, once, again = (split_data("toy", raw, 0.25, kind) for kind in ("none", "static", "static"))
     for name in ("train", "validation", "test"):
-        x, p = once.split(name).batch(slice(None)), grey.split(name).batch(slice(None))
+        x, p = once.split(name).batch(slice(None)).x, grey.split(name).batch(slice(None)).x
         assert set(x.unique().tolist()) == {0.0, 1.0}
-        assert torch.equal(x, again.split(name).batch(slice(None)))
+        assert torch.equal(x, again.split(name).batch(slice(None)).x)
         deviation = (x - p).mean() / ((p * (1 - p)).mean() / p.numel()) ** 0.5
         assert abs(deviation) < 4.5
         assert (x[p == 0] == 0).all()
@@ -271,7 +272,7 @@ def test_static_binarisation_draws_every_pixel_once_with_its_grey_level() -> Non
     assert torch.equal(split_data("toy", raw, 0.0, "static").test.images, once.test.images)
     assert not torch.equal(split_data("toy", raw, 0.25, "static", 1).test.images, once.test.images)
     index = torch.arange(5)
-    assert torch.equal(once.train.training_batch(index), once.train.batch(index))
+    assert torch.equal(once.train.training_batch((index,)).x, once.train.batch(index).x)
 
 
 def test_a_draw_does_not_depend_on_how_images_are_divided() -> None:
@@ -306,14 +307,14 @@ def test_dynamic_binarisation_trains_on_fresh_draws_and_evaluates_on_fixed_ones(
     raw = toy_raw()
     grey, static, dynamic = (split_data("toy", raw, 0.25, kind) for kind in ("none", "static", "dynamic"))
     for name in ("train", "validation", "test"):
-        assert torch.equal(dynamic.split(name).batch(slice(None)), static.split(name).batch(slice(None)))
+        assert torch.equal(dynamic.split(name).batch(slice(None)).x, static.split(name).batch(slice(None)).x)
     assert dynamic.info == static.info
     assert dynamic.info.support == "binary"
     assert dynamic.info.preprocessing != grey.info.preprocessing
     torch.manual_seed(0)
-    draws = torch.stack([dynamic.train.training_batch(torch.arange(10)) for _ in range(400)])
+    draws = torch.stack([dynamic.train.training_batch((torch.arange(10),)).x for _ in range(400)])
     assert set(draws.unique().tolist()) == {0.0, 1.0}
-    p = grey.train.batch(slice(0, 10))
+    p = grey.train.batch(slice(0, 10)).x
     assert (draws.mean(0) - p).abs().max() < 5 * 0.5 / 400**0.5
     assert dynamic.train.first(3).grey is not None
     assert dynamic.train.to(torch.device("cpu")).grey is not None
@@ -325,10 +326,11 @@ def test_every_epoch_of_dynamic_binarisation_sees_other_images_and_repeats_by_se
     seen: list[torch.Tensor] = []
 
     class Watched(type(data.train)):  # type: ignore[misc]
-        def training_batch(self, index: torch.Tensor, rows: slice = slice(None)) -> torch.Tensor:
-            x = super().training_batch(index, rows)
+        def training_batch(self, fed: Sequence[torch.Tensor], rows: slice = slice(None)) -> Batch:
+            batch, [index] = super().training_batch(fed, rows), fed
+            x = batch.x
             seen.append(torch.zeros(len(self), *x.shape[1:]).index_copy(0, index, x))
-            return x
+            return batch
 
     for _ in range(2):
         watched = Watched(**{f.name: getattr(data.train, f.name) for f in dataclasses.fields(data.train)})

@@ -58,7 +58,9 @@ def test_test_examples_that_are_trained_on_are_counted(tmp_path: Path) -> None:
 def test_the_report_of_a_built_in_set_is_of_its_examples() -> None:
     loaded = loading.load("digits", Store(Path("nowhere")))
     found = reported(loaded)
-    pixels = np.concatenate([loaded.split(name).batch(slice(None)).numpy() for name in ("train", "validation", "test")])
+    pixels = np.concatenate(
+        [loaded.split(name).batch(slice(None)).x.numpy() for name in ("train", "validation", "test")]
+    )
     assert found.mean == pytest.approx(pixels.mean(), rel=1e-5)
     assert found.constant_pixels == int((pixels.reshape(len(pixels), -1).std(0) == 0).sum())
     assert sum(found.classes.values()) == 1797

@@ -48,7 +48,7 @@ def load(path: Path | str, notes: list[str] | None = None, **options: Any) -> Da
 
 def everything(loaded: Data) -> torch.Tensor:
     """All examples, in the order of the source where it is one part."""
-    parts = [(split.rows, split.batch(slice(None))) for split in map(loaded.split, ("train", "validation", "test"))]
+    parts = [(split.rows, split.batch(slice(None)).x) for split in map(loaded.split, ("train", "validation", "test"))]
     order = torch.cat([part for part, _ in parts]).argsort()
     return torch.cat([x for _, x in parts])[order]
 
@@ -293,7 +293,7 @@ def test_what_numbers_are_is_told_by_them(tmp_path: Path, kind: str) -> None:
     expected = torch.from_numpy(array.astype(np.float64)[:, None] / scale).float()
     assert torch.allclose(everything(loaded), expected, atol=1e-6)
     low, high = loaded.info.range
-    train = loaded.train.batch(slice(None))
+    train = loaded.train.batch(slice(None)).x
     assert (low, high) == ((train.min().item(), train.max().item()) if support == "real" else (0.0, 1.0))
 
 
@@ -348,7 +348,7 @@ def test_labels_go_with_their_images(tmp_path: Path) -> None:
         loaded = load(tmp_path / "set.npz")
         assert loaded.info.classes == names
         for split in (loaded.train, loaded.validation, loaded.test):
-            assert ((split.batch(slice(None))[:, 0, 0, 0] * 255).round().long() == split.labels).all()
+            assert ((split.batch(slice(None)).x[:, 0, 0, 0] * 255).round().long() == split.labels).all()
 
 
 CSV = "a,b,species\n" + "".join(f"{i / 7},{i * i},{'xyz'[i % 3]}\n" for i in range(30))

@@ -20,6 +20,7 @@ from vaectl.config.recipes import vae
 from vaectl.config.spec import Part, Training
 from vaectl.data import loading
 from vaectl.data.base import Data, Store
+from vaectl.data.examples import Examples
 from vaectl.data.own import loading as own
 from vaectl.data.own import streamed
 from vaectl.data.own.ahead import WORKERS, ahead
@@ -80,16 +81,21 @@ def test_streamed_data_are_resident_data(path: Path, monkeypatch: pytest.MonkeyP
         assert len(there) == len(here)
         assert torch.equal(there.rows, here.rows)
         assert torch.equal(there.labels, here.labels)
-        assert torch.equal(torch.cat([*there.batches(7)]), torch.cat([*here.batches(7)]))
+        assert torch.equal(values(there, 7), values(here, 7))
         assert np.array_equal(np.concatenate([*there.stored(4)]), np.concatenate([*here.stored(4)]))
     index = torch.tensor([4, 1, 1, 20])
-    assert torch.equal(stream.train.batch(index), resident.train.batch(index))
-    assert torch.equal(stream.train.first(5).batch(slice(1, 3)), resident.train.batch(slice(1, 3)))
+    assert torch.equal(stream.train.batch(index).x, resident.train.batch(index).x)
+    assert torch.equal(stream.train.first(5).batch(slice(1, 3)).x, resident.train.batch(slice(1, 3)).x)
     order = torch.randperm(len(resident.train))
     for start in (0, 2):
         ours, theirs = stream.train.feed(order, 8, start), resident.train.feed(order, 8, start)
         for given, index in zip(ours, theirs, strict=True):
-            assert torch.equal(stream.train.training_batch(given), resident.train.training_batch(index))
+            assert torch.equal(stream.train.training_batch(given).x, resident.train.training_batch(index).x)
+
+
+def values(examples: Examples, size: int) -> torch.Tensor:
+    """All of a split's values, taken in batches of a size."""
+    return torch.cat([batch.x for batch in examples.batches(size)])
 
 
 def trained(
@@ -150,7 +156,7 @@ def test_binary_draws_of_a_stream_are_those_of_memory(tmp_path: Path, name: str,
     assert stream.info == resident.info
     assert stream.info.support == "binary"
     for split in ("train", "validation", "test"):
-        there, here = (torch.cat([*data.split(split).batches(9)]) for data in (stream, resident))
+        there, here = (values(data.split(split), 9) for data in (stream, resident))
         assert torch.equal(there, here)
         assert set(there.unique().tolist()) == {0.0, 1.0}
     ours, theirs = (trained(path, storage, break_at=2, **chosen) for storage in ("stream", "resident"))

@@ -90,7 +90,7 @@ def test_what_is_missing_is_downloaded_and_then_used_as_it_is(
     assert loaded.info.support == "bytes"
     assert (loaded.info.sizes["train"], loaded.info.sizes["test"]) == sizes
     expected = np.concatenate((images(10, 0), images(10, 1))) if name == "cifar10" else images(12, 12)
-    assert torch.allclose(loaded.train.batch(slice(None)), torch.from_numpy(expected) / 255)
+    assert torch.allclose(loaded.train.batch(slice(None)).x, torch.from_numpy(expected) / 255)
     assert len(loaded.info.classes) == 10
     assert set(loaded.train.labels.tolist()) <= set(range(10))
     for file in served.iterdir():

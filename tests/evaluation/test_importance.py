@@ -16,6 +16,7 @@ from torch import Tensor
 from tests.conftest import Cli
 from tests.support.toys import drawn, toy_data
 from vaectl.config.recipes import vae
+from vaectl.data.batch import Batch
 from vaectl.evaluation import importance
 from vaectl.evaluation.importance import ImportanceBound, importance_bound
 from vaectl.evaluation.metrics import evaluate
@@ -33,8 +34,8 @@ class Points:
     def __len__(self) -> int:
         return len(self.x)
 
-    def batches(self, size: int) -> Iterator[Tensor]:
-        yield from torch.split(self.x, size)
+    def batches(self, size: int) -> Iterator[Batch]:
+        yield from map(Batch, torch.split(self.x, size))
 
 
 ORACLE = LinearGaussian.random(12, 3, 0.7)
@@ -73,7 +74,7 @@ def test_with_a_loose_posterior_it_climbs_to_the_evidence() -> None:
     gap = evidence - ladder[-1]
     assert gap.mean().abs() < 2 * gap.std() / len(gap) ** 0.5
     first = evidence - ladder[0]
-    expected = ORACLE.gap(model.encoder(x.float()), x)
+    expected = ORACLE.gap(model.encode(x.float()), x)
     assert expected.mean() > 0.1
     assert (first - expected).mean().abs() < 3 * first.std() / len(first) ** 0.5, "below by the KL"
 

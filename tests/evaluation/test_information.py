@@ -7,7 +7,6 @@ import math
 
 import pytest
 import torch
-from torch import nn
 from torch.distributions import Distribution, Independent, Laplace
 
 from tests.support.toys import drawn, points, toy_data
@@ -17,9 +16,11 @@ from vaectl.errors import DataError
 from vaectl.evaluation import information as module
 from vaectl.evaluation.information import Information, information
 from vaectl.evaluation.metrics import evaluate
-from vaectl.evaluation.oracles import LinearGaussian
+from vaectl.evaluation.oracles import Affine, LinearGaussian
 from vaectl.model.builder import build
-from vaectl.model.vae import VAE, Conditional
+from vaectl.model.distributions.codes import VECTORS, LatentSpace
+from vaectl.model.parts import Posterior
+from vaectl.model.vae import VAE, Encoder
 
 ORACLE = LinearGaussian.orthogonal((0.8, 0.5, 0.2), 6, 0.5)
 EXAMPLES = 3000
@@ -89,12 +90,15 @@ def test_a_full_covariance_has_the_same_information(split: Split) -> None:
 def test_a_posterior_that_is_not_gaussian(split: Split) -> None:
     """Laplace posteriors, with no closed form of anything: the bounds are in order, and make up the sampled KL."""
 
-    class LaplaceHead(nn.Module):
+    class LaplaceHead(Posterior):
+        gives = VECTORS
+        space = LatentSpace((3,))
+
         def forward(self, features: torch.Tensor) -> Distribution:
             return Independent(Laplace(features[..., :3], 0.3), 1)
 
     gaussian = ORACLE.model()
-    result = information(VAE(Conditional(nn.Identity(), LaplaceHead()), gaussian.prior, gaussian.decoder), split)
+    result = information(VAE(Encoder(Affine(len(ORACLE.b)), LaplaceHead()), gaussian.prior, gaussian.decoder), split)
     assert 1 < result.mutual_information.mean < result.mutual_information_upper.mean
     assert result.mutual_information.mean < result.ceiling
     assert result.aggregate_kl.mean > 0

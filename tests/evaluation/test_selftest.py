@@ -150,7 +150,7 @@ def bound_at_the_mean(patch: pytest.MonkeyPatch) -> None:
     def broken(model: vae.VAE, x: Tensor, k: int = 1) -> vae.Draw:
         right = draw(model, x, k)
         z = right.q.mean.expand_as(right.z)
-        return vae.Draw(x=x, q=right.q, z=z, p=right.p, px=model.decoder(z))
+        return vae.Draw(right.batch, q=right.q, z=z, p=right.p, px=model.decode(z))
 
     patch.setattr(vae.VAE, "draw", broken)
 

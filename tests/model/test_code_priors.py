@@ -52,7 +52,7 @@ def vq_model(prior: str, data: Data, **options: Any) -> VAE:
     )  # fmt: skip
     model, _ = build(spec, data.info)
     head: Any = model.encoder.head
-    head.observe(model.encoder(data.train.batch(slice(None))))
+    head.observe(model.encode(data.train.batch(slice(None)).x))
     return model
 
 
@@ -162,7 +162,7 @@ def test_the_bound_under_the_uniform_prior_is_reconstruction_and_the_names_of_th
     data = toy_data()
     for name in ("uniform", "transformer"):
         model = vq_model(name, data)
-        draw = model.draw(data.test.batch(slice(0, 9)), k=2)
+        draw = model.draw(data.test.batch(slice(0, 9)).x, k=2)
         nats = 2 * 2 * math.log(8)
         assert torch.allclose(draw.kl, torch.tensor(nats))
         assert torch.allclose(draw.log_p, torch.tensor(-nats))
@@ -193,7 +193,7 @@ def test_once_fitted_the_kl_is_what_the_transformer_says() -> None:
     prior: Any = model.prior
     prior.begin_fit()
     torch.nn.init.normal_(prior.transformer.logits.weight)
-    draw = model.draw(data.test.batch(slice(0, 9)))
+    draw = model.draw(data.test.batch(slice(0, 9)).x)
     assert isinstance(draw.q, Quantized)
     expected = -prior.transformer.log_prob(draw.q.indices.flatten(1))
     assert torch.allclose(draw.kl, expected)
@@ -217,7 +217,7 @@ def test_saved_and_loaded_it_is_still_fitted(tmp_path: Path) -> None:
         weights.save(tmp_path / "w.safetensors", model.state_dict(), RECIPES["vae"]().to_json())
         again = vq_model("transformer", data, width=8, depth=1, heads=2)
         again.load_state_dict(weights.read(tmp_path / "w.safetensors", RECIPES["vae"]().to_json(), again.state_dict()))
-        x = data.test.batch(slice(0, 5))
+        x = data.test.batch(slice(0, 5)).x
         assert torch.equal(again.draw(x).kl, model.draw(x).kl)
         assert (model.draw(x).kl.std() > 0) == begun
 

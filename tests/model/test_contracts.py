@@ -149,9 +149,9 @@ def test_a_network_is_sized_by_the_data(network: str, depth: int, shape: tuple[i
     )
     model, _ = build(spec, dataclasses.replace(toy_data().info, shape=shape))
     for leading in ((), (1,), (2, 3)):
-        z = model.encoder(torch.rand(*leading, *shape)).mean
+        z = model.encode(torch.rand(*leading, *shape)).mean
         assert z.shape == (*leading, 2)
-        assert model.decoder(z).mean.shape == (*leading, *shape)
+        assert model.decode(z).mean.shape == (*leading, *shape)
 
 
 @pytest.mark.parametrize("network", ENCODERS)
@@ -160,7 +160,7 @@ def test_an_example_is_computed_the_same_in_any_company(network: str) -> None:
     data = toy_data()
     spec = dataclasses.replace(RECIPES["vae"](), latent_dim=3, encoder=Part(network), decoder=Part(network))
     model, _ = build(spec, data.info)
-    x = data.train.batch(slice(0, 5))
+    x = data.train.batch(slice(0, 5)).x
     with torch.no_grad():
         together = model.train().encoder(x).mean
         alone = torch.cat([model.eval().encoder(x[i : i + 1]).mean for i in range(5)])

@@ -379,17 +379,17 @@ def test_evaluation_with_an_optimal_scale_never_looks_at_the_data(tmp_path: Path
     spec = dataclasses.replace(RECIPES["vae"](), latent_dim=3, likelihood=Part("gaussian", {"scale": "optimal"}))
     data = toy_data()
     model, _ = build(spec, data.info)
-    x = data.train.batch(slice(0, 64))
+    x = data.train.batch(slice(0, 64)).x
     model.draw(x).recon.sum().backward()
     state = {name: value.clone() for name, value in model.state_dict().items()}
     result = evaluate(model, data.test, seed=1)
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     model.eval()
     z = torch.randn(1, 64, 3)
-    whole = model.decoder(z).log_prob(x)
-    parts = [model.decoder(z[:, part]).log_prob(x[part]) for part in (slice(0, 5), slice(5, 64))]
+    whole = model.decode(z).log_prob(x)
+    parts = [model.decode(z[:, part]).log_prob(x[part]) for part in (slice(0, 5), slice(5, 64))]
     assert torch.allclose(whole, torch.cat(parts, dim=1), rtol=1e-5)
-    assert scale_of(model.decoder(z)) is not None
+    assert scale_of(model.decode(z)) is not None
     weights.save(tmp_path / "model.safetensors", model.state_dict(), spec.to_json())
     again, _ = build(spec, data.info)
     again.load_state_dict(weights.read(tmp_path / "model.safetensors", spec.to_json(), again.state_dict()))

@@ -15,14 +15,17 @@ from torch.distributions import Independent, Normal
 from tests.support.toys import FullPosterior, toy_data
 from vaectl.config.recipes import RECIPES, vae
 from vaectl.config.spec import Part, Spec, Training
+from vaectl.data.batch import Batch
 from vaectl.errors import SettingError, UsageError
 from vaectl.model.builder import build
+from vaectl.model.distributions.codes import LatentSpace
 from vaectl.model.objectives import ELBO, IWAE, Capacity, KLTarget, Objective, TrainingSet
 from vaectl.model.objectives.schedules import Schedule, constant, cosine_warmup, cyclical, linear_warmup, sigmoid_warmup
 from vaectl.model.posteriors import POSTERIORS
 from vaectl.model.vae import VAE, Draw
 from vaectl.training.trainer import Epoch, fit
 
+SPACE = LatentSpace((2,))
 TEN_STEPS = TrainingSet(examples=95, batch_size=10)
 
 WARMUPS: dict[str, Callable[[float, int], Schedule]] = {
@@ -71,7 +74,7 @@ def test_the_cyclical_schedule_rises_holds_and_begins_again() -> None:
 def test_a_schedule_that_contradicts_its_warmup_is_refused(options: dict[str, object], names: str) -> None:
     """What would be ignored is an error."""
     with pytest.raises(SettingError, match=names):
-        ELBO(TEN_STEPS, **options)  # type: ignore[arg-type]
+        ELBO(TEN_STEPS, SPACE, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -82,7 +85,7 @@ def model() -> VAE:
 
 @pytest.fixture
 def x() -> Tensor:
-    return toy_data().train.batch(slice(0, 20))
+    return toy_data().train.batch(slice(0, 20)).x
 
 
 def drawn(model: VAE, x: Tensor, k: int = 1, seed: int = 0) -> Draw:
@@ -103,7 +106,7 @@ def gradient(objective: Objective, model: VAE, x: Tensor, step: int = 0, seed: i
 
 def test_free_bits_are_per_dimension_and_over_the_batch(model: VAE, x: Tensor) -> None:
     """recon + beta * sum_d max(lambda, mean_B kl_d), by hand; a dimension below lambda gets no pull from the KL."""
-    objective = ELBO(TEN_STEPS, beta=2.0, free_bits=0.5)
+    objective = ELBO(TEN_STEPS, SPACE, beta=2.0, free_bits=0.5)
     with torch.no_grad():
         model.encoder.head.linear.bias[0] = 2.0  # type: ignore[union-attr]
     draw = drawn(model, x)
@@ -111,7 +114,9 @@ def test_free_bits_are_per_dimension_and_over_the_batch(model: VAE, x: Tensor) -
     assert bool((each > 0.5).any()) != bool((each > 0.5).all()), "one dimension above, another below"
     by_hand = draw.recon.mean() + 2.0 * torch.tensor([max(0.5, value) for value in each.tolist()]).sum()
     assert torch.allclose(objective(draw, objective.scheduled(0)).total, by_hand)
-    assert torch.equal(ELBO(TEN_STEPS, beta=2.0, free_bits=0.0)(draw, 2.0).total, (draw.recon + 2.0 * draw.kl).mean())
+    assert torch.equal(
+        ELBO(TEN_STEPS, SPACE, beta=2.0, free_bits=0.0)(draw, 2.0).total, (draw.recon + 2.0 * draw.kl).mean()
+    )
 
 
 def test_free_bits_need_a_kl_that_factorises(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +131,7 @@ def test_free_bits_need_a_kl_that_factorises(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_capacity_rises_and_holds_the_kl_from_both_sides(model: VAE, x: Tensor) -> None:
     """recon + gamma * |KL - C(step)|, with C linear over the warm-up."""
-    objective = Capacity(TEN_STEPS, capacity=6.0, gamma=3.0, warmup_epochs=2)
+    objective = Capacity(TEN_STEPS, SPACE, capacity=6.0, gamma=3.0, warmup_epochs=2)
     draw = drawn(model, x)
     for step, capacity in ((0, 0.0), (10, 3.0), (20, 6.0), (999, 6.0)):
         by_hand = draw.recon.mean() + 3.0 * abs(draw.kl.mean() - capacity)
@@ -135,7 +140,7 @@ def test_the_capacity_rises_and_holds_the_kl_from_both_sides(model: VAE, x: Tens
 
 def test_the_controller_follows_its_equations(model: VAE, x: Tensor) -> None:
     """After n steps at a fixed KL the weight is k_p / (1 + exp(e)) - n k_i e, bounded; evaluating moves nothing."""
-    objective = KLTarget(TEN_STEPS, target=0.0, k_p=0.01, k_i=0.5)
+    objective = KLTarget(TEN_STEPS, SPACE, target=0.0, k_p=0.01, k_i=0.5)
     draw = drawn(model, x)
     e = -draw.kl.mean().item()
     assert e < 0
@@ -147,17 +152,17 @@ def test_the_controller_follows_its_equations(model: VAE, x: Tensor) -> None:
     loss = objective(draw, objective.scheduled(0)).total
     assert torch.allclose(loss, (draw.recon + before * draw.kl).mean())
     assert objective.beta(0) == before
-    high = KLTarget(TEN_STEPS, target=1e6, max_beta=5.0)
+    high = KLTarget(TEN_STEPS, SPACE, target=1e6, max_beta=5.0)
     high.observe(draw)
     assert high.beta(0) == pytest.approx(0, abs=1e-12)
-    low = KLTarget(TEN_STEPS, target=0.0, k_i=1e9, max_beta=5.0)
+    low = KLTarget(TEN_STEPS, SPACE, target=0.0, k_i=1e9, max_beta=5.0)
     low.observe(draw)
     assert low.beta(0) == 5.0
 
 
 def test_a_controller_learns_nothing_from_what_is_not_finite(model: VAE, x: Tensor) -> None:
     draw = drawn(model, x)
-    objective = KLTarget(TEN_STEPS, target=1.0)
+    objective = KLTarget(TEN_STEPS, SPACE, target=1.0)
     objective.observe(draw)
     before = {name: buffer.clone() for name, buffer in objective.named_buffers()}
     broken = dataclasses.replace(draw)
@@ -188,17 +193,17 @@ def test_iwae_is_the_log_of_the_mean_weight(model: VAE, x: Tensor) -> None:
     """The loss is -mean_B log 1/K sum_k p(x|z) p(z) / q(z|x), with the sampled log q and not a closed-form KL."""
     draw = drawn(model, x, 7)
     weights = (draw.log_px + draw.log_p - draw.log_q).double().exp()
-    assert torch.allclose(IWAE(TEN_STEPS, k=7)(draw, 1.0).total.double(), -weights.mean(0).log().mean())
+    assert torch.allclose(IWAE(TEN_STEPS, SPACE, k=7)(draw, 1.0).total.double(), -weights.mean(0).log().mean())
 
 
 def test_iwae_with_one_sample_has_the_sampled_elbo(model: VAE, x: Tensor) -> None:
     draw = drawn(model, x)
-    assert torch.allclose(IWAE(TEN_STEPS, k=1)(draw, 1.0).total, -(draw.log_px + draw.log_p - draw.log_q).mean())
+    assert torch.allclose(IWAE(TEN_STEPS, SPACE, k=1)(draw, 1.0).total, -(draw.log_px + draw.log_p - draw.log_q).mean())
 
 
 def test_iwae_weights_favour_the_best_sample(model: VAE, x: Tensor) -> None:
     """The decoder's gradient is the mean of the draws' gradients under their normalised weights."""
-    _, found = gradient(IWAE(TEN_STEPS, k=4), model, x[:1])
+    _, found = gradient(IWAE(TEN_STEPS, SPACE, k=4), model, x[:1])
     draw = drawn(model, x[:1], 4)
     normalised = (draw.log_px + draw.log_p - draw.log_q).detach().softmax(0)
     model.zero_grad()
@@ -214,7 +219,7 @@ def test_the_doubly_reparameterised_gradient_is_unbiased_and_its_value_is_the_sa
             parameter.mul_(1.5)
     for warmup, step in ((0, 0), (1, 5)):
         plain, doubly = (
-            IWAE(TEN_STEPS, k=3, gradient=name, warmup_epochs=warmup)  # type: ignore[arg-type]
+            IWAE(TEN_STEPS, SPACE, k=3, gradient=name, warmup_epochs=warmup)  # type: ignore[arg-type]
             for name in ("reparameterized", "doubly-reparameterized")
         )
         draw = drawn(model, x, 3)
@@ -241,8 +246,8 @@ def test_the_doubly_reparameterised_gradient_vanishes_at_the_exact_posterior() -
         q = Independent(Normal(mean, log_sigma.exp()), 1)
         z = q.rsample((6,))
         blind = Independent(Normal(torch.zeros(6, 1, 1).double() + 0 * z[..., :1], 1.0), 1)  # says nothing of z
-        draw = Draw(x=torch.ones(1, 1).double(), q=q, z=z, p=prior, px=blind)
-        IWAE(TEN_STEPS, k=6, gradient=name)(draw, 1.0).total.backward()  # type: ignore[arg-type, no-untyped-call]
+        draw = Draw(Batch(torch.ones(1, 1).double()), q=q, z=z, p=prior, px=blind)
+        IWAE(TEN_STEPS, SPACE, k=6, gradient=name)(draw, 1.0).total.backward()  # type: ignore[arg-type, no-untyped-call]
         assert mean.grad is not None
         assert log_sigma.grad is not None
         sizes[name] = (mean.grad.abs() + log_sigma.grad.abs()).sum().item()

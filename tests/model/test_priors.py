@@ -25,16 +25,19 @@ from vaectl.data.base import Split
 from vaectl.errors import UsageError
 from vaectl.evaluation.latents import manifold, traversal
 from vaectl.evaluation.metrics import evaluate
-from vaectl.evaluation.oracles import NormalPixels
+from vaectl.evaluation.oracles import Affine, NormalPixels
 from vaectl.model.builder import build
 from vaectl.model.distributions.codes import LatentSpace
 from vaectl.model.networks import MLP
 from vaectl.model.objectives import ELBO, IWAE, TrainingSet
+from vaectl.model.parts import Sizes
 from vaectl.model.posteriors import GaussianPosterior
 from vaectl.model.priors import vectors as priors
 from vaectl.model.priors.vectors import SCALE_FLOOR, MixturePrior, StandardNormal, VampPrior
-from vaectl.model.vae import VAE, Conditional
+from vaectl.model.vae import VAE, Decoder, Encoder
 from vaectl.stats import paired_difference
+
+SPACE = LatentSpace((2,))
 
 SHAPE = (1, 3, 3)
 EPSILON = 1e-5
@@ -42,9 +45,9 @@ LINE = torch.tensor([1.0, -1.0, 0.5, 0.0])
 LEARNED = ("mixture", "vamp", "vamp-learned")
 
 
-def encoder_of(latent_dim: int, shift: float = 0.0) -> Conditional:
+def encoder_of(latent_dim: int, shift: float = 0.0) -> Encoder:
     """An encoder of 9 pixels whose posteriors lie around ``shift`` and differ widely."""
-    encoder = Conditional(MLP(SHAPE, hidden_dims=(16,)), GaussianPosterior((16,), latent_dim))
+    encoder = Encoder(MLP(Sizes(SHAPE), hidden_dims=(16,)), GaussianPosterior((16,), latent_dim))
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.mul_(3)
@@ -67,7 +70,7 @@ def prior_of(name: str, latent_dim: int, components: int = 6) -> nn.Module:
     return prior
 
 
-def by_hand(prior: nn.Module, encoder: Conditional, z: Tensor) -> Tensor:
+def by_hand(prior: nn.Module, encoder: Encoder, z: Tensor) -> Tensor:
     """log sum_c pi_c prod_d N(z_d; mu_cd, sigma_cd^2), component by component in float64 (N,)."""
     if isinstance(prior, MixturePrior):
         mean, sigma = prior.mean, torch.log1p(prior.scale.double().exp()) + SCALE_FLOOR
@@ -122,14 +125,14 @@ def test_one_standard_component_is_the_standard_normal() -> None:
     with torch.no_grad():
         mixture.mean.zero_()
         mixture.scale.fill_(math.log(math.expm1(1 - SCALE_FLOOR)))
-    encoder, z = nn.Identity(), torch.randn(100, 4) * torch.tensor([0.1, 1.0, 5.0, 30.0])
+    encoder, z = encoder_of(4), torch.randn(100, 4) * torch.tensor([0.1, 1.0, 5.0, 30.0])
     expected = StandardNormal(LatentSpace((4,)), SHAPE, "bytes")(encoder).log_prob(z)
     assert torch.allclose(mixture(encoder).log_prob(z), expected, rtol=EPSILON, atol=EPSILON)
 
 
 def test_the_mixture_starts_near_the_standard_normal() -> None:
     torch.manual_seed(0)
-    p = MixturePrior(LatentSpace((2,)), SHAPE, "bytes", components=2000)(nn.Identity())
+    p = MixturePrior(LatentSpace((2,)), SHAPE, "bytes", components=2000)(encoder_of(2))
     assert torch.allclose(p.mean, torch.zeros(2), atol=4 * 0.5 / 2000**0.5)
     assert torch.allclose(p.variance, torch.ones(2), atol=4 * 0.25 * (2 / 2000) ** 0.5)
 
@@ -143,7 +146,7 @@ def test_samples_come_from_the_learned_prior(name: str) -> None:
         with torch.no_grad():
             prior.mean.add_(40)
     # a decoder that shows the code itself
-    model = VAE(encoder, prior, Conditional(nn.Identity(), NormalPixels(0.1)))
+    model = VAE(encoder, prior, Decoder(Affine(2), NormalPixels(0.1)))
     with torch.no_grad():
         p: Distribution = prior(encoder)
         z = model.sample(n).mean
@@ -163,7 +166,7 @@ def test_the_kl_is_estimated_from_the_draws(name: str) -> None:
     """Its mean over 20,000 draws is the KL by quadrature within 4 SE, and it is log q - log p of the same draws."""
     torch.manual_seed(4)
     encoder, prior = encoder_of(1), prior_of(name, 1)
-    model = VAE(encoder, prior, Conditional(nn.Identity(), NormalPixels(1.0)))
+    model = VAE(encoder, prior, Decoder(Affine(1), NormalPixels(1.0)))
     with torch.no_grad():
         draw = model.draw(torch.rand(3, *SHAPE), k=20_000)
         ratio = draw.log_q - draw.log_p  # (K, B)
@@ -230,9 +233,9 @@ def test_doubly_reparameterised_gradients_leave_the_prior_its_own() -> None:
     for gradient in ("reparameterized", "doubly-reparameterized"):
         torch.manual_seed(5)
         prior = prior_of("mixture", 2)
-        encoder = Conditional(nn.Identity(), GaussianPosterior((9,), 2))
-        model = VAE(encoder, prior, Conditional(nn.Linear(2, 9), NormalPixels(1.0)))
-        objective = IWAE(TrainingSet(10, 1), k=4, gradient=gradient)  # type: ignore[arg-type]
+        encoder = Encoder(Affine(9), GaussianPosterior((9,), 2))
+        model = VAE(encoder, prior, Decoder(Affine(9, nn.Linear(2, 9)), NormalPixels(1.0)))
+        objective = IWAE(TrainingSet(10, 1), SPACE, k=4, gradient=gradient)  # type: ignore[arg-type]
         objective(model.draw(torch.rand(8, 9), 4), objective.scheduled(0)).total.backward()  # type: ignore[no-untyped-call]
         found.append([parameter.grad for parameter in prior.parameters()])
     for plain, doubly in zip(*found, strict=True):
@@ -250,9 +253,9 @@ def fitted(prior: nn.Module) -> Tensor:
     """The bounds of 2,000 new points after 600 steps from one start, with linear maps and the true noise."""
     torch.manual_seed(0)
     model = VAE(
-        Conditional(nn.Identity(), GaussianPosterior((4,), 1)), prior, Conditional(nn.Linear(1, 4), NormalPixels(0.3))
+        Encoder(Affine(4), GaussianPosterior((4,), 1)), prior, Decoder(Affine(4, nn.Linear(1, 4)), NormalPixels(0.3))
     )
-    objective, train = ELBO(TrainingSet(10, 1)), clusters(2000, seed=1)
+    objective, train = ELBO(TrainingSet(10, 1), SPACE), clusters(2000, seed=1)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for step in range(600):
         loss = objective(model.draw(train.images[torch.randint(2000, (200,))]), objective.scheduled(step)).total

@@ -16,6 +16,7 @@ from tests.support.toys import toy_data
 from vaectl.config.recipes import RECIPES
 from vaectl.config.spec import Part, Spec
 from vaectl.data.base import Store
+from vaectl.data.batch import Batch
 from vaectl.data.loading import load
 from vaectl.errors import SettingError
 from vaectl.evaluation.metrics import evaluate
@@ -26,6 +27,8 @@ from vaectl.model.posteriors import FiniteScalarQuantizer, VectorQuantizer, quan
 from vaectl.model.vae import Draw
 from vaectl.training.state import TrainState
 from vaectl.training.trainer import fit
+
+SPACE = LatentSpace((2,))
 
 MAP = (5, 3, 4)  # features: channels, height, width
 
@@ -96,7 +99,7 @@ def test_the_loss_does_not_depend_on_the_batch_size() -> None:
     )
     data = toy_data()
     model, objective = build(spec, data.info)
-    x = data.train.batch(slice(0, 60))
+    x = data.train.batch(slice(0, 60)).x
     whole = objective(model.draw(x), 0.0)
     for parts in (2, 3, 60):
         losses = torch.stack([objective(model.draw(part), 0.0).total for part in x.chunk(parts)])
@@ -112,8 +115,8 @@ def test_the_terms_of_the_loss_are_those_of_the_paper(learns: str) -> None:
     q.encoded.retain_grad()
     x = torch.zeros(6, 1)
     still = Quantized(torch.zeros(6, 1), torch.zeros(6, 1), torch.zeros(6, 1), by_gradient=False)
-    objective = VQ(TrainingSet(6, 6), commitment=0.4)
-    draw = Draw(x=x, q=q, z=still.encoded[None], p=still, px=torch.distributions.Normal(torch.zeros(1, 6), 1.0))
+    objective = VQ(TrainingSet(6, 6), SPACE, commitment=0.4)
+    draw = Draw(Batch(x), q=q, z=still.encoded[None], p=still, px=torch.distributions.Normal(torch.zeros(1, 6), 1.0))
     object.__setattr__(draw, "recon", torch.zeros(6))
     loss = objective(draw, 0.0)
     squares = (q.encoded - q.vectors).detach().square().flatten(1).sum(1)
@@ -258,11 +261,11 @@ def test_use_is_over_the_split_and_not_over_its_batches(monkeypatch: pytest.Monk
     small = Part("conv", {"width": 4})
     model, _ = build(dataclasses.replace(RECIPES["vq-vae"](), encoder=small, decoder=small), data.info)
     head: Any = model.encoder.head
-    head.observe(model.encoder(data.train.batch(slice(0, 200))))
+    head.observe(model.encode(data.train.batch(slice(0, 200)).x))
     monkeypatch.setattr("vaectl.evaluation.metrics.EVALUATION_BATCH", 7)
     usage = evaluate(model, data.test).usage
     assert usage is not None
-    parts: list[Any] = [model.encoder(x) for x in data.test.batches(7)]
+    parts: list[Any] = [model.encode(x) for x in data.test.batches(7)]
     indices = torch.cat([q.indices.flatten() for q in parts])
     assert torch.equal(usage.counts, torch.bincount(indices, minlength=512))
     assert usage.used > 3
@@ -332,8 +335,8 @@ def test_flat_features_have_positions() -> None:
 
 
 def test_levels_are_one_or_one_each() -> None:
-    assert build_with("fsq", levels=[3]).space.codes == 81
-    assert build_with("fsq", levels=[3, 4, 5, 6]).space.codes == 360
+    assert build_with("fsq", levels=[3]).space.codebook_size == 81
+    assert build_with("fsq", levels=[3, 4, 5, 6]).space.codebook_size == 360
     with pytest.raises(SettingError, match=r"posterior\.levels.*4 numbers.*2"):
         build_with("fsq", levels=[3, 4])
     with pytest.raises(SettingError, match=r"posterior\.levels.*codes"):
@@ -360,8 +363,8 @@ def test_a_training_state_keeps_the_codebook() -> None:
     """The codebook of moving averages and the use of codes are part of the weights that are saved."""
     model = build_with("quantized")
     assert {"encoder.head.codebook", "encoder.head.usage"} <= model.state_dict().keys()
-    state = TrainState(model, VQ(TrainingSet(10, 5)), RECIPES["vae"]().training, 10)
+    state = TrainState(model, VQ(TrainingSet(10, 5), SPACE), RECIPES["vae"]().training, 10)
     assert "encoder.head.codebook" not in state.optimizer.parameters
     learned = build_with("quantized", codebook="loss")
-    state = TrainState(learned, VQ(TrainingSet(10, 5)), RECIPES["vae"]().training, 10)
+    state = TrainState(learned, VQ(TrainingSet(10, 5), SPACE), RECIPES["vae"]().training, 10)
     assert "encoder.head.codebook" in state.optimizer.parameters

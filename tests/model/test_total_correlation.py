@@ -17,13 +17,17 @@ from torch.distributions import Independent, Normal
 from tests.support.toys import FullPosterior, toy_data
 from vaectl.config.recipes import RECIPES, vae
 from vaectl.config.spec import Part
+from vaectl.data.batch import Batch
 from vaectl.errors import SettingError, UsageError
 from vaectl.model import objectives
 from vaectl.model.builder import build
+from vaectl.model.distributions.codes import LatentSpace
 from vaectl.model.objectives import TotalCorrelation, TrainingSet
 from vaectl.model.objectives.tc import Weights, aggregate, log_weights
 from vaectl.model.posteriors import POSTERIORS
 from vaectl.model.vae import Draw
+
+SPACE = LatentSpace((2,))
 
 WEIGHTS: tuple[Weights, ...] = ("minibatch-weighted", "stratified")
 
@@ -35,7 +39,7 @@ def draw_of(mean: Tensor, sigma: Tensor, k: int = 1, seed: int = 0) -> Draw:
     z = q.rsample((k,))
     p = Independent(Normal(torch.zeros_like(mean[0]), torch.ones_like(mean[0])), 1)
     px = Independent(Normal(torch.zeros(k, len(mean), 1).to(mean), 1.0), 1)
-    return Draw(x=torch.ones(len(mean), 1).to(mean), q=q, z=z, p=p, px=px)
+    return Draw(Batch(torch.ones(len(mean), 1).to(mean)), q=q, z=z, p=p, px=px)
 
 
 def some_draw(batch: int = 5, latent: int = 3, k: int = 1) -> Draw:
@@ -55,7 +59,7 @@ def gaussian_draw(covariance: Tensor, batch: int, noise: float, seed: int = 0) -
 
 def correlations(draw: Draw, examples: int) -> Tensor:
     """The estimated total correlation of each draw (B,)."""
-    objective = TotalCorrelation(TrainingSet(examples, len(draw.x)))
+    objective = TotalCorrelation(TrainingSet(examples, len(draw.x)), SPACE)
     return objective(draw, objective.scheduled(0)).terms["total_correlation"]
 
 
@@ -119,7 +123,7 @@ def test_a_weight_counts_once_in_the_joint_and_once_in_each_marginal(weights: We
 def test_the_three_terms_are_the_kl_of_the_draws(weights: Weights, examples: int) -> None:
     """MI + TC + KL by dimension = log q(z|x) - log p(z), example by example, whatever the weights say."""
     draw = some_draw(k=2)
-    terms = TotalCorrelation(TrainingSet(examples, 5), weights=weights)(draw, 6.0).terms
+    terms = TotalCorrelation(TrainingSet(examples, 5), SPACE, weights=weights)(draw, 6.0).terms
     three = terms["mutual_information"] + terms["total_correlation"] + terms["kl_by_dimension"]
     assert torch.allclose(three, (draw.log_q - draw.log_p).mean(0), rtol=1e-12)
 
@@ -130,7 +134,7 @@ def test_with_all_weights_one_it_is_the_sampled_elbo(weights: Weights) -> None:
     data = toy_data()
     options = {"alpha": 1.0, "beta": 1.0, "gamma": 1.0, "weights": weights}
     model, objective = build(dataclasses.replace(vae(), latent_dim=3, objective=Part("tc", options)), data.info)
-    draw = model.draw(data.train.batch(slice(0, 50)))
+    draw = model.draw(data.train.batch(slice(0, 50)).x)
     plain = -(draw.log_px + draw.log_p - draw.log_q).mean()
     loss = objective(draw, objective.scheduled(0)).total
     assert loss.item() == pytest.approx(plain.item(), rel=1e-6)
@@ -141,7 +145,7 @@ def test_with_all_weights_one_it_is_the_sampled_elbo(weights: Weights) -> None:
 
 def test_the_loss_is_its_terms_under_their_weights() -> None:
     """mean recon + alpha MI + beta(step) TC + gamma KL by dimension; only beta is warmed up."""
-    objective = TotalCorrelation(TrainingSet(100, 10), alpha=0.5, beta=8.0, gamma=3.0, warmup_epochs=2)
+    objective = TotalCorrelation(TrainingSet(100, 10), SPACE, alpha=0.5, beta=8.0, gamma=3.0, warmup_epochs=2)
     draw = some_draw()
     for step, beta in ((0, 0.0), (10, 4.0), (20, 8.0)):
         loss = objective(draw, objective.scheduled(step))
@@ -188,7 +192,7 @@ def test_an_independent_aggregate_of_ten_dimensions_is_not_strongly_negative() -
 def test_a_batch_of_one_has_no_total_correlation() -> None:
     """The last batch of an epoch may be one example: its terms are finite, MI and TC are 0."""
     draw = some_draw(batch=1)
-    terms = TotalCorrelation(TrainingSet(129, 128))(draw, 6.0).terms
+    terms = TotalCorrelation(TrainingSet(129, 128), SPACE)(draw, 6.0).terms
     assert terms["total_correlation"].item() == pytest.approx(0, abs=1e-12)
     assert terms["mutual_information"].item() == pytest.approx(0, abs=1e-12)
     assert torch.allclose(terms["kl_by_dimension"], draw.log_q[0] - draw.log_p[0])
@@ -196,7 +200,7 @@ def test_a_batch_of_one_has_no_total_correlation() -> None:
 
 @pytest.mark.parametrize("examples", [1, 3])
 def test_a_validation_batch_may_be_larger_than_the_training_set(examples: int) -> None:
-    loss = TotalCorrelation(TrainingSet(examples, 1))(some_draw(batch=5), 0)
+    loss = TotalCorrelation(TrainingSet(examples, 1), SPACE)(some_draw(batch=5), 0)
     assert loss.total.isfinite()
 
 
@@ -213,7 +217,7 @@ def test_narrow_posteriors_far_apart_stay_finite() -> None:
     """Densities that are 0 in fp32 between every two examples: logarithms and gradients are finite."""
     mean = torch.linspace(-500, 500, 6)[:, None].repeat(1, 4).requires_grad_()
     draw = draw_of(mean, torch.full((6, 4), 1e-6))
-    loss = TotalCorrelation(TrainingSet(60, 6))(draw, 6.0).total
+    loss = TotalCorrelation(TrainingSet(60, 6), SPACE)(draw, 6.0).total
     assert loss.isfinite()
     (gradient,) = torch.autograd.grad(loss, mean)
     assert gradient.isfinite().all()

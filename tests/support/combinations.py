@@ -95,7 +95,7 @@ def examples_for(likelihood: str, support: str | None = None) -> tuple[DataInfo,
     """Toy data (9, 1, 6, 6) of a kind, by default the first that a likelihood takes, and their description."""
     data = toy_data()
     support = support or next(iter(measures_of(likelihood)))
-    return dataclasses.replace(data.info, support=support), AS[support](data.train.batch(slice(0, 9)))
+    return dataclasses.replace(data.info, support=support), AS[support](data.train.batch(slice(0, 9)).x)
 
 
 def gives_the_factors_it_needs(parts: Parts) -> bool:

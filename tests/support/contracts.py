@@ -125,8 +125,8 @@ def a_step_is_repeated_bit_for_bit(parts: Parts) -> None:
 
 def recorded(spec: Spec, data: Data) -> Tape:
     """The recording of a training's first step."""
-    step = TrainStep(begin(spec, data), data.train, spec.training)
-    step(torch.arange(spec.training.batch_size))
+    step = TrainStep(begin(spec, data), data.train)
+    step((torch.arange(spec.training.batch_size),))
     assert isinstance(step._full_batch, Tape)
     return step._full_batch
 

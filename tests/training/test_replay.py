@@ -62,7 +62,7 @@ def test_half_precision_is_of_the_products_alone() -> None:
     objective.forward = look  # type: ignore[method-assign]
     layers: set[torch.dtype] = set()
     model.encoder.network.register_forward_hook(lambda module, args, out: layers.add(out.dtype))
-    TrainStep(state, data.train, training, fast=False)(torch.arange(30))
+    TrainStep(state, data.train, fast=False)((torch.arange(30),))
     assert seen == {torch.float32}
     assert layers == {torch.bfloat16}
     assert {t.dtype for t in (*model.state_dict().values(), *state.optimizer.tensors().values())} == {torch.float32}
@@ -106,7 +106,7 @@ def test_a_recording_keeps_nothing_alive() -> None:
     )
     model, objective = build(spec, data.info)
     state = TrainState(model, objective, spec.training, len(data.train))
-    step = TrainStep(state, data.train, spec.training)
+    step = TrainStep(state, data.train)
     step(torch.arange(30))
     gone = weakref.ref(state)
     gc.disable()

@@ -233,7 +233,7 @@ def test_a_state_that_is_not_finite_says_so(place: str) -> None:
     run_on(state, data, Training(batch_size=100), steps=1)
     assert state.finite
     with torch.no_grad():
-        (state.records if place == "records" else next(state.model.parameters()))[0, 1] = torch.inf
+        (state.figures.values if place == "records" else next(state.model.parameters()))[0, 1] = torch.inf
     assert not state.finite
 
 

@@ -15,11 +15,14 @@ from vaectl.data.base import Data
 from vaectl.evaluation import metrics
 from vaectl.evaluation.metrics import evaluate
 from vaectl.model.builder import build
+from vaectl.model.distributions.codes import LatentSpace
 from vaectl.model.objectives import ELBO, TrainingSet
 from vaectl.model.posteriors import GaussianPosterior
 from vaectl.model.vae import VAE
 from vaectl.training import trainer
 from vaectl.training.trainer import Epoch, Event, Step, Stopped, fit
+
+SPACE = LatentSpace((2,))
 
 
 def small_spec(**training: float) -> Spec:
@@ -39,7 +42,7 @@ def test_the_loss_sums_over_pixels_and_dimensions_and_averages_over_examples() -
     """Recon is a sum over pixels, KL a sum over dimensions, both a mean over examples, in nats."""
     data = toy_data()
     model, objective = build(small_spec(), data.info)
-    x = data.train.batch(slice(0, 20))
+    x = data.train.batch(slice(0, 20)).x
     draw = model.draw(x)
     logits = draw.px.base_dist.logits[0]  # type: ignore[attr-defined]
     bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="none").sum((1, 2, 3))
@@ -145,11 +148,11 @@ def test_active_units_on_useless_and_perfect_codes() -> None:
 
 @pytest.mark.parametrize("beta", [0.5, 1.0, 4.0])
 def test_warmup_rises_linearly_from_zero_to_beta(beta: float) -> None:
-    objective = ELBO(TrainingSet(100, 10), beta=beta, warmup_epochs=2)
+    objective = ELBO(TrainingSet(100, 10), SPACE, beta=beta, warmup_epochs=2)
     assert objective.beta(0) == 0
     assert objective.beta(10) == pytest.approx(beta / 2)
     assert objective.beta(20) == objective.beta(10**9) == beta
-    assert ELBO(TrainingSet(100, 10), beta=beta, warmup_epochs=0).beta(0) == beta
+    assert ELBO(TrainingSet(100, 10), SPACE, beta=beta, warmup_epochs=0).beta(0) == beta
 
 
 def test_equal_seeds_give_equal_bits_and_other_seeds_other_ones() -> None:

@@ -92,7 +92,7 @@ def embed_cli(
     session = Session(opened, screen, device, data_dir)
     model = session.model(checkpoint)
     space = model.space
-    if draw and space.codes:
+    if draw and space.codebook_size:
         raise UsageError("--draw is for posteriors that are uncertain; a grid of codes is certain")
     other = session.is_other_path(dataset)
     split = split or (ALL if other else "test")
@@ -115,10 +115,10 @@ def embed_cli(
         "n": count,
         "latent_dim": latent_dim,
         "draw": draw,
-        **({"grid": list(space.grid), "codes": space.codes} if space.codes else {}),
+        **({"grid": list(space.grid), "codes": space.codebook_size} if space.codebook_size else {}),
         **pace.to_json(),
     }
-    grid = f"{' x '.join(map(str, space.grid))} codes" if space.codes else "codes"
+    grid = f"{' x '.join(map(str, space.grid))} codes" if space.codebook_size else "codes"
     which = f"all of {data.info.name}" if split == ALL else f"the {split} split of {data.info.name}"
     text = f"{count} {grid} of {latent_dim} dimensions of {opened.id}, {which} ({pace}): {path}"
     screen.result(document, short=str(path), text=text)

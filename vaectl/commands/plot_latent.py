@@ -156,22 +156,22 @@ def _codes(session: Session, checkpoint: str, points: int | None) -> tuple[Figur
 
     model, data = session.model(checkpoint), session.data()
     space = model.space
-    if not space.codes:
+    if not space.codebook_size:
         raise UsageError(f"{session.run.id} has no codes: its latents are vectors", hint="use --kind scatter")
     shown = data.test if points is None else data.test.first(points)
     indices = torch.cat([part.indices for part in latents.encodings(model, shown.to(session.device))])
-    usage = CodeUsage(torch.bincount(indices.flatten(), minlength=space.codes))
+    usage = CodeUsage(torch.bincount(indices.flatten(), minlength=space.codebook_size))
     # of data in the order of their classes the first ones are all alike
     few = torch.randperm(len(shown), generator=torch.Generator().manual_seed(0))[:PICTURED]
     # equal codes have equal colours: their rank by use, which spreads the usual ones over the colours
     rank = usage.counts.argsort(descending=True).argsort()
     height, width = space.grid
     title = (
-        f"{session.run.id}: {usage.used} of {space.codes} codes used, perplexity {usage.perplexity:.1f} "
+        f"{session.run.id}: {usage.used} of {space.codebook_size} codes used, perplexity {usage.perplexity:.1f} "
         f"({len(shown)} {data.info.name} test examples, {height} x {width} codes each)"
     )
     pictures = [
-        (grids.grid(shown.batch(few[i : i + 1]), span=session.run.data_info.range), rank[indices[few[i]]].numpy())
+        (grids.grid(shown.batch(few[i : i + 1]).x, span=session.run.data_info.range), rank[indices[few[i]]].numpy())
         for i in range(len(few))
     ]
     figure = plots.code_usage(usage.counts.numpy(), usage.perplexity, pictures, title)
@@ -179,6 +179,7 @@ def _codes(session: Session, checkpoint: str, points: int | None) -> tuple[Figur
 
 
 def _manifold(session: Session, checkpoint: str, dims: list[int] | None) -> tuple[Figure, dict[str, Any]]:
+    from vaectl.data.examples import given_for
     from vaectl.evaluation import latents
     from vaectl.output import grids, plots
 
@@ -186,7 +187,9 @@ def _manifold(session: Session, checkpoint: str, dims: list[int] | None) -> tupl
     latent_dim = session.run.spec.latent_dim
     if dims is None:
         dims = list(range(latent_dim)) if latent_dim <= 2 else sorted(_by_kl(session, checkpoint)[0][:2])
-    images, values = latents.manifold(model, dims)
+    conditional = session.run.data_info.given > 0
+    given = given_for(session.data().test.to(session.device), 1) if conditional else None
+    images, values = latents.manifold(model, dims, given=given)
     labels = [[f"{value:.1f}" for value in column] for column in values.T.tolist()]
     title = f"{session.run.id}: the decoder over the prior's quantiles"
     if latent_dim > len(dims):
@@ -212,7 +215,8 @@ def _traversal(session: Session, checkpoint: str, dims: list[int] | None, seed: 
     dims = sorted(dims, key=order.index)
     row = int(torch.randint(len(test), (1,), generator=torch.Generator().manual_seed(seed)))
     code = latents.encode(model, test.first(row + 1).to(session.device)).mean[row].to(session.device)
-    images, values = latents.traversal(model, code, dims)
+    given = test.batch(slice(row, row + 1)).to(session.device).given
+    images, values = latents.traversal(model, code, dims, given=given)
     columns = [f"{value:.1f}" for value in values[:, 0].tolist()]
     title = f"{session.run.id}: traversals from the code of test image {row}"
     figure = plots.sheet(

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributions import Distribution
 
+    from vaectl.data.batch import Batch
     from vaectl.model.vae import VAE
     from vaectl.output.arrays import Stream
 
@@ -170,7 +171,7 @@ def _warn_of_noise(session: Session, model: VAE) -> None:
     """Say so where codes are drawn alike, which makes no images: their prior was never fitted."""
     from vaectl.model.distributions.codes import CodeDistribution
 
-    prior = model.prior(model.encoder)
+    prior = model.prior_at()
     if isinstance(prior, CodeDistribution) and prior.is_uniform:
         learnable = any(True for _ in model.prior.parameters())
         command = (
@@ -205,6 +206,7 @@ def make(
     import numpy as np
     import torch
 
+    from vaectl.data.examples import given_for
     from vaectl.evaluation import latents
     from vaectl.output.arrays import Stream
     from vaectl.system.runtime import at_once
@@ -212,7 +214,12 @@ def make(
     shape, pixels, device = (n, *session.run.data_info.shape), np.dtype(np.float32), session.device
     chunk = at_once(CHUNK, shape[1:])
     if kind == "samples":
-        samples = (model.sample(min(chunk, n - start), temperature) for start in range(0, n, chunk))
+        # samples of a conditional model are conditioned on what the test examples are
+        given = given_for(session.data().test.to(device), n) if session.run.data_info.given else None
+        samples = (
+            model.sample(min(chunk, n - start), temperature, None if given is None else given[start : start + chunk])
+            for start in range(0, n, chunk)
+        )
         return {"images": Stream(shape, pixels, _decode(samples, n, mode, progress))}, columns or math.ceil(
             math.sqrt(n)
         )
@@ -222,10 +229,10 @@ def make(
         if n > len(test):
             raise UsageError(f"-n {n}: the test split has {len(test)} examples")
         parts = torch.split(order[:n], chunk)
-        means = (model.decoder(model.encoder(test.batch(rows).to(device)).mean) for rows in parts)
+        means = (_reconstructed(model, test.batch(rows).to(device)) for rows in parts)
         streams = {
             "images": Stream(shape, pixels, _decode(means, n, mode, progress)),
-            "originals": Stream(shape, pixels, (test.batch(rows).numpy() for rows in parts)),
+            "originals": Stream(shape, pixels, (test.batch(rows).x.numpy() for rows in parts)),
             "labels": Stream((n,), np.dtype(np.int64), [test.labels[order[:n]].numpy()]),
         }
         return streams, columns or min(n, 16)
@@ -240,6 +247,11 @@ def make(
         for a, b in zip(starts, ends, strict=True)
     )
     return {"images": Stream(shape, pixels, _decode(between, n, mode, progress))}, steps
+
+
+def _reconstructed(model: VAE, batch: Batch) -> Distribution:
+    """The likelihood at the posterior means of a batch."""
+    return model.decode(model.encode(batch).mean, batch.given)
 
 
 def write(path: Path, made: dict[str, Stream], columns: int, span: tuple[float, float]) -> None:

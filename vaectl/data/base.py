@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaectl.data.batch import Batch
 from vaectl.data.examples import Examples
 from vaectl.data.info import DataInfo
 from vaectl.data.report import Report
@@ -80,6 +81,8 @@ class Split:
         rows: Row of each example in the source's training, validation or test array, int64 (N,).
         grey: uint8 or float32 (N, *X) that training draws fresh binary images from; None where it trains on ``images``.
         factors: What the examples were made from, by name (N,), where that is known; never on a device.
+        given: What a model is conditioned on, float32 (N, C); None without.
+        observed: Which values were observed, bool (N, *X); None if all were. A missing value is stored as 0.
     """
 
     images: Tensor
@@ -87,6 +90,8 @@ class Split:
     rows: Tensor
     grey: Tensor | None = None
     factors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    given: Tensor | None = None
+    observed: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -101,17 +106,18 @@ class Split:
         """Where the images are."""
         return self.images.device
 
-    def batch(self, index: Tensor | slice) -> Tensor:
-        """The examples at ``index`` as the model sees them: float32 (B, *X), in [0, 1] unless they are real."""
-        return self._at(self.images, index)
+    def batch(self, index: Tensor | slice) -> Batch:
+        """The examples at ``index`` as the model sees them, values in [0, 1] unless they are real."""
+        given, observed = (None if t is None else _rows(t, index) for t in (self.given, self.observed))
+        return Batch(scaled(_rows(self.images, index)), given, observed)
 
-    def feed(self, order: Tensor, size: int, start: int = 0) -> Generator[Tensor]:
-        """The places of each batch's examples: what is there is gathered within the step."""
+    def feed(self, order: Tensor, size: int, start: int = 0) -> Generator[tuple[Tensor, ...]]:
+        """The positions of each batch's examples, which are gathered within the step."""
         for begin in range(start * size, len(order), size):
-            yield order[begin : begin + size]
+            yield (order[begin : begin + size],)
 
-    def training_batch(self, given: Tensor, rows: slice = slice(None)) -> Tensor:
-        """The examples at ``given`` as training sees them: ``batch``, or a new binary draw of each; of them ``rows``.
+    def training_batch(self, fed: Sequence[Tensor], rows: slice = slice(None)) -> Batch:
+        """The examples that ``feed`` named, as training sees them: ``batch``, or a new binary draw of each.
 
         A draw takes the grey levels as probabilities, and comes from torch's global stream: within
         ``fit`` from the run's seed.
@@ -120,16 +126,15 @@ class Split:
             On the Quantitative Analysis of Deep Belief Networks (Salakhutdinov and Murray, 2008), section 6.1, for
             binary images drawn with the grey levels as probabilities, https://doi.org/10.1145/1390156.1390266
         """
+        [index] = fed
         if self.grey is None:
-            return self.batch(given[rows])
+            return self.batch(index[rows])
         # all are drawn, so that the rows have the draws that they would have without the choice
-        return torch.bernoulli(self._at(self.grey, given))[rows]
+        drawn = torch.bernoulli(scaled(_rows(self.grey, index)))
+        given, observed = (None if t is None else _rows(t, index) for t in (self.given, self.observed))
+        return Batch(drawn, given, observed).rows(rows)
 
-    def _at(self, images: Tensor, index: Tensor | slice) -> Tensor:
-        # index_select copies whole images, several times faster than indexing with a tensor
-        return scaled(images[index] if isinstance(index, slice) else images.index_select(0, index))
-
-    def batches(self, size: int) -> Iterator[Tensor]:
+    def batches(self, size: int) -> Iterator[Batch]:
         """All examples in order, ``size`` at a time; the last batch may be smaller."""
         for start in range(0, len(self), size):
             yield self.batch(slice(start, start + size))
@@ -141,14 +146,22 @@ class Split:
 
     def to(self, device: torch.device) -> Split:
         """The same split on a device."""
-        grey = None if self.grey is None else self.grey.to(device)
-        return Split(self.images.to(device), self.labels.to(device), self.rows.to(device), grey, self.factors)
+        return self._mapped(lambda t: t.to(device), self.factors)
 
     def first(self, n: int) -> Split:
         """Its first ``n`` examples, or all where there are fewer."""
-        grey = None if self.grey is None else self.grey[:n]
-        factors = {name: values[:n] for name, values in self.factors.items()}
-        return Split(self.images[:n], self.labels[:n], self.rows[:n], grey, factors)
+        return self._mapped(lambda t: t[:n], {name: values[:n] for name, values in self.factors.items()})
+
+    def _mapped(self, change: Callable[[Tensor], Tensor], factors: Mapping[str, np.ndarray]) -> Split:
+        grey, given, observed = (None if t is None else change(t) for t in (self.grey, self.given, self.observed))
+        return Split(
+            change(self.images), change(self.labels), change(self.rows), grey, factors, given=given, observed=observed
+        )
+
+
+def _rows(values: Tensor, index: Tensor | slice) -> Tensor:
+    # index_select copies whole examples, several times faster than indexing with a tensor
+    return values[index] if isinstance(index, slice) else values.index_select(0, index)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from vaectl.system.reading import LARGEST
 STRINGS = ("name", "support", "fingerprint", "preprocessing")
 # names of classes that are kept, and characters of one; more of them are no classes
 MOST_CLASSES, LONGEST_CLASS = 1000, 255
+MOST_GIVEN = 2**16
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class DataInfo:
         preprocessing: What is done to a stored example before it is evaluated.
         classes: Names of the labels 0, 1, ... ; empty where they have none.
         range: Smallest and largest training value of ``real`` data, which pictures show as black and white.
+        given: Numbers C of each example that a model is conditioned on; 0 without.
+        missing: Whether values may be missing.
     """
 
     name: str
@@ -40,6 +43,8 @@ class DataInfo:
     preprocessing: str
     classes: tuple[str, ...] = ()
     range: tuple[float, float] = (0.0, 1.0)
+    given: int = 0
+    missing: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The form that ``run.json`` holds."""
@@ -69,6 +74,9 @@ class DataInfo:
                 and len(ends) == 2
                 and all(isinstance(end, int | float) and abs(end) <= LARGEST for end in ends)
                 and ends[0] <= ends[1]
+                and type(info.given) is int
+                and 0 <= info.given <= MOST_GIVEN
+                and type(info.missing) is bool
             )
         except (KeyError, TypeError):
             sound = False

@@ -150,6 +150,6 @@ def disentanglement(model: VAE, split: Examples, *, seed: int = 0) -> Informatio
         return None
     with evaluating(model, seed):
         codes = torch.cat(
-            [model.encoder(x).sample().flatten(1) for x in split.batches(at_once(EXAMPLES_AT_ONCE, split.shape))]
+            [model.encode(batch).sample().flatten(1) for batch in split.batches(at_once(EXAMPLES_AT_ONCE, split.shape))]
         )
     return mutual_information_gap(codes.cpu().numpy(), np.stack([*known.values()], axis=1), [*known])

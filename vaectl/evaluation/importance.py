@@ -84,22 +84,26 @@ def importance_bound(
     done = 0
     keep_freed_memory()
     with evaluating(model, seed):
-        p = model.prior(model.encoder)
-        for x in split.batches(examples_at_once):
-            q = model.encoder(x)
+        unconditional = None
+        for batch in split.batches(examples_at_once):
+            q = model.encode(batch)
+            if batch.given is None:  # the same for all, and with a VampPrior much work
+                p = unconditional = unconditional or model.prior_at()
+            else:
+                p = model.prior_at(batch.given)
             # log sum w and log sum w^2, gathered over chunks of draws
-            first = torch.full((len(x),), -math.inf, dtype=torch.float64)
+            first = torch.full((len(batch),), -math.inf, dtype=torch.float64)
             second = first.clone()
-            decoded = max(1, DECODED_AT_ONCE // len(x)) if x.device.type == "cpu" else samples
+            decoded = max(1, DECODED_AT_ONCE // len(batch)) if batch.device.type == "cpu" else samples
             for start in range(0, samples, draws):
                 drawn = q.sample((min(draws, samples - start),))
                 for z in torch.split(drawn, decoded):  # (k, B, *Z)
-                    draw = Draw(x=x, q=q, z=z, p=p, px=model.decoder(z))
+                    draw = Draw(batch, q, z, p, model.decode(z, batch.given))
                     log_w = (draw.log_px + draw.log_p - draw.log_q).cpu().double()  # (k, B)
                     first = torch.logaddexp(first, log_w.logsumexp(0))
                     second = torch.logaddexp(second, (2 * log_w).logsumexp(0))
-            bound[done : done + len(x)] = first - math.log(samples)
-            ess[done : done + len(x)] = (2 * first - second).exp()
-            done += len(x)
+            bound[done : done + len(batch)] = first - math.log(samples)
+            ess[done : done + len(batch)] = (2 * first - second).exp()
+            done += len(batch)
             progress(done)
     return ImportanceBound(samples, bound, ess)

@@ -106,22 +106,26 @@ def information(
     with evaluating(model, seed):
         chosen = torch.randperm(n)[:draws]  # (M,)
         on_device = chosen.to(split.device)
-        z = torch.cat([model.encoder(split.batch(index)).sample() for index in torch.split(on_device, size)])
-        log_p = model.prior(model.encoder).log_prob(z).cpu().double()  # (M,)
+        parts = [
+            (batch.given, model.encode(batch).sample()) for batch in map(split.batch, torch.split(on_device, size))
+        ]
+        z = torch.cat([part for _, part in parts])
+        given = None if parts[0][0] is None else torch.cat([rows for rows, _ in parts if rows is not None])
+        log_p = model.prior_at(given).log_prob(z).cpu().double()  # (M,)
         own = torch.full((len(z),), -math.inf, dtype=torch.float64)
         others = own.clone()  # log sum over n of q(z_i|x_n), without i's own example
         done = 0
-        for x in split.batches(size):
-            q = model.encoder(x)
-            together = max(1, NUMBERS_AT_ONCE // (len(x) * z[0].numel()))
+        for batch in split.batches(size):
+            q = model.encode(batch)
+            together = max(1, NUMBERS_AT_ONCE // (len(batch) * z[0].numel()))
             for block in torch.split(torch.arange(len(z)), together):
                 log_q = q.log_prob(z[block][:, None]).cpu().double()  # (m, B)
                 column = chosen[block] - done
-                (here,) = torch.nonzero((column >= 0) & (column < len(x)), as_tuple=True)
+                (here,) = torch.nonzero((column >= 0) & (column < len(batch)), as_tuple=True)
                 own[block[here]] = log_q[here, column[here]]
                 log_q[here, column[here]] = -math.inf
                 others[block] = torch.logaddexp(others[block], log_q.logsumexp(1))
-            done += len(x)
+            done += len(batch)
             progress(done)
     mixture = torch.logaddexp(own, others) - math.log(n)
     upper = mean_and_se((own - others + math.log(n - 1)).tolist()) if n > 1 else Estimate(math.nan, math.nan)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
+from vaectl.data.batch import Batch
 from vaectl.data.examples import Examples
 from vaectl.errors import UsageError
 from vaectl.evaluation.metrics import EVALUATION_BATCH
@@ -70,13 +71,13 @@ def encodings(
     """
     done = 0
     with evaluating(model, seed):
-        for x in split.batches(at_once(EVALUATION_BATCH, split.shape)):
-            q = model.encoder(x)
-            indices = q.indices if isinstance(q, Quantized) else torch.empty(len(x), 0, dtype=torch.int64)
-            spread = (torch.empty(len(x), 0),) * 2 if isinstance(q, Quantized) else (q.stddev, q.sample())
+        for batch in split.batches(at_once(EVALUATION_BATCH, split.shape)):
+            q = model.encode(batch)
+            indices = q.indices if isinstance(q, Quantized) else torch.empty(len(batch), 0, dtype=torch.int64)
+            spread = (torch.empty(len(batch), 0),) * 2 if isinstance(q, Quantized) else (q.stddev, q.sample())
             mean, scale, draw = (value.flatten(1).cpu() for value in (q.mean, *spread))
             yield Codes(mean, scale, draw, indices.cpu())
-            done += len(x)
+            done += len(batch)
             progress(done)
 
 
@@ -190,13 +191,13 @@ def principal_components(points: np.ndarray) -> tuple[np.ndarray, tuple[float, f
     return components * np.sign(largest)[:, None], (first, second)
 
 
-def prior_quantiles(model: VAE, probabilities: Tensor) -> Tensor:
+def prior_quantiles(model: VAE, probabilities: Tensor, given: Tensor | None = None) -> Tensor:
     """The prior's quantiles by dimension, (len(probabilities), D).
 
     Raises:
         UsageError: The prior does not factorise over dimensions with known quantiles.
     """
-    p = _prior(model)
+    p = model.prior_at(given)
     if not isinstance(p, Independent):
         raise UsageError(
             "this model's prior has no quantiles by dimension", hint="use --kind scatter, or codes of a VQ-VAE"
@@ -204,17 +205,18 @@ def prior_quantiles(model: VAE, probabilities: Tensor) -> Tensor:
     base: Distribution = p.base_dist
     shape = (-1, *(1 for _ in base.batch_shape))
     quantiles: Tensor = base.icdf(probabilities.to(base.mean.device).reshape(shape))
-    return quantiles.flatten(1)
+    return quantiles.reshape(len(probabilities), -1)
 
 
 @torch.no_grad()
-def manifold(model: VAE, dims: Sequence[int], side: int = 21) -> tuple[Tensor, Tensor]:
+def manifold(model: VAE, dims: Sequence[int], side: int = 21, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Decode a grid of the prior's quantiles over one or two dimensions, the others at the prior's mean.
 
     Args:
         model: The model.
         dims: One or two latent dimensions: along the columns, and along the rows from the bottom up.
         side: Grid points along a dimension.
+        given: What a conditional model is conditioned on at all points (1, C).
 
     Returns:
         Mean images (side or side * side, *X), row by row from the top, and the dimensions' values (side, len(dims)).
@@ -222,41 +224,51 @@ def manifold(model: VAE, dims: Sequence[int], side: int = 21) -> tuple[Tensor, T
     References:
         Auto-Encoding Variational Bayes (Kingma and Welling, 2014), figure 4, https://arxiv.org/abs/1312.6114
     """
-    values = prior_quantiles(model, torch.linspace(0.02, 0.98, side))[:, list(dims)]  # (side, len(dims))
+    values = prior_quantiles(model, torch.linspace(0.02, 0.98, side), given)[:, list(dims)]  # (side, len(dims))
     rows = side if len(dims) == 2 else 1
-    z = _prior(model).mean.flatten().repeat(rows * side, 1)  # (rows * side, D)
+    z = model.prior_at(given).mean.flatten().repeat(rows * side, 1)  # (rows * side, D)
     z[:, dims[0]] = values[:, 0].repeat(rows)
     if len(dims) == 2:
         z[:, dims[1]] = values[:, 1].flip(0).repeat_interleave(side)
-    images: Tensor = model.decoder(z).mean
-    return images, values
+    return _decoded(model, z, given), values
 
 
 @torch.no_grad()
-def traversal(model: VAE, code: Tensor, dims: Sequence[int], steps: int = 11) -> tuple[Tensor, Tensor]:
-    """Decode walks along single dimensions through one code (D,), over the prior's quantiles.
+def traversal(
+    model: VAE, code: Tensor, dims: Sequence[int], steps: int = 11, given: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Decode walks along single dimensions through one latent (D,), over the prior's quantiles.
+
+    Args:
+        model: The model.
+        code: The latent.
+        dims: The dimensions.
+        steps: Steps of a walk.
+        given: What a conditional model is conditioned on (1, C).
 
     Returns:
         Mean images (len(dims) * steps, *X), one row of ``steps`` for each dimension, and the values (steps, len(dims)).
     """
-    values = prior_quantiles(model, torch.linspace(0.01, 0.99, steps))[:, list(dims)]  # (steps, len(dims))
+    values = prior_quantiles(model, torch.linspace(0.01, 0.99, steps), given)[:, list(dims)]  # (steps, len(dims))
     z = code.repeat(len(dims) * steps, 1)  # (len(dims) * steps, D)
     for row, dim in enumerate(dims):
         z[row * steps : (row + 1) * steps, dim] = values[:, row]
-    images: Tensor = model.decoder(z).mean
-    return images, values
+    return _decoded(model, z, given), values
 
 
 @torch.no_grad()
-def interpolate(model: VAE, start: Tensor, end: Tensor, steps: int) -> Distribution:
-    """The likelihood along straight lines between posterior means of two batches (B, *X), batch shape (B * steps,)."""
-    a, b = model.encoder(start).mean, model.encoder(end).mean  # (B, *Z)
+def interpolate(model: VAE, start: Batch, end: Batch, steps: int) -> Distribution:
+    """The likelihood along straight lines between posterior means of two batches, batch shape (B * steps,).
+
+    A conditional model is conditioned on what the starts are.
+    """
+    a, b = model.encode(start).mean, model.encode(end).mean  # (B, *Z)
     weight = torch.linspace(0, 1, steps, device=a.device).reshape(-1, *(1 for _ in a.shape[1:]))  # (steps, 1, ...)
     z = (a[:, None] * (1 - weight) + b[:, None] * weight).flatten(0, 1)  # (B * steps, D)
-    px: Distribution = model.decoder(z)
-    return px
+    return model.decode(z, None if start.given is None else start.given.repeat_interleave(steps, 0))
 
 
-def _prior(model: VAE) -> Distribution:
-    p: Distribution = model.prior(model.encoder)
-    return p
+def _decoded(model: VAE, z: Tensor, given: Tensor | None) -> Tensor:
+    """Mean images (N, *X) of latents (N, D), all conditioned on the same (1, C)."""
+    images: Tensor = model.decode(z, None if given is None else given.expand(len(z), -1)).mean
+    return images

@@ -8,15 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
+from vaectl.data.batch import Batch
 from vaectl.data.examples import Examples
 from vaectl.errors import DataError
-from vaectl.model.distributions.codes import CodeDistribution, CodeUsage, Quantized
-from vaectl.model.distributions.pixels import scale_of
+from vaectl.model.distributions.codes import CodeUsage, Quantized
+from vaectl.model.distributions.pixels import log_prob_of_observed, scale_of
 from vaectl.model.objectives import Loss
 from vaectl.model.vae import VAE, Draw, evaluating
 from vaectl.parallel.distributed import ALONE, Processes
@@ -128,25 +129,23 @@ def evaluate(
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
     first, second, kl_dims = (torch.zeros((), dtype=torch.float64) for _ in range(3))
     saturated, objective, done = {"posterior": 0.0, "likelihood": 0.0}, 0.0, 0
-    head: Any = model.decoder.head
+    floor = model.decoder.head.floor
+    prior_variance = torch.zeros((), dtype=torch.float64)
     with evaluating(model, seed):
-        prior = model.prior(model.encoder)
-        counts = torch.zeros(prior.space.codes if isinstance(prior, CodeDistribution) else 0, dtype=torch.int64)
+        counts = torch.zeros(model.space.codebook_size, dtype=torch.int64)
         for batch in split.batches(at_once(EVALUATION_BATCH, split.shape)):
             with processes.sharing(len(batch)) as share:
-                x = batch if share is None else batch[share.rows]
-                count = len(x) if share is None else share.count
-                draw = model.draw(x)
+                own = batch if share is None else batch.rows(share.rows)
+                count = len(own) if share is None else share.count
+                draw = model.draw(own)
                 mean = draw.q.mean  # (B, *Z)
-                found = {"recon": draw.recon, "kl": draw.kl, "elbo": draw.elbo}
+                values_of = {"recon": draw.recon, "kl": draw.kl, "elbo": draw.elbo}
                 if at_mean:
-                    at = model.decoder(mean)
-                    found["recon_at_mean"] = -at.log_prob(x)
-                    found["mse"] = (at.mean - x).square().flatten(1).mean(1)
-                for name, values in found.items():
+                    values_of |= _at_mean(own, model.decode(mean, own.given))
+                for name, values in values_of.items():
                     rows[name].append(values if share is None else share.within(values[:count]))
                 if loss is not None:
-                    many = draw if loss_draws == 1 else model.draw(x, loss_draws)
+                    many = draw if loss_draws == 1 else model.draw(own, loss_draws)
                     objective += float(loss(many).total) * count
             codes = mean[:count].flatten(1).cpu().double()  # (B, D)
             first, second = first + codes.sum(0), second + codes.square().sum(0)
@@ -154,25 +153,55 @@ def evaluate(
                 counts += draw.q.usage(len(counts), slice(count))
             kl_dims = kl_dims + draw.kl_per_dim[:count].cpu().double().sum(0)
             saturated["posterior"] += count * _part(scale_of(draw.q), *POSTERIOR_RANGE)
-            if head.floor is not None:
-                saturated["likelihood"] += count * _part(scale_of(draw.px), NEAR_FLOOR * head.floor, math.inf)
+            if floor is not None:
+                saturated["likelihood"] += count * _part(scale_of(draw.px), NEAR_FLOOR * floor, math.inf)
+            prior_variance = prior_variance + _prior_variance(draw, count)
             done += len(batch)
             progress(done)
     n = len(split)
     per_example = {name: torch.cat(parts).cpu().double() for name, parts in rows.items()}
     others = torch.tensor([*saturated.values(), objective], dtype=torch.float64)
-    first, second, kl_dims, others, *values_of = processes.sum((first, second, kl_dims, others, *per_example.values()))
+    first, second, kl_dims, prior_variance, others, *columns = processes.sum(
+        (first, second, kl_dims, prior_variance, others, *per_example.values())
+    )
     [counts] = processes.sum((counts,))
     posterior, likelihood, objective = others.tolist()
     return Evaluation(
-        per_example=dict(zip(per_example, values_of, strict=True)),
+        per_example=dict(zip(per_example, columns, strict=True)),
         mean_variance=second / n - (first / n) ** 2,
-        prior_variance=prior.variance.flatten().cpu().double(),
+        prior_variance=prior_variance / n,
         kl_per_dim=kl_dims / n,
         saturation={"posterior": posterior / n, "likelihood": likelihood / n},
         usage=CodeUsage(counts) if len(counts) else None,
         loss=None if loss is None else objective / n,
     )
+
+
+def _at_mean(batch: Batch, px: Distribution) -> dict[str, Tensor]:
+    """The reconstruction term and the mean squared error of an observed value (B,), given the likelihood at a mean."""
+    if batch.observed is None:
+        return {"recon_at_mean": -px.log_prob(batch.x), "mse": (px.mean - batch.x).square().flatten(1).mean(1)}
+    squares = torch.where(batch.observed, (px.mean - batch.x).square(), 0.0).flatten(1).sum(1)
+    return {
+        "recon_at_mean": -log_prob_of_observed(px, batch.x, batch.observed),
+        "mse": squares / batch.observed.flatten(1).sum(1).clamp(min=1),
+    }
+
+
+def _prior_variance(draw: Draw, count: int) -> Tensor:
+    """The prior's variance by latent dimension (D,), times the ``count`` examples that count.
+
+    Below the top level, and if the model is conditioned on something, it differs between examples and is their mean.
+    """
+    variances = []
+    for level in draw.levels:
+        variance = level.p.variance.cpu().double()
+        if level.p.batch_shape:
+            variance = variance.reshape(-1, len(draw.batch), *level.p.event_shape)[:, :count].mean(0)
+            variances.append(variance.flatten(1).sum(0))
+        else:
+            variances.append(count * variance.flatten())
+    return torch.cat(variances)
 
 
 def _part(scale: Tensor | None, low: float, high: float) -> float:

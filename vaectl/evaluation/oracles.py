@@ -6,22 +6,24 @@ Shapes: ``N`` draws, ``B`` batch, ``D`` latent, ``P`` pixels. Log quantities are
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence
 
-from vaectl.model.distributions.codes import LatentSpace
+from vaectl.model.distributions.codes import VECTORS, LatentSpace
+from vaectl.model.parts import Likelihood, Network, Posterior
 from vaectl.model.posteriors.gaussian import SCALE_FLOOR, GaussianPosterior
 from vaectl.model.priors import StandardNormal
-from vaectl.model.vae import VAE, Conditional
+from vaectl.model.vae import VAE, Decoder, Encoder
 
 
-class NormalPixels(nn.Module):
+class NormalPixels(Likelihood):
     """A likelihood head of one known scale: ``p(x|z) = N(features, scale^2 I)``."""
 
-    floor: float | None = None
+    measures: ClassVar[Mapping[str, str]] = {"real": "density"}
 
     def __init__(self, scale: float) -> None:
         super().__init__()
@@ -32,21 +34,46 @@ class NormalPixels(nn.Module):
         return Independent(Normal(features, self.scale, validate_args=False), 1, validate_args=False)
 
 
-class FullGaussian(nn.Module):
+class FullGaussian(Posterior):
     """A posterior head of one known covariance (D, D): ``q(z|x) = N(features, covariance)``.
 
     Against a factorised prior torch has no closed form of its KL, so the KL is estimated from the draws.
     """
 
+    gives: ClassVar[str] = VECTORS
     factor: Tensor
 
     def __init__(self, covariance: Tensor) -> None:
         super().__init__()
+        self.space = LatentSpace((len(covariance),))
         self.register_buffer("factor", torch.linalg.cholesky(covariance))
 
     def forward(self, features: Tensor) -> MultivariateNormal:
         """Features (*N, D) -> q with batch shape (*N) and event shape (D,)."""
         return MultivariateNormal(features, scale_tril=self.factor, validate_args=False)
+
+
+class Affine(Network):
+    """The network ``W x + b``, or without a layer the identity.
+
+    Args:
+        features: Units of its output P.
+        layer: The layer.
+    """
+
+    def __init__(self, features: int, layer: nn.Linear | None = None) -> None:
+        super().__init__()
+        self.features = (features,)
+        self.layer = layer if layer is not None else nn.Identity()
+
+    def forward(self, x: Tensor, given: Tensor | None = None, observed: Tensor | None = None) -> Tensor:
+        """Compute features (*N, P)."""
+        features: Tensor = self.layer(x)
+        return features
+
+    def describe(self) -> str:
+        """The units of its output."""
+        return str(self.features[0])
 
 
 class LinearGaussian:
@@ -151,24 +178,24 @@ class LinearGaussian:
         # the head's scale is softplus(s) + SCALE_FLOOR
         s = (widen * sigma - SCALE_FLOOR).expm1().log()
         _set(head.linear, torch.cat((gain, torch.zeros_like(gain))), torch.cat((shift * sigma - gain @ self.b, s)))
-        return self._model(Conditional(nn.Identity(), head), dtype)
+        return self._model(Encoder(Affine(len(self.b)), head), dtype)
 
     def full_model(self, *, dtype: torch.dtype = torch.float32) -> VAE:
         """The model with its exact posterior, whatever W is, as a Gaussian of full covariance."""
         gain = self._gain()
         mean = nn.Linear(len(self.b), self.latent_dim)
         _set(mean, gain, -gain @ self.b)
-        return self._model(Conditional(mean, FullGaussian(self.covariance)), dtype)
+        return self._model(Encoder(Affine(self.latent_dim, mean), FullGaussian(self.covariance)), dtype)
 
     def _gain(self) -> Tensor:
         """The matrix (D, P) that takes x - b to the posterior mean."""
         gain: Tensor = self.covariance @ self.w.T / self.scale**2
         return gain
 
-    def _model(self, encoder: Conditional, dtype: torch.dtype) -> VAE:
+    def _model(self, encoder: Encoder, dtype: torch.dtype) -> VAE:
         loadings = nn.Linear(self.latent_dim, len(self.b))
         _set(loadings, self.w, self.b)
-        decoder = Conditional(loadings, NormalPixels(self.scale))
+        decoder = Decoder(Affine(len(self.b), loadings), NormalPixels(self.scale))
         return VAE(encoder, StandardNormal(LatentSpace((self.latent_dim,)), self.b.shape, "real"), decoder).to(dtype)
 
 

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 import torch
 
 from vaectl.config.spec import PARTS, Part, Spec, Training, coerce
+from vaectl.data.batch import Batch
 from vaectl.data.info import DataInfo
 from vaectl.data.loading import SOURCES, load
 from vaectl.data.paths import is_path, located
@@ -19,9 +20,10 @@ from vaectl.model.distributions.codes import CODES, VECTORS
 from vaectl.model.likelihoods import LIKELIHOODS
 from vaectl.model.networks import DECODERS, ENCODERS
 from vaectl.model.objectives import OBJECTIVES, Objective, TrainingSet
+from vaectl.model.parts import Prior, Sizes
 from vaectl.model.posteriors import POSTERIORS
 from vaectl.model.priors import PRIORS
-from vaectl.model.vae import VAE, Conditional, kl_per_dimension
+from vaectl.model.vae import VAE, Decoder, Encoder
 from vaectl.system.reading import size_text
 from vaectl.system.runtime import memory, seed_streams, seeded
 
@@ -93,11 +95,10 @@ def measure(spec: Spec, info: DataInfo) -> str:
     Raises:
         UsageError: The likelihood does not take the data's support; the hint names the flag to change.
     """
-    likelihoods: dict[str, Any] = dict(LIKELIHOODS)
-    measures: Mapping[str, str] = likelihoods[spec.likelihood.name].measures
+    measures = LIKELIHOODS[spec.likelihood.name].measures
     if info.support in measures:
         return measures[info.support]
-    suited = [name for name, likelihood in likelihoods.items() if info.support in likelihood.measures]
+    suited = [name for name, likelihood in LIKELIHOODS.items() if info.support in likelihood.measures]
     taken = " or ".join(sorted(measures))
     fits, why = fitting(info.support, info.shape)
     raise UsageError(
@@ -125,10 +126,8 @@ def build(spec: Spec, info: DataInfo, copies: int = 1) -> tuple[VAE, Objective]:
     _check_latents(spec)
     _check_weight(spec)
     blueprint(spec, info, copies)
-    training_set = TrainingSet(info.sizes["train"], spec.training.batch_size)
-    objective = OBJECTIVES[spec.objective.name](training_set, **spec.objective.options)
     try:
-        model = _model(spec, info)
+        model, objective = _assemble(spec, info)
     except (MemoryError, RuntimeError) as error:
         raise _too_large(spec, str(error).splitlines()[0]) from None
     if spec.training.prior_epochs and not any(True for _ in model.prior.parameters()):
@@ -137,6 +136,7 @@ def build(spec: Spec, info: DataInfo, copies: int = 1) -> tuple[VAE, Objective]:
             f"fits the prior, and prior '{spec.prior.name}' has nothing to fit; got {spec.training.prior_epochs}",
             hint="leave out --prior-epochs, or choose a --prior that learns",
         )
+    _check_levels(spec, model, objective)
     if objective.needs_factors and not _kl_factorises(model, info):
         raise UsageError(
             f"objective '{spec.objective.name}' as it is set needs the KL by latent dimension, which posterior "
@@ -148,16 +148,14 @@ def build(spec: Spec, info: DataInfo, copies: int = 1) -> tuple[VAE, Objective]:
 
 def _gives(spec: Spec) -> str:
     """The kind of latents that a spec's posterior gives."""
-    posteriors: Mapping[str, Any] = POSTERIORS
-    gives: str = posteriors[spec.posterior.name].gives
-    return gives
+    return POSTERIORS[spec.posterior.name].gives
 
 
 def _check_latents(spec: Spec) -> None:
     """Raise a UsageError unless the prior and the objective take the latents that the posterior gives."""
     gives = _gives(spec)
-    for family, members in (("prior", PRIORS), ("objective", OBJECTIVES)):
-        takers: Mapping[str, Any] = members
+    families: dict[str, Mapping[str, type[Prior] | type[Objective]]] = {"prior": PRIORS, "objective": OBJECTIVES}
+    for family, takers in families.items():
         name = getattr(spec, family).name
         if gives not in takers[name].takes:
             suited = [other for other, member in takers.items() if gives in member.takes]
@@ -193,11 +191,12 @@ def blueprint(spec: Spec, info: DataInfo, copies: int = 1) -> VAE:
     """
     try:
         with torch.device("meta"):
-            model = _model(spec, info)
+            model, objective = _assemble(spec, info)
     except RuntimeError as error:
         raise _too_large(spec, str(error).splitlines()[0]) from None
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    needed, there = copies * sum(p.numel() * p.element_size() for p in model.parameters()), memory()
+    weights = [*model.parameters(), *objective.parameters()]
+    parameters = sum(parameter.numel() for parameter in weights)
+    needed, there = copies * sum(p.numel() * p.element_size() for p in weights), memory()
     if needed > there:
         times = f", {copies} times over," if copies > 1 else ""
         raise _too_large(
@@ -210,21 +209,35 @@ def _too_large(spec: Spec, problem: str) -> VaectlError:
     return VaectlError(f"the model cannot be made: {problem}", hint=f"lower {spec.size_flag} or --latent-dim")
 
 
+def _check_levels(spec: Spec, model: VAE, objective: Objective) -> None:
+    """Raise a UsageError if the objective cannot train a model of several levels."""
+    if objective.needs_one_level and model.space.levels > 1:
+        raise UsageError(
+            f"objective '{spec.objective.name}' as it is set takes one level of latents; posterior "
+            f"'{spec.posterior.name}' has {model.space.levels}",
+            hint="use --objective elbo",
+        )
+
+
 @torch.no_grad()
 def _kl_factorises(model: VAE, info: DataInfo) -> bool:
-    q = model.encoder(torch.zeros(1, *info.shape))
-    return kl_per_dimension(q, model.prior(model.encoder)).shape[1] > 0
+    given = torch.zeros(1, info.given) if info.given else None
+    batch = Batch(torch.zeros(1, *info.shape), given)
+    with seeded(0):
+        return model.draw(batch).kl_per_dim.shape[1] > 0
 
 
-def _model(spec: Spec, info: DataInfo) -> VAE:
+def _assemble(spec: Spec, info: DataInfo) -> tuple[VAE, Objective]:
+    """The model and then its objective, both with initial weights of the spec's seed."""
     weights_seed, _, _ = seed_streams(spec.training.seed)
     with seeded(weights_seed):
-        vector = _gives(spec) == VECTORS
-        encoder_network: Any = ENCODERS[spec.encoder.name](info.shape, vector, **spec.encoder.options)
-        posterior = POSTERIORS[spec.posterior.name](encoder_network.features, spec.latent_dim, **spec.posterior.options)
-        prior = PRIORS[spec.prior.name](posterior.space, info.shape, info.support, **spec.prior.options)
-        decoder_network: Any = DECODERS[spec.decoder.name](posterior.space.shape, info.shape, **spec.decoder.options)
-        likelihood: Any = LIKELIHOODS[spec.likelihood.name](
-            decoder_network.features, info.shape, **spec.likelihood.options
-        )
-    return VAE(Conditional(encoder_network, posterior), prior, Conditional(decoder_network, likelihood))
+        sizes = Sizes(info.shape, vector=_gives(spec) == VECTORS, given=info.given, missing=info.missing)
+        network = ENCODERS[spec.encoder.name](sizes, **spec.encoder.options)
+        posterior = POSTERIORS[spec.posterior.name](network.features, spec.latent_dim, **spec.posterior.options)
+        encoder, space = Encoder(network, posterior), posterior.space
+        prior = PRIORS[spec.prior.name](space, info.shape, info.support, **spec.prior.options)
+        network = DECODERS[spec.decoder.name](Sizes(space.shape, info.shape, given=info.given), **spec.decoder.options)
+        likelihood = LIKELIHOODS[spec.likelihood.name](network.features, info.shape, **spec.likelihood.options)
+        model = VAE(encoder, prior, Decoder(network, likelihood))
+        training_set = TrainingSet(info.sizes["train"], spec.training.batch_size)
+        return model, OBJECTIVES[spec.objective.name](training_set, space, **spec.objective.options)

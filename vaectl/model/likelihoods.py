@@ -6,8 +6,8 @@ Shapes: ``*N`` leading dimensions, ``F`` features, flat or a map, ``X`` data sha
 
 from __future__ import annotations
 
-import abc
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Laplace, Normal
 
 from vaectl.config.spec import Bounds
+from vaectl.data.batch import Batch
 from vaectl.errors import SettingError
 from vaectl.model.distributions.bernoulli import LogitBernoulli
 from vaectl.model.distributions.pixels import (
@@ -27,10 +28,12 @@ from vaectl.model.distributions.pixels import (
     LowRankCategorical,
     SquaredError,
     at_least_fp32,
+    base_of,
+    scale_of_moment,
 )
 from vaectl.model.layers.linear import Linear
 from vaectl.model.layers.readout import Shape, readout
-from vaectl.parallel.shares import batch_mean
+from vaectl.model.parts import Likelihood
 
 # what a log-probability is with respect to: numbers of two kinds are never compared
 BINARY_PROBABILITY = "probability of binary pixels"
@@ -54,11 +57,11 @@ def _pixels(layer: nn.Module, features: Tensor) -> Tensor:
     return at_least_fp32(layer(features))
 
 
-def _event(pixels: Distribution, shape: tuple[int, ...]) -> Independent[Any]:
+def _event(pixels: Distribution, shape: Shape) -> Independent[Any]:
     return Independent(pixels, len(shape), validate_args=False)
 
 
-class OneParameterLikelihood(nn.Module, abc.ABC):
+class OneParameterLikelihood(Likelihood):
     """Independent pixels of a family with one unbounded parameter, predicted for each pixel.
 
     Args:
@@ -66,14 +69,12 @@ class OneParameterLikelihood(nn.Module, abc.ABC):
         shape: Data shape X.
     """
 
-    floor: float | None = None
-
-    def __init__(self, features: Shape, shape: tuple[int, ...]) -> None:
+    def __init__(self, features: Shape, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
         self.linear = readout(features, shape)
 
-    @abc.abstractmethod
+    @abstractmethod
     def pixels(self, parameter: Tensor) -> Distribution:
         """The pixels' distribution, with the parameter's shape (*N, *X) as batch shape."""
 
@@ -157,7 +158,7 @@ class LearnedScale(nn.Module):
         floor: The smallest scale, in units of the data.
     """
 
-    def __init__(self, features: Shape, shape: tuple[int, ...], floor: float) -> None:
+    def __init__(self, features: Shape, shape: Shape, floor: float) -> None:
         super().__init__()
         self.shape, self.floor = shape, floor
         if shape:
@@ -193,20 +194,19 @@ class OptimalScale(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The running scale (); 1 before any batch was fitted."""
-        return self._scale(at_least_fp32(self.moment))
+        return scale_of_moment(at_least_fp32(self.moment), self.power, self.floor)
 
-    def fit(self, residuals: Tensor) -> Tensor:
-        """The scale () of detached residuals (*N, *X), which also enter the running mean."""
-        moment = batch_mean(residuals.abs().pow(self.power).mean())
-        self.weight.mul_(DECAY).add_(1 - DECAY)
-        self.moment.lerp_(moment.to(self.moment.dtype), (1 - DECAY) / self.weight)
-        return self._scale(moment)
+    @torch.no_grad()
+    def learn(self, moment: Tensor) -> None:
+        """Take a batch's mean of ``|r|^power`` () into the running mean, unless it is not finite."""
+        finite = moment.isfinite()
+        weight = self.weight * DECAY + (1 - DECAY)
+        running = self.moment.lerp(moment.to(self.moment.dtype), (1 - DECAY) / weight)
+        self.weight.copy_(torch.where(finite, weight, self.weight))
+        self.moment.copy_(torch.where(finite, running, self.moment))
 
-    def _scale(self, moment: Tensor) -> Tensor:
-        return moment.pow(1 / self.power).clamp(min=self.floor)
 
-
-class LocationScaleLikelihood(nn.Module, abc.ABC):
+class LocationScaleLikelihood(Likelihood):
     """Independent pixels of a location-scale family around a mean image, normaliser included.
 
     Args:
@@ -232,7 +232,7 @@ class LocationScaleLikelihood(nn.Module, abc.ABC):
     def __init__(
         self,
         features: Shape,
-        shape: tuple[int, ...],
+        shape: Shape,
         *,
         scale: Literal["fixed", "shared", "per-pixel", "optimal"] = "shared",
         sigma: Positive = SIGMA,
@@ -265,8 +265,14 @@ class LocationScaleLikelihood(nn.Module, abc.ABC):
         loc = _pixels(self.linear, features)  # (*N, *X)
         scale = self.scale(features)
         if self.training and isinstance(self.scale, OptimalScale):
-            return _event(BatchScaled(self.family, loc, scale, self.scale.fit), self.shape)
+            return _event(BatchScaled(self.family, loc, scale, self.power, self.scale.floor), self.shape)
         return _event(self.family(loc, scale, validate_args=False), self.shape)
+
+    def observe(self, px: Distribution, batch: Batch) -> None:
+        """Let an optimal scale learn from the residuals of a training step that was taken."""
+        pixels = base_of(px)
+        if isinstance(pixels, BatchScaled) and isinstance(self.scale, OptimalScale):
+            self.scale.learn(pixels.moment(batch.x, batch.observed))
 
 
 class GaussianLikelihood(LocationScaleLikelihood):
@@ -283,7 +289,7 @@ class LaplaceLikelihood(LocationScaleLikelihood):
     power = 1
 
 
-class CategoricalLikelihood(nn.Module):
+class CategoricalLikelihood(Likelihood):
     """Independent pixels over 256 levels without order: ``p(x_i = k / 255 | z) = softmax_k(W c_i(z) + b)``.
 
     Args:
@@ -297,9 +303,8 @@ class CategoricalLikelihood(nn.Module):
     """
 
     measures: ClassVar[Mapping[str, str]] = {"bytes": BYTE_PROBABILITY}
-    floor: float | None = None
 
-    def __init__(self, features: Shape, shape: tuple[int, ...], *, rank: Rank = 16) -> None:
+    def __init__(self, features: Shape, shape: Shape, *, rank: Rank = 16) -> None:
         super().__init__()
         self.shape = (*shape, rank)
         self.linear = readout(features, self.shape)
@@ -311,7 +316,7 @@ class CategoricalLikelihood(nn.Module):
         return _event(LowRankCategorical(codes, self.levels.weight, self.levels.bias), self.shape[:-1])
 
 
-class DiscretizedLogisticLikelihood(nn.Module):
+class DiscretizedLogisticLikelihood(Likelihood):
     """Independent pixels of a logistic distribution cut into the 256 levels, with open ends.
 
     Args:
@@ -331,7 +336,7 @@ class DiscretizedLogisticLikelihood(nn.Module):
     def __init__(
         self,
         features: Shape,
-        shape: tuple[int, ...],
+        shape: Shape,
         *,
         scale: Literal["shared", "per-pixel"] = "per-pixel",
         floor: Positive = FLOOR,
@@ -347,7 +352,7 @@ class DiscretizedLogisticLikelihood(nn.Module):
         return _event(DiscretizedLogistic(loc, self.scale(features)), self.shape)
 
 
-LIKELIHOODS: dict[str, Callable[..., nn.Module]] = {
+LIKELIHOODS: dict[str, type[Likelihood]] = {
     "bernoulli": BernoulliLikelihood,
     "continuous-bernoulli": ContinuousBernoulliLikelihood,
     "gaussian": GaussianLikelihood,

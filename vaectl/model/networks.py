@@ -1,10 +1,9 @@
-"""Networks: a tensor of a known shape -> features, the trunk of an encoder or decoder.
+"""Networks: the trunks of encoders and decoders, from inputs of a known shape to features.
 
-An encoder is sized for the data's shape and told whether a vector follows, a decoder for the latent shape and for the
-data's, and both say which shape their features have: flat (features,) or a map (channels, height, width). None
-normalises over a batch: a batch of one, and an evaluation, are computed as any other.
+None normalises over a batch: a batch of one, and an evaluation, are computed like any other.
 
-Shapes: ``*N`` any leading (draw and batch) dimensions, ``S`` the shape of an input, ``X`` data shape, ``F`` features.
+Shapes: ``*N`` draw and batch dimensions, ``S`` the shape of an input, ``X`` data shape, ``F`` features, flat
+(features,) or a map (channels, height, width).
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from vaectl.config.spec import Bounds, Dims
 from vaectl.model.layers.linear import Linear
 from vaectl.model.layers.readout import Dense, Shape, Upsampled, halved, leading, readout
+from vaectl.model.parts import Network, Sizes
 
 Activation = Literal["silu", "relu", "gelu", "tanh", "softplus"]
 Width = Annotated[int, Bounds(1, 1024)]
@@ -39,39 +39,40 @@ GROUP = 8
 LARGEST_SIDE, DEEPEST, WIDEST = 8, 8, 8
 
 
-class MLP(nn.Module):
+class MLP(Network):
     """Fully connected layers, each followed by an activation: ``h_i = a(W_i h_{i-1} + b_i)``.
 
     Args:
-        shape: Shape ``S`` of one input.
-        beyond: What networks of maps must know besides: whether a vector follows an encoder, and the shape that a
-            decoder is to come to. It plays no part.
+        sizes: What it is sized for; only the inputs matter.
         hidden_dims: Units of each layer, from the input on.
         activation: The activation a.
     """
 
     def __init__(
         self,
-        shape: Shape,
-        beyond: object = None,
+        sizes: Sizes,
         *,
         hidden_dims: Dims = (512, 256),
         activation: Activation = "silu",
     ) -> None:
         super().__init__()
-        self.input_dims = len(shape)
+        self.input_dims = len(sizes.inputs)
         self.features: Shape = (hidden_dims[-1],)
-        sizes = (math.prod(shape), *hidden_dims)
+        self.units = (math.prod(sizes.inputs), *hidden_dims)
         layers: list[nn.Module] = []
-        for before, after in itertools.pairwise(sizes):
+        for before, after in itertools.pairwise(self.units):
             layers += [Linear(before, after), ACTIVATIONS[activation]()]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` of shape (*N, *S) -> features (*N, F)."""
+    def forward(self, x: Tensor, given: Tensor | None = None, observed: Tensor | None = None) -> Tensor:
+        """Compute features (*N, F) of inputs (*N, *S)."""
         flat = x.flatten(start_dim=x.dim() - self.input_dims)  # (*N, prod(S))
         features: Tensor = self.layers(flat)
         return features
+
+    def describe(self) -> str:
+        """The units of each layer, such as ``784-512-256``."""
+        return "-".join(map(str, self.units))
 
 
 class Norm(nn.GroupNorm):
@@ -138,25 +139,26 @@ def _after(blocks: int, channels: int, activation: str) -> list[nn.Module]:
     return [Residual(channels, activation) for _ in range(blocks)] if blocks else [ACTIVATIONS[activation]()]
 
 
-class ConvEncoder(nn.Module):
+class ConvEncoder(Network):
     """Convolutions of 3 x 3 and stride 2, each followed by an activation or by residual blocks.
 
     Each halves both sides of the map, rounded up, and the number of channels doubles, up to eight times ``width``.
     Where a vector follows, a fully connected layer of as many units stands before it.
 
     Args:
-        shape: Data shape X, (channels, height, width) of any size.
-        vector: Whether what follows is a vector, and not a grid of codes, which is read from the map.
+        sizes: What it is sized for; inputs are (channels, height, width) of any size.
         width: Channels after the first convolution.
         depth: Convolutions of stride 2; 0 halves until no side has more than eight.
         activation: The activation.
         blocks: Residual blocks after each; 0 for an activation alone.
     """
 
-    def __init__(self, shape: Shape, vector: bool, width: int, depth: int, activation: str, blocks: int = 0) -> None:
+    def __init__(self, sizes: Sizes, width: int, depth: int, activation: str, blocks: int = 0) -> None:
         super().__init__()
+        shape, vector = sizes.inputs, sizes.vector
         depth = depth or depth_of(shape)
-        channels = [shape[0], *channels_of(width, depth)]
+        self.shape, self.channels = shape, channels_of(width, depth)
+        channels = [shape[0], *self.channels]
         self.map: Shape = (channels[-1], *_sides(shape, depth)[-1])
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(channels):
@@ -169,26 +171,32 @@ class ConvEncoder(nn.Module):
         if vector:
             self.last = nn.Sequential(Dense(self.map, self.features), ACTIVATIONS[activation]())
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` of shape (*N, *X) -> features (*N, *F)."""
+    def forward(self, x: Tensor, given: Tensor | None = None, observed: Tensor | None = None) -> Tensor:
+        """Compute features (*N, *F) of data (*N, *X)."""
         maps, before = leading(x, 3)
         features: Tensor = self.last(self.layers(maps))
         return features.reshape(*before, *self.features)
 
+    def describe(self) -> str:
+        """The data's shape and the channels after each convolution of stride 2, such as ``1x28x28-32-64``."""
+        return "-".join(("x".join(map(str, self.shape)), *map(str, self.channels)))
 
-class ConvDecoder(nn.Module):
+
+class ConvDecoder(Network):
     """The mirror of ``ConvEncoder``, up to a map of half the data's size, which the likelihood doubles.
 
     Args:
-        shape: Latent shape: (latent,) or a map (channels, height, width).
-        target: Data shape X.
-        width, depth, activation, blocks: As of the encoder.
+        sizes: What it is sized for; inputs are (latent,) or a map (channels, height, width).
+        width, depth, activation, blocks: As for the encoder.
     """
 
-    def __init__(self, shape: Shape, target: Shape, width: int, depth: int, activation: str, blocks: int = 0) -> None:
+    def __init__(self, sizes: Sizes, width: int, depth: int, activation: str, blocks: int = 0) -> None:
         super().__init__()
+        shape, target = sizes.inputs, sizes.outputs
+        assert target is not None  # a decoder's
         depth = depth or depth_of(target)
         channels = channels_of(width, depth)[::-1]
+        self.channels, self.target = channels, target
         sides = _sides(target, depth)[:0:-1]
         self.features: Shape = (channels[-1], *sides[-1])
         units, start = (WIDEST * width,), (channels[0], *sides[0])
@@ -204,30 +212,29 @@ class ConvDecoder(nn.Module):
             layers.append(ACTIVATIONS[activation]())
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Codes (*N, *S) -> a map of features (*N, *F)."""
-        maps, before = leading(self.first(z), 3)
+    def forward(self, x: Tensor, given: Tensor | None = None, observed: Tensor | None = None) -> Tensor:
+        """Compute a map of features (*N, *F) from latents (*N, *S)."""
+        maps, before = leading(self.first(x), 3)
         features: Tensor = self.layers(maps)
         return features.reshape(*before, *self.features)
 
+    def describe(self) -> str:
+        """The channels before each doubling of the map and the data's shape, such as ``64-32-1x28x28``."""
+        return "-".join((*map(str, self.channels), "x".join(map(str, self.target))))
 
-def conv_encoder(
-    shape: Shape, vector: bool, *, width: Width = 32, depth: Depth = 0, activation: Activation = "silu"
-) -> ConvEncoder:
+
+def conv_encoder(sizes: Sizes, *, width: Width = 32, depth: Depth = 0, activation: Activation = "silu") -> ConvEncoder:
     """``ConvEncoder`` without residual blocks."""
-    return ConvEncoder(shape, vector, width, depth, activation)
+    return ConvEncoder(sizes, width, depth, activation)
 
 
-def conv_decoder(
-    shape: Shape, target: Shape, *, width: Width = 32, depth: Depth = 0, activation: Activation = "silu"
-) -> ConvDecoder:
+def conv_decoder(sizes: Sizes, *, width: Width = 32, depth: Depth = 0, activation: Activation = "silu") -> ConvDecoder:
     """``ConvDecoder`` without residual blocks."""
-    return ConvDecoder(shape, target, width, depth, activation)
+    return ConvDecoder(sizes, width, depth, activation)
 
 
 def resnet_encoder(
-    shape: Shape,
-    vector: bool,
+    sizes: Sizes,
     *,
     width: Width = 32,
     depth: Depth = 0,
@@ -235,12 +242,11 @@ def resnet_encoder(
     activation: Activation = "silu",
 ) -> ConvEncoder:
     """``ConvEncoder`` with residual blocks."""
-    return ConvEncoder(shape, vector, width, depth, activation, blocks)
+    return ConvEncoder(sizes, width, depth, activation, blocks)
 
 
 def resnet_decoder(
-    shape: Shape,
-    target: Shape,
+    sizes: Sizes,
     *,
     width: Width = 32,
     depth: Depth = 0,
@@ -248,8 +254,8 @@ def resnet_decoder(
     activation: Activation = "silu",
 ) -> ConvDecoder:
     """``ConvDecoder`` with residual blocks."""
-    return ConvDecoder(shape, target, width, depth, activation, blocks)
+    return ConvDecoder(sizes, width, depth, activation, blocks)
 
 
-ENCODERS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "conv": conv_encoder, "resnet": resnet_encoder}
-DECODERS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "conv": conv_decoder, "resnet": resnet_decoder}
+ENCODERS: dict[str, Callable[..., Network]] = {"mlp": MLP, "conv": conv_encoder, "resnet": resnet_encoder}
+DECODERS: dict[str, Callable[..., Network]] = {"mlp": MLP, "conv": conv_decoder, "resnet": resnet_decoder}

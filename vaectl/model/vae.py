@@ -1,6 +1,6 @@
 """The model: an encoder, a prior and a decoder that return distributions, and a draw through them.
 
-Shapes: ``K`` draws, ``B`` batch, ``Z`` latent shape, ``D`` latent (flattened), ``X`` data shape.
+Shapes: ``K`` draws, ``B`` batch, ``Z`` latent shape, ``D`` latent (flattened), ``X`` data shape, ``C`` given numbers.
 Log quantities are in nats.
 """
 
@@ -10,34 +10,61 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, kl_divergence
 
+from vaectl.data.batch import Batch, as_batch
 from vaectl.model.distributions.codes import LatentSpace, tempered
-from vaectl.parallel.shares import current_share
+from vaectl.model.distributions.levels import Levels
+from vaectl.model.distributions.pixels import log_prob_of_observed
+from vaectl.model.parts import Likelihood, Network, Posterior, Prior
+from vaectl.parallel.shares import batch_mean, current_share
 from vaectl.system.runtime import seeded
 
 
-class Conditional(nn.Module):
-    """A distribution given an input: a network's features through a head.
+class Encoder(nn.Module):
+    """The posterior given examples: a network's features through a posterior head.
 
     Args:
-        network: Tensor -> features.
-        head: Features -> Distribution.
+        network: Data -> features.
+        head: Features -> q(z|x).
     """
 
-    def __init__(self, network: nn.Module, head: nn.Module) -> None:
+    def __init__(self, network: Network, head: Posterior) -> None:
         super().__init__()
         self.network = network
         self.head = head
 
-    def forward(self, given: Tensor) -> Distribution:
-        """The distribution given ``given`` (*N, ...), with batch shape (*N)."""
-        distribution: Distribution = self.head(self.network(given))
-        return distribution
+    def features(self, batch: Batch) -> Tensor:
+        """The network's features (*N, *F) of examples (*N, *X)."""
+        features: Tensor = self.network(batch.x, batch.given, batch.observed)
+        return features
+
+    def forward(self, batch: Batch) -> Distribution:
+        """The posterior of examples (*N, *X), with batch shape (*N)."""
+        q: Distribution = self.head(self.features(batch))
+        return q
+
+
+class Decoder(nn.Module):
+    """The likelihood given latents: a network's features through a likelihood head.
+
+    Args:
+        network: Latent -> features.
+        head: Features -> p(x|z).
+    """
+
+    def __init__(self, network: Network, head: Likelihood) -> None:
+        super().__init__()
+        self.network = network
+        self.head = head
+
+    def forward(self, z: Tensor, given: Tensor | None = None) -> Distribution:
+        """The likelihood of latents (*N, *Z), with batch shape (*N); ``given`` is (B, C) with B the last of N."""
+        px: Distribution = self.head(self.network(z, given))
+        return px
 
 
 def kl(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
@@ -52,43 +79,39 @@ def kl(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
     except NotImplementedError:
         sampled: Tensor = (q.log_prob(z) - p.log_prob(z)).mean(0)
         return sampled
-    return closed
+    return _over_draws(closed, 1)
 
 
 def kl_per_dimension(q: Distribution, p: Distribution) -> Tensor:
-    """KL(q_d || p_d) in nats (B, D), or (B, 0) where q and p are not both factorised with a closed form."""
+    """KL(q_d || p_d) in nats (B, D), or (B, 0) if q and p are not both factorised with a closed form."""
     if isinstance(q, Independent) and isinstance(p, Independent):
         try:
             terms: Tensor = kl_divergence(q.base_dist, p.base_dist)
         except NotImplementedError:
-            return torch.empty(q.batch_shape[0], 0)
-        return terms.flatten(1)
-    return torch.empty(q.batch_shape[0], 0)
+            return torch.empty(q.batch_shape[-1], 0)
+        leading = len(q.batch_shape)
+        return _over_draws(terms.flatten(leading), 2)
+    return torch.empty(q.batch_shape[-1], 0)
+
+
+def _over_draws(values: Tensor, dims: int) -> Tensor:
+    """Values of a level below the top, which differ between draws (K, B, ...), as their mean (B, ...)."""
+    return values.mean(0) if values.dim() > dims else values
 
 
 @dataclass(frozen=True)
-class Draw:
-    """One pass of a batch through the model, and what follows from it, each computed once when asked for.
+class Level:
+    """The draws of one level of latents, and what follows from them.
 
     Attributes:
-        x: Data (B, *X).
-        q: Posterior q(z|x), batch shape (B,).
+        q: Posterior, batch shape (B,), or (K, B) below the top level.
         z: Reparameterised draws of q (K, B, *Z).
-        p: Prior p(z), batch shape ().
-        px: Likelihood p(x|z), batch shape (K, B).
+        p: Prior, batch shape (), (B,) if the model is conditioned on something, or (K, B) below the top level.
     """
 
-    x: Tensor
     q: Distribution
     z: Tensor
     p: Distribution
-    px: Distribution
-
-    @cached_property
-    def log_px(self) -> Tensor:
-        """log p(x|z) in nats (K, B), summed over the data's dimensions."""
-        value: Tensor = self.px.log_prob(self.x)
-        return value
 
     @cached_property
     def log_q(self) -> Tensor:
@@ -109,8 +132,71 @@ class Draw:
 
     @cached_property
     def kl_per_dim(self) -> Tensor:
-        """KL by latent dimension in nats (B, D); (B, 0) where it does not factorise."""
+        """KL by latent dimension in nats (B, D); (B, 0) if it does not factorise."""
         return kl_per_dimension(self.q, self.p)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One pass of a batch through the model, and what follows from it, each computed once when asked for.
+
+    Attributes:
+        batch: The examples.
+        q: Posterior q(z|x), batch shape (B,).
+        z: Reparameterised draws of q (K, B, *Z).
+        p: Prior p(z), batch shape (), or (B,) if the model is conditioned on something.
+        px: Likelihood p(x|z), batch shape (K, B).
+    """
+
+    batch: Batch
+    q: Distribution
+    z: Tensor
+    p: Distribution
+    px: Distribution
+
+    @cached_property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels of latents, from the top: those of q and p if both have the same ones, else one."""
+        if isinstance(self.q, Levels) and isinstance(self.p, Levels) and self.q.sizes == self.p.sizes:
+            pairs = zip(self.q.levels(self.z), self.p.levels(self.z), strict=True)
+            return tuple(Level(q, z, p) for (q, z), (p, _) in pairs)
+        return (Level(self.q, self.z, self.p),)
+
+    @property
+    def x(self) -> Tensor:
+        """The examples' values (B, *X)."""
+        return self.batch.x
+
+    @cached_property
+    def log_px(self) -> Tensor:
+        """log p(x|z) in nats (K, B), summed over the data's dimensions, of missing values over none."""
+        if self.batch.observed is not None:
+            return log_prob_of_observed(self.px, self.batch.x, self.batch.observed)
+        value: Tensor = self.px.log_prob(self.batch.x)
+        return value
+
+    @cached_property
+    def log_q(self) -> Tensor:
+        """log q(z|x) in nats (K, B), summed over levels."""
+        return _sum([level.log_q for level in self.levels])
+
+    @cached_property
+    def log_p(self) -> Tensor:
+        """log p(z) in nats (K, B), summed over levels."""
+        return _sum([level.log_p for level in self.levels])
+
+    @cached_property
+    def kl(self) -> Tensor:
+        """KL(q(z|x) || p(z)) in nats (B,), summed over levels."""
+        return _sum([level.kl for level in self.levels])
+
+    @cached_property
+    def kl_per_dim(self) -> Tensor:
+        """KL by latent dimension in nats (B, D), of all levels from the top; (B, 0) if one does not factorise."""
+        terms = [level.kl_per_dim for level in self.levels]
+        return (
+            terms[0][:, :0] if any(t.shape[1] == 0 for t in terms) else torch.cat(terms, 1) if terms[1:] else terms[0]
+        )
 
     @cached_property
     def recon(self) -> Tensor:
@@ -121,6 +207,21 @@ class Draw:
     def elbo(self) -> Tensor:
         """The evidence lower bound at beta = 1 in nats (B,): ``-(recon + kl)``."""
         return -(self.recon + self.kl)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the whole batch of values by example (B, ...), also if several processes share the batch.
+
+        An objective that is not linear in such a mean must take it here: of its own examples alone each process would
+        train on something else. Every process must ask as often as the others.
+        """
+        return batch_mean(values.mean(0))
+
+
+def _sum(terms: list[Tensor]) -> Tensor:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
 
 
 class VAE(nn.Module):
@@ -135,7 +236,7 @@ class VAE(nn.Module):
         Auto-Encoding Variational Bayes (Kingma and Welling, 2014), https://arxiv.org/abs/1312.6114
     """
 
-    def __init__(self, encoder: Conditional, prior: nn.Module, decoder: Conditional) -> None:
+    def __init__(self, encoder: Encoder, prior: Prior, decoder: Decoder) -> None:
         super().__init__()
         self.encoder = encoder
         self.prior = prior
@@ -143,42 +244,58 @@ class VAE(nn.Module):
 
     @property
     def space(self) -> LatentSpace:
-        """What a latent is."""
-        head: Any = self.encoder.head
-        found: LatentSpace = head.space
-        return found
+        """Shape and number of the latents."""
+        return self.encoder.head.space
 
-    def draw(self, x: Tensor, k: int = 1) -> Draw:
-        """``k`` reparameterised draws for each example of ``x`` (B, *X).
+    def encode(self, batch: Batch | Tensor) -> Distribution:
+        """The posterior q(z|x) of examples (B, *X), batch shape (B,)."""
+        q: Distribution = self.encoder(as_batch(batch))
+        return q
 
-        Where ``x`` is this process's share of a batch, the draws are those that one process would have made for it.
+    def prior_at(self, given: Tensor | None = None) -> Distribution:
+        """The prior p(z), batch shape (), or (B,) if it depends on what is given (B, C)."""
+        p: Distribution = self.prior(self.encoder, given)
+        return p
+
+    def decode(self, z: Tensor, given: Tensor | None = None) -> Distribution:
+        """The likelihood p(x|z) of latents (*N, *Z), batch shape (*N); ``given`` is (B, C) with B the last of N.
+
+        The latents may be flattened, (*N, D).
         """
-        share = current_share()
+        px: Distribution = self.decoder(z, given)
+        return px
+
+    def draw(self, batch: Batch | Tensor, k: int = 1) -> Draw:
+        """``k`` reparameterised draws for each example of a batch (B, *X).
+
+        If it is this process's share of a batch, the draws are those that one process would have made for it.
+        """
+        batch, share = as_batch(batch), current_share()
         if share is None:
-            q = self.encoder(x)
+            q = self.encode(batch)
             z = q.rsample((k,))  # (K, B, *Z)
         else:
-            features = self.encoder.network(x)
+            features = self.encoder.features(batch)
             q = self.encoder.head(features)
             # with the random numbers of the whole batch, of which only the own rows are of use
             z = self.encoder.head(share.within(features)).rsample((k,))[:, share.rows]
-        return Draw(x=x, q=q, z=z, p=self.prior(self.encoder), px=self.decoder(z))
+        return Draw(batch, q, z, self.prior_at(batch.given), self.decode(z, batch.given))
 
-    def sample(self, n: int, temperature: float = 1.0) -> Distribution:
+    def sample(self, n: int, temperature: float = 1.0, given: Tensor | None = None) -> Distribution:
         """The likelihood of ``n`` draws of the prior, batch shape (n,).
 
         Args:
             n: Number of draws.
-            temperature: Factor on each draw's distance from the prior's mean, or on codes' log-probabilities its
-                inverse; 1 draws from the prior itself.
+            temperature: Factor on each draw's distance from the prior's mean; for code indices, what their
+                log-probabilities are divided by. 1 draws from the prior itself.
+            given: What a conditional model is conditioned on (n, C).
         """
-        px: Distribution = self.decoder(tempered(self.prior(self.encoder), n, temperature))
-        return px
+        return self.decode(tempered(self.prior_at(given), n, temperature), given)
 
     def observe(self, draw: Draw) -> None:
-        """Let the posterior learn from a training step that was taken; an evaluation is not to be observed."""
-        head: Any = self.encoder.head
-        head.observe(draw.q)
+        """Let posterior and likelihood learn from a training step that was taken; evaluations are not observed."""
+        self.encoder.head.observe(draw.q)
+        self.decoder.head.observe(draw.px, draw.batch)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-BETAS, EPS = (0.9, 0.999), 1e-8
+EPS = 1e-8
 # where torch's kernel divides the gradient itself and can leave out a step
 SCALING_DEVICES = ("cpu", "cuda")
 
@@ -33,14 +33,22 @@ class AdamW:
         lr: Learning rate.
         weight_decay: Decay of the weights at a step, times the learning rate.
         clip: Largest global L2 norm of the gradient; 0 does not clip.
+        betas: Decay of the two moments.
 
     References:
         Decoupled Weight Decay Regularization (Loshchilov and Hutter, 2019), algorithm 2,
         https://arxiv.org/abs/1711.05101
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], lr: float, weight_decay: float, clip: float) -> None:
-        self.parameters = dict(parameters)
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        lr: float,
+        weight_decay: float,
+        clip: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
+        self.parameters, self.betas = dict(parameters), betas
         self.lr, self.weight_decay, self.clip = lr, weight_decay, clip
         self.moments = {
             name: {
@@ -81,8 +89,8 @@ class AdamW:
             [self.moments[n]["step"] for n, _, _ in moved],
             fused=True,
             amsgrad=False,
-            beta1=BETAS[0],
-            beta2=BETAS[1],
+            beta1=self.betas[0],
+            beta2=self.betas[1],
             lr=self.lr,
             weight_decay=self.weight_decay,
             eps=EPS,

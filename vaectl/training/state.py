@@ -1,13 +1,11 @@
-"""The state of a training: with the weights, everything that decides how it goes on.
-
-Shapes: ``T`` batches of an epoch.
-"""
+"""The state of a training: all that, with the weights, decides how it goes on, as tensors and plain numbers."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,13 +16,31 @@ from vaectl.model.objectives import Objective, PriorFit
 from vaectl.model.vae import VAE
 from vaectl.system.reading import has_numbers
 from vaectl.system.runtime import random_state, seed_streams, seeded, set_random_state
+from vaectl.training.figures import REPORTED, Figures
 from vaectl.training.optimizer import AdamW
 
 COUNTS = ("epoch", "batch", "step", "rollbacks")
+# the optimizers by name: that of the model, and that of the parameters that an objective has of its own
+MODEL, ADVERSARY = "optimizer", "adversary"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a training: the first trains the whole model, a second one fits the prior alone.
+
+    Attributes:
+        objective: What it minimises.
+        parameters: What it trains of the model, by name.
+        fits_prior: Whether it is the second one.
+    """
+
+    objective: Objective
+    parameters: Mapping[str, nn.Parameter]
+    fits_prior: bool
 
 
 class TrainState:
-    """A training between two optimizer steps: optimizer, random streams, place in the data, best so far.
+    """A training between two optimizer steps: optimizers, random streams, position in the data, best so far.
 
     ``tensors()`` and ``values()`` with the model's weights are the whole of it: restored into a new process they lead
     to the same weights as if there had been one process, on the CPU bit for bit. Both may be called while ``fit``
@@ -32,11 +48,14 @@ class TrainState:
 
     Attributes:
         model, objective: What is trained, and what it minimises.
-        optimizer: Clipping, and Adam with decoupled weight decay.
+        training: The settings.
+        optimizers: By name, clipping and Adam with decoupled weight decay: ``optimizer`` for the model, ``adversary``
+            for what the objective has to train of its own.
+        stage: The part of the training that goes on now.
         epoch: Epochs that ended.
         batch: Batches done of the epoch after them.
         step: Optimizer steps in all.
-        records: What each batch of the epoch reported (T, 4), see ``train_step``; 0 after ``batch``.
+        figures: What each batch of the epoch reported; 0 after ``batch``.
         best_epoch: The epoch of the best weights, or None.
         best: What made it the best: whether the epoch counts, and its validation ELBO.
         keeps_best: Whether a second stage is to come, and ``best_weights`` are kept for it.
@@ -54,19 +73,28 @@ class TrainState:
 
     def __init__(self, model: VAE, objective: Objective, training: Training, examples: int) -> None:
         _, order_seed, noise_seed = seed_streams(training.seed)
-        self.model, self.objective = model, objective
+        self.model, self.objective, self.training = model, objective, training
         self.device = next(model.parameters()).device
-        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        self.optimizer = AdamW(trained, training.lr, training.weight_decay, clip=training.grad_clip)
+        trained, own = (
+            {name: parameter for name, parameter in part.named_parameters() if parameter.requires_grad}
+            for part in (model, objective)
+        )
+        self.optimizers = {MODEL: AdamW(trained, training.lr, training.weight_decay, clip=training.grad_clip)}
+        if own:
+            adversary = objective.adversary
+            lr = training.lr if adversary.lr is None else adversary.lr
+            self.optimizers[ADVERSARY] = AdamW(own, lr, 0.0, clip=0.0, betas=adversary.betas)
         self.epoch = self.batch = self.step = self.rollbacks = 0
         self.best: tuple[bool, float] | None = None
         self.best_epoch: int | None = None
         self.best_weights: dict[str, Tensor] | None = None
         self.prior_began: int | None = None
         self.settled = False
-        self._fit_prior, self.keeps_best = PriorFit(), training.prior_epochs > 0
+        self.keeps_best = training.prior_epochs > 0
+        prior = {name: parameter for name, parameter in trained.items() if name.startswith("prior.")}
+        self._stages = Stage(objective, trained, fits_prior=False), Stage(PriorFit(), prior, fits_prior=True)
         self.examples, self.batches = examples, -(-examples // training.batch_size)
-        self.records = torch.zeros(self.batches, 4, device=self.device)
+        self.figures = Figures(self.batches, self.device)
         self._order = torch.Generator().manual_seed(order_seed)
         # of the stream of orders as the epoch begins: the same order is drawn again when it is begun again
         self._order_state = self._order.get_state()
@@ -77,22 +105,19 @@ class TrainState:
         self._good: tuple[dict[str, Tensor], dict[str, Any]] | None = None
 
     @property
+    def optimizer(self) -> AdamW:
+        """The model's optimizer."""
+        return self.optimizers[MODEL]
+
+    @property
     def lr(self) -> float:
-        """The learning rate, which a rollback lowers."""
+        """The learning rate of the model's optimizer, which a rollback lowers."""
         return self.optimizer.lr
 
     @property
-    def minimised(self) -> Objective:
-        """What is minimised now: the objective, or in the second stage the KL, the prior's part of the bound."""
-        return self.objective if self.prior_began is None else self._fit_prior
-
-    @property
-    def trained(self) -> dict[str, nn.Parameter]:
-        """The parameters that are trained now, by name: all, or in the second stage the prior's."""
-        everything = self.optimizer.parameters
-        if self.prior_began is None:
-            return everything
-        return {name: parameter for name, parameter in everything.items() if name.startswith("prior.")}
+    def stage(self) -> Stage:
+        """The part of the training that goes on now."""
+        return self._stages[self.prior_began is not None]
 
     @property
     def seconds(self) -> float:
@@ -101,37 +126,41 @@ class TrainState:
 
     @property
     def finite(self) -> bool:
-        """Whether all weights are finite numbers, and the records of the epoch so far: only then it may be saved."""
-        return all(bool(tensor.isfinite().all()) for tensor in (*self.model.parameters(), self.records))
+        """Whether all weights are finite numbers, and the epoch's figures so far: only then it may be saved."""
+        weights = (*self.model.parameters(), *self.objective.parameters())
+        return self.figures.finite and all(bool(tensor.isfinite().all()) for tensor in weights)
 
-    def end(self, training: Training) -> str:
+    @property
+    def end(self) -> str:
         """Why training ends here, ``completed`` or ``patience``; empty while it goes on."""
-        return "" if self.prior_is_due(training) else self._stage_end(training)
+        return "" if self.prior_is_due else self._stage_end
 
-    def prior_is_due(self, training: Training) -> bool:
+    @property
+    def prior_is_due(self) -> bool:
         """Whether the first stage is over and the second, which fits the prior, is to begin."""
-        return training.prior_epochs > 0 and self.prior_began is None and bool(self._stage_end(training))
+        return self.training.prior_epochs > 0 and not self.stage.fits_prior and bool(self._stage_end)
 
-    def last_epoch(self, training: Training) -> int:
+    @property
+    def last_epoch(self) -> int:
         """The epoch after which training ends, unless it is stopped early."""
-        if self.prior_began is None:
-            return training.epochs + training.prior_epochs
-        return self.prior_began + training.prior_epochs
+        first = self.training.epochs if self.prior_began is None else self.prior_began
+        return first + self.training.prior_epochs
 
-    def _stage_end(self, training: Training) -> str:
+    @property
+    def _stage_end(self) -> str:
+        training = self.training
         if training.patience and self.settled and self.best_epoch is not None and self.batch == 0:
             since = max(self.best_epoch, self.objective.warmup_epochs, self.prior_began or 0)
             if self.epoch - since >= training.patience:
                 return "patience"
-        last = training.epochs if self.prior_began is None else self.last_epoch(training)
+        last = training.epochs if self.prior_began is None else self.last_epoch
         return "completed" if self.epoch >= last else ""
 
     def begin_prior(self) -> None:
         """Begin the second stage: from the best weights, with moments of the gradient that know nothing yet."""
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
-        prior: Any = self.model.prior
-        prior.begin_fit()
+        self.model.prior.begin_fit()
         self.optimizer.restore({})
         self.best_weights = None
         self.prior_began = self.epoch
@@ -150,7 +179,7 @@ class TrainState:
         """Start the epoch's clock, or let it go on, and return the epoch's order of the examples (N,)."""
         if self.batch == 0:
             self._seconds = 0.0
-            self.records.zero_()
+            self.figures.clear()
         self._started = time.perf_counter()
         self._order.set_state(self._order_state)
         return torch.randperm(self.examples, generator=self._order).to(self.device)
@@ -177,16 +206,21 @@ class TrainState:
         """Go back to the state that was kept, with a learning rate lower by ``factor``."""
         assert self._good is not None
         tensors, values = self._good
-        lr, rollbacks = self.lr * factor, self.rollbacks + 1
+        lrs, rollbacks = (
+            {name: optimizer.lr * factor for name, optimizer in self.optimizers.items()},
+            self.rollbacks + 1,
+        )
         self.model.load_state_dict(_under(tensors, "model."))
         self._restore_own(tensors, values)
-        self.optimizer.lr, self.rollbacks = lr, rollbacks
+        self.rollbacks = rollbacks
+        for name, lr in lrs.items():
+            self.optimizers[name].lr = lr
         self.enter()
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of the state but for the model's weights, by name."""
-        kept = self._good[0] if self._good is not None and self.batch else {}
-        return self._own_tensors() | {f"good.{name}": tensor for name, tensor in kept.items()}
+        good = self._good[0] if self._good is not None and self.batch else {}
+        return self._own_tensors() | {f"good.{name}": tensor for name, tensor in good.items()}
 
     def values(self) -> dict[str, Any]:
         """The numbers of the state, JSON-able."""
@@ -198,12 +232,12 @@ class TrainState:
         Raises:
             ValueError: They are not those of such a model, objective and data set.
         """
-        kept = _under(tensors, "good.")
+        good = _under(tensors, "good.")
         try:
-            if kept:
-                # through the state itself, so that what is kept is checked, too
-                self._restore_own(kept, values["good"])
-                self._good = kept, dict(values["good"])
+            if good:
+                # through the state itself, so that it is checked, too
+                self._restore_own(good, values["good"])
+                self._good = good, dict(values["good"])
             self._restore_own(tensors, values)
         except (KeyError, TypeError, IndexError, RuntimeError, OverflowError) as error:
             raise ValueError(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from None
@@ -215,17 +249,23 @@ class TrainState:
             "settled": self.settled,
             "prior_began": self.prior_began,
             "lr": self.lr,
+            **{f"{name}_lr": optimizer.lr for name, optimizer in self.optimizers.items() if name != MODEL},
+            "figures": list(self.figures.names),
             "seconds": self.seconds if self.batch else 0.0,
         }
 
     def _own_tensors(self) -> dict[str, Tensor]:
         random = random_state(self.device) if self._entered else self._random
         return {
-            **{f"optimizer.{name}": tensor for name, tensor in self.optimizer.tensors().items()},
+            **{
+                f"{key}.{name}": tensor
+                for key, optimizer in self.optimizers.items()
+                for name, tensor in optimizer.tensors().items()
+            },
             **{f"objective.{name}": tensor for name, tensor in self.objective.state_dict().items()},
             **{f"random.{name}": tensor for name, tensor in random.items()},
             "order": self._order_state,
-            "records": self.records[: self.batch],
+            "records": self.figures.values[: self.batch],
         }
 
     def _restore_own(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
@@ -235,9 +275,11 @@ class TrainState:
         if not whole or batch > self.batches or counts["step"] != epoch * self.batches + batch:
             raise ValueError(f"no place in a training of {self.batches} batches an epoch: {counts}")
         if not has_numbers(values, "lr", "seconds") or not 0 < values["lr"] <= 100 or values["seconds"] < 0:
-            raise ValueError("the learning rate or the seconds are no such numbers")
-        if tensors["records"].shape != (batch, 4):
-            raise ValueError("the records are not those of so many batches")
+            raise ValueError(
+                f"lr must be in (0, 100] and seconds at least 0; got {values['lr']} and {values['seconds']}"
+            )
+        if len(tensors["records"]) != batch:
+            raise ValueError(f"expected the figures of {batch} batches, got {len(tensors['records'])}")
         for name, count in counts.items():
             setattr(self, name, count)
         self.best = None if best is None else (bool(best[0]), float(best[1]))
@@ -246,27 +288,27 @@ class TrainState:
         if epoch:
             sound = self.best is not None and math.isfinite(self.best[1]) and self.best_epoch in range(1, epoch + 1)
         if not sound:
-            raise ValueError("the best epoch is no such epoch")
+            raise ValueError(f"best_epoch {values['best_epoch']} is not one of the {epoch} epochs so far")
         # a checkpoint of before there were two stages says nothing of them
         began = values.get("prior_began")
         if began is not None and (type(began) is not int or not 1 <= began <= epoch):
-            raise ValueError("the second stage began at no such epoch")
-        prior: Any = self.model.prior
-        if prior.in_second_stage not in (None, began is not None):
+            raise ValueError(f"prior_began {began} is not one of the {epoch} epochs so far")
+        if self.model.prior.in_second_stage not in (None, began is not None):
             raise ValueError("the prior's weights are of another stage")
         self.prior_began = began
         self.settled = bool(values["settled"])
         self._seconds = float(values["seconds"])
-        self.optimizer.lr = values["lr"]
-        self.records.zero_()
-        self.records[:batch] = tensors["records"]
+        # a checkpoint of before objectives had figures and parameters of their own names neither
+        self.figures.restore(values.get("figures", REPORTED), tensors["records"])
         self._order_state = tensors["order"].clone()
         self._order.set_state(self._order_state)
         # a device that the training was not on before keeps the beginning of its stream
         self._random = self._random | _under(tensors, "random.")
         torch.Generator().set_state(self._random["cpu"])  # raises unless it is one
         self.objective.load_state_dict(_under(tensors, "objective."))
-        self.optimizer.restore(_under(tensors, "optimizer."))
+        for name, optimizer in self.optimizers.items():
+            optimizer.lr = float(values["lr" if name == MODEL else f"{name}_lr"])
+            optimizer.restore(_under(tensors, f"{name}."))
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from vaectl.data.examples import Examples
+from vaectl.data.examples import Examples, given_for
 from vaectl.evaluation import latents
 from vaectl.model.vae import VAE
 from vaectl.output.grids import encode_png, grid, pairs
@@ -84,16 +84,17 @@ class TensorBoard:
             values |= {
                 f"{tag}/Validation": event.validation[name] for tag, name in counted.items() if name in event.validation
             }
+        values |= {f"Terms/Train/{name}": value for name, value in event.terms.items()}
         scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
         self._add(Event(step=event.step, summary=Summary(value=scalars)))
 
     @torch.no_grad()
     def pictures(self, model: VAE, split: Examples, step: int) -> None:
         """Eight examples above their reconstructions at the posterior mean, and 64 samples of the same seed."""
-        x = split.first(8).batch(slice(None))
-        reconstructed = model.decoder(model.encoder(x).mean).mean
+        batch = split.first(8).batch(slice(None))
+        x, reconstructed = batch.x, model.decode(model.encode(batch).mean, batch.given).mean
         with seeded(0):
-            samples = model.sample(64).mean
+            samples = model.sample(64, given=given_for(split, 64)).mean
         self._picture("Reconstruction", encode_png(grid(pairs(x, reconstructed, 8), 8, span=self._span)), step)
         self._picture("Samples", encode_png(grid(samples, 8, span=self._span)), step)
 

@@ -1,7 +1,4 @@
-"""The trainer: ``fit`` yields events as it goes, and opens no files.
-
-Shapes: ``T`` batches of an epoch.
-"""
+"""The trainer: fit() yields events as it goes; whoever consumes them shows and saves. It opens no files."""
 
 from __future__ import annotations
 
@@ -15,13 +12,16 @@ from torch import Tensor
 
 from vaectl.config.spec import Spec, Training
 from vaectl.data.base import Data
+from vaectl.errors import UsageError
 from vaectl.evaluation.metrics import evaluate
 from vaectl.model.builder import build
 from vaectl.model.objectives import Objective
+from vaectl.model.objectives.base import BOUND
 from vaectl.model.vae import VAE
 from vaectl.parallel.distributed import ALONE, Processes
+from vaectl.training.figures import REPORTED
 from vaectl.training.state import TrainState
-from vaectl.training.step import REPORTED, TrainStep
+from vaectl.training.step import TrainStep
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Epoch:
         loss: The objective, as it was minimised.
         elbo, recon, kl: The bound at beta = 1 and its terms, on training examples while the weights moved.
         beta: Weight of the KL after the last step.
+        terms: The objective's own terms by name, in nats, on training examples while the weights moved.
         grad_norm: Mean global L2 norm of the gradient before clipping.
         lr: Learning rate, which a rollback lowers.
         validation: ``elbo`` and its standard error ``elbo_se``, ``recon``, ``kl``, ``loss``, ``active_units`` (of codes
@@ -65,6 +66,7 @@ class Epoch:
     grad_norm: float
     lr: float
     validation: Mapping[str, float]
+    terms: Mapping[str, float]
     improved: bool
     best_epoch: int
     seconds: float
@@ -165,27 +167,35 @@ def fit(
         processes: The processes that each call this with equal arguments, to share every batch.
         fast: Whether steps are repeated from a recording of the first one, with the same results (see ``replay``). It
             asks that model and objective do the same at every step, and change what they hold in place.
+
+    Raises:
+        UsageError: Several processes are to train with an objective that needs all of a batch in one.
     """
+    if processes.world > 1 and objective.needs_pairs:
+        raise UsageError(
+            f"{type(objective).__name__} compares the examples of a batch with each other, which is done in one "
+            f"process; there are {processes.world}"
+        )
     state = TrainState(model, objective, training, len(data.train)) if state is None else state
+    state.training = training
     state.enter()
     try:
-        yield from _fit(state, data, training, processes, fast)
+        yield from _fit(state, data, processes, fast)
     finally:
         state.leave()
 
 
-def _fit(
-    state: TrainState, data: Data, training: Training, processes: Processes, fast: bool
-) -> Generator[Event, None, None]:
-    problem, step = "", TrainStep(state, data.train, training, processes, fast=fast)
-    while not (reason := "diverged" if problem else state.end(training)):
-        if state.prior_is_due(training):
+def _fit(state: TrainState, data: Data, processes: Processes, fast: bool) -> Generator[Event, None, None]:
+    training = state.training
+    problem, step = "", TrainStep(state, data.train, processes, fast=fast)
+    while not (reason := "diverged" if problem else state.end):
+        if state.prior_is_due:
             state.begin_prior()
-            step = TrainStep(state, data.train, training, processes, fast=fast)
-            yield PriorBegan(state.epoch, state.step, state.best_epoch, state.last_epoch(training))
+            step = TrainStep(state, data.train, processes, fast=fast)
+            yield PriorBegan(state.epoch, state.step, state.best_epoch, state.last_epoch)
         if training.on_nonfinite == "rollback" and state.batch == 0:
             state.keep()
-        problem = yield from _epoch(state, data, training, processes, step)
+        problem = yield from _epoch(state, data, processes, step)
         if problem and training.on_nonfinite == "rollback" and state.rollbacks < training.max_rollbacks:
             state.roll_back(training.rollback_factor)
             yield RolledBack(state.epoch + 1, state.step, problem, state.lr, state.rollbacks)
@@ -193,50 +203,48 @@ def _fit(
     yield Stopped(reason, state.epoch + bool(problem), state.step, state.best_epoch, problem)
 
 
-def _epoch(
-    state: TrainState, data: Data, training: Training, processes: Processes, step: TrainStep
-) -> Generator[Event, None, str]:
-    """The rest of an epoch, and what was not finite in it; empty where all was."""
-    model, objective = state.model, state.minimised
-    order, size = state.begin_epoch(), training.batch_size
-    model.train(state.prior_began is None)  # while its prior is fitted the rest learns nothing, running means included
+def _epoch(state: TrainState, data: Data, processes: Processes, step: TrainStep) -> Generator[Event, None, str]:
+    """The rest of an epoch, and what was not finite in it; empty if all was."""
+    model, stage = state.model, state.stage
+    order, size = state.begin_epoch(), state.training.batch_size
+    model.train(not stage.fits_prior)  # while its prior is fitted the rest learns nothing, running means included
     # closed, so that what reads ahead of the training ends with it
     with closing(data.train.feed(order, size, state.batch)) as batches:
-        for given in batches:
-            report = step(given)
-            # on an accelerator reading a value stalls the queue, so there the epoch's records are checked instead
-            if state.device.type == "cpu" and not all(map(math.isfinite, report.tolist())):
+        for fed in batches:
+            report = step(fed)
+            # on an accelerator reading a value stalls the queue, so there the epoch's figures are checked instead
+            if state.device.type == "cpu" and not all(map(math.isfinite, report.tolist()[: len(REPORTED)])):
                 return _problem(report, state.step)
-            state.records[state.batch] = report
+            state.figures.put(state.batch, step.names, report)
             state.step += 1
             state.batch += 1
-            yield Step(state.epoch + 1, state.step, state.batch, state.batches, len(given))
-    per_batch = state.records.cpu().double()  # (T, 4)
+            yield Step(state.epoch + 1, state.step, state.batch, state.batches, len(fed[0]))
     trained, number = state.seconds, state.epoch + 1
-    if not per_batch.isfinite().all():
+    if not state.figures.finite:
         return f"a term is not finite in epoch {number}"
     if not state.finite:
         return f"a weight is not finite after epoch {number}"
-    validation = _validate(model, objective, data, state.step, processes)
+    validation = _validate(model, stage.objective, data, state.step, processes)
     if validation and not math.isfinite(validation["elbo"]):
         return f"the validation ELBO is not finite after epoch {number}"
     # the last batch may be short, so batches count by their examples
-    sizes = torch.tensor([min(size, len(order) - start) for start in range(0, len(order), size)], dtype=torch.float64)
-    mean_loss, recon, kl = ((sizes @ per_batch[:, :3]) / len(order)).tolist()
-    settled = objective.settled(number, validation)
+    means = state.figures.means([min(size, len(order) - start) for start in range(0, len(order), size)])
+    loss, recon, kl, grad_norm = (means.pop(name) for name in REPORTED)
+    settled = stage.objective.settled(number, validation)
     improved = state.end_epoch(settled, validation["elbo"] if validation else float(number))
     assert state.best_epoch is not None
     yield Epoch(
         epoch=number,
         step=state.step,
-        loss=mean_loss,
+        loss=loss,
         elbo=-(recon + kl),
         recon=recon,
         kl=kl,
         beta=state.objective.beta(state.step),
-        grad_norm=per_batch[:, 3].mean().item(),
+        grad_norm=grad_norm,
         lr=state.lr,
         validation=validation,
+        terms=means,
         improved=improved,
         best_epoch=state.best_epoch,
         seconds=state.seconds,
@@ -262,8 +270,8 @@ def _validate(model: VAE, objective: Objective, data: Data, step: int, processes
 
 
 def _problem(report: Tensor, step: int) -> str:
-    """What is not finite: the terms of the bound, else the loss, of which they need not be all, else the gradient."""
-    wrong = {name for name, value in zip(REPORTED, report.tolist(), strict=True) if not math.isfinite(value)}
-    terms = [name for name in ("recon", "kl") if name in wrong]
+    """Name what is not finite: terms of the bound, else the loss, which may have others, else the gradient."""
+    wrong = {name for name, value in zip(REPORTED, report.tolist(), strict=False) if not math.isfinite(value)}
+    terms = [name for name in BOUND if name in wrong]
     subject = " and ".join(terms) or ("the loss" if "loss" in wrong else "the gradient")
     return f"{subject} {'are' if len(terms) > 1 else 'is'} not finite at step {step}"

@@ -34,6 +34,7 @@ def pictures(found: Comparison, screen: Screen, device: str, data_dir: Path | No
     """
     import torch
 
+    from vaectl.data.examples import given_for
     from vaectl.evaluation import latents
     from vaectl.output import plots
     from vaectl.output.grids import grid
@@ -45,14 +46,16 @@ def pictures(found: Comparison, screen: Screen, device: str, data_dir: Path | No
     sessions = [Session(column.runs[0], screen, device, data_dir) for column in found.columns]
     test = sessions[0].data().test
     rows = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))[: 2 * TILES]
-    x = test.batch(rows)
+    batch = test.batch(rows)
     reconstructions, samples, views = [], [], []
     for session in sessions:
         model, own = session.model(CHECKPOINT), session.data()
         with torch.no_grad(), seeded(seed):
             span = session.run.data_info.range
-            reconstructed = model.decoder(model.encoder(x.to(session.device)).mean).mean
-            samples.append(grid(model.sample(TILES * TILES).mean, TILES, span=span))
+            pairs = batch.to(session.device)
+            reconstructed = model.decode(model.encode(pairs).mean, pairs.given).mean
+            given = given_for(test.to(session.device), TILES * TILES)
+            samples.append(grid(model.sample(TILES * TILES, given=given).mean, TILES, span=span))
             reconstructions.append(grid(reconstructed, 2 * TILES, span=span))
         view = latents.view_of(model, own.test.first(POINTS), own.train)
         views.append((view.points, own.test.labels[:POINTS].numpy(), view.axes))
@@ -61,7 +64,7 @@ def pictures(found: Comparison, screen: Screen, device: str, data_dir: Path | No
     if not plane:
         why = next((reason for reason in found.unlike if reason), "a run has no KL or reconstruction")
         screen.note(f"no picture of rate and distortion: {why}")
-    originals = grid(x, 2 * TILES, span=sessions[0].run.data_info.range)
+    originals = grid(batch.x, 2 * TILES, span=sessions[0].run.data_info.range)
     classes = sessions[0].run.data_info.classes if not any(found.unlike) else ()
     return plots.comparison(
         courses, found.labels, originals, reconstructions, samples, views, plane=plane, classes=classes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +14,12 @@ from vaectl.commands.shared.render import Screen, setting_text
 from vaectl.commands.shared.session import load_data
 from vaectl.commands.train.processes import gather
 from vaectl.config.settings import Resolved
-from vaectl.config.spec import Part
 from vaectl.errors import SettingError, VaectlError
 from vaectl.evaluation.doctor import forecast
 from vaectl.runs.run import Run
 
 if TYPE_CHECKING:
-    from vaectl.model.distributions.codes import LatentSpace
+    from vaectl.model.vae import VAE
     from vaectl.parallel.distributed import Processes
 
 
@@ -80,7 +78,7 @@ def train(
     sizes = data.info.sizes
     title = (
         f"{data.info.name} {sizes['train']}/{sizes['validation']}  "
-        f"{_layers(spec.encoder, data.info.shape, trained.model.space)}  "
+        f"{_layers(spec.encoder.name, trained.model)}  "
         f"{parameters:,} parameters  {spec.likelihood.name}  {device}  seed {spec.training.seed}"
         + (f"  {processes.world} processes" if processes.world > 1 else "")
     )
@@ -120,15 +118,11 @@ def train(
         train_run(run, trained, data, screen, checkpoint_minutes, processes)
 
 
-def _layers(encoder: Part, shape: tuple[int, ...], space: LatentSpace) -> str:
+def _layers(name: str, model: VAE) -> str:
     """The encoder from the data to the latent: ``mlp 784-512-256-2``, or ``conv 1x28x28-32-64-2`` by its channels."""
-    from vaectl.model.networks import channels_of, depth_of
-
-    options = encoder.options
-    inner = options.get("hidden_dims") or channels_of(options["width"], options["depth"] or depth_of(shape))
-    sides = math.prod(shape) if "hidden_dims" in options else "x".join(map(str, shape))
-    codes = f", {'x'.join(map(str, space.grid))} of {space.codes} codes" if space.codes else ""
-    return f"{encoder.name} {'-'.join(map(str, (sides, *inner, space.shape[0])))}{codes}"
+    space = model.space
+    codes = f", {'x'.join(map(str, space.grid))} of {space.codebook_size} codes" if space.codebook_size else ""
+    return f"{name} {model.encoder.network.describe()}-{space.shape[0]}{codes}"
 
 
 def _git_commit() -> str | None:

@@ -116,7 +116,7 @@ def _go_on(
     rows, torn = history.read(run.file(history.NAME))
     _restore(run, state, screen)
     _check_epochs(run, state, spec.training, known["training.epochs"])
-    reason = state.end(spec.training)
+    reason = state.end
     if reason and run.record["status"] == "completed" and _is_whole(run):
         if reason == "patience":
             screen.note(f"--patience {spec.training.patience} ended it; go on with more of it, or with --patience 0")

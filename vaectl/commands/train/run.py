@@ -90,7 +90,7 @@ def train_run(
     match(processes, state, run.reference)
     on_device = data.to(state.device)
     pictured = on_device.validation if len(data.validation) else on_device.test
-    shown = EpochScreen(screen, state.last_epoch(spec.training), spec.latent_dim)
+    shown = EpochScreen(screen, state.last_epoch, spec.latent_dim)
     events_of = run.file("tensorboard")
     board = TensorBoard(
         events_of, state.step if events_of.exists() else None, span=data.info.range, names=data.info.classes

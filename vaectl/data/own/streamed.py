@@ -6,7 +6,7 @@ Shapes: ``N`` examples, ``B`` batch, ``X`` data shape (C, H, W).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vaectl.data.base import scaled
+from vaectl.data.batch import Batch
 from vaectl.data.own.ahead import ahead
 from vaectl.data.own.rows import BadExampleError, Rows
 from vaectl.errors import DataError
@@ -36,6 +37,8 @@ class StreamedSplit:
         labels: int64 (N,), -1 where there is none.
         device: Where batches go.
         grey: What training draws fresh binary images from, with the same rows; None where it trains on ``source``.
+        given: What a model is conditioned on, float32 (N, C), held in memory; None without.
+        observed: Which values were observed, bool (N, *X), held in memory; None if all were.
     """
 
     source: Rows
@@ -43,6 +46,8 @@ class StreamedSplit:
     labels: Tensor
     device: torch.device = CPU
     grey: Rows | None = None
+    given: Tensor | None = None
+    observed: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.places)
@@ -62,31 +67,42 @@ class StreamedSplit:
         """None are known."""
         return {}
 
-    def batch(self, index: Tensor | slice) -> Tensor:
-        """The examples at ``index`` as the model sees them: float32 (B, *X), in [0, 1] unless they are real."""
-        places = self.places[index if isinstance(index, slice) else index.cpu().numpy()]
+    def batch(self, index: Tensor | slice) -> Batch:
+        """The examples at ``index`` as the model sees them, values in [0, 1] unless they are real."""
+        at = index if isinstance(index, slice) else index.cpu()
+        places = self.places[at if isinstance(at, slice) else at.numpy()]
         with closing(self._read(self.source, [places])) as batches:
-            return scaled(next(batches).to(self.device))
+            return self._batch(scaled(next(batches).to(self.device)), at)
 
-    def batches(self, size: int) -> Iterator[Tensor]:
+    def batches(self, size: int) -> Iterator[Batch]:
         """All examples in order, ``size`` at a time; the last batch may be smaller."""
         with closing(self._read(self.source, self._chunks(self.places, size))) as batches:
-            for stored in batches:
-                yield scaled(stored.to(self.device))
+            for number, stored in enumerate(batches):
+                yield self._batch(scaled(stored.to(self.device)), slice(number * size, (number + 1) * size))
 
-    def feed(self, order: Tensor, size: int, start: int = 0) -> Generator[Tensor]:
-        """The stored examples of each batch: a step gets them whole."""
-        places = self.places[order.cpu().numpy()][start * size :]
-        with closing(self._read(self.grey or self.source, self._chunks(places, size))) as batches:
-            for stored in batches:
-                yield stored.to(self.device)
+    def _batch(self, x: Tensor, index: Tensor | slice) -> Batch:
+        given, observed = (None if t is None else t[index].to(self.device) for t in (self.given, self.observed))
+        return Batch(x, given, observed)
 
-    def training_batch(self, given: Tensor, rows: slice = slice(None)) -> Tensor:
-        """The examples of a batch that ``feed`` gave, or a new binary draw of each; of them ``rows``."""
+    def feed(self, order: Tensor, size: int, start: int = 0) -> Generator[tuple[Tensor, ...]]:
+        """The stored examples of each batch, then what is given and what was observed, if anything."""
+        order = order.cpu()[start * size :]
+        sources = self._chunks(self.places[order.numpy()], size)
+        with closing(self._read(self.grey or self.source, sources)) as batches:
+            for number, stored in enumerate(batches):
+                index = order[number * size : (number + 1) * size]
+                others = (t[index] for t in (self.given, self.observed) if t is not None)
+                yield tuple(t.to(self.device) for t in (stored, *others))
+
+    def training_batch(self, fed: Sequence[Tensor], rows: slice = slice(None)) -> Batch:
+        """The examples of a batch that ``feed`` yielded, or a new binary draw of each; only ``rows`` of them."""
+        stored, *others = fed
+        given = None if self.given is None else others[0][rows]
+        observed = None if self.observed is None else others[-1][rows]
         if self.grey is None:
-            return scaled(given[rows])
-        # as of a split in memory all are drawn
-        return torch.bernoulli(scaled(given))[rows]
+            return Batch(scaled(stored[rows]), given, observed)
+        # as for a split in memory all are drawn
+        return Batch(torch.bernoulli(scaled(stored))[rows], given, observed)
 
     def stored(self, size: int) -> Iterator[np.ndarray]:
         """All examples in order as they are stored, ``size`` at a time."""
@@ -100,7 +116,8 @@ class StreamedSplit:
 
     def first(self, n: int) -> StreamedSplit:
         """Its first ``n`` examples, or all where there are fewer."""
-        return dataclasses.replace(self, places=self.places[:n], labels=self.labels[:n])
+        given, observed = (None if t is None else t[:n] for t in (self.given, self.observed))
+        return dataclasses.replace(self, places=self.places[:n], labels=self.labels[:n], given=given, observed=observed)
 
     @staticmethod
     def _chunks(places: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -7,6 +7,7 @@ positions of a grid of height ``h`` and width ``w``; a latent is (D, h, w). Log 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatch
@@ -25,12 +26,14 @@ class LatentSpace:
     """What a latent is.
 
     Attributes:
-        shape: Latent shape Z: (D,), or of a grid of codes (D, h, w).
-        codes: K, or 0 for real vectors.
+        shape: Latent shape Z: (D,), or for a grid of codes (D, h, w).
+        codebook_size: Codes K of the codebook; 0 for real vectors.
+        levels: Levels of latents, each given those above it.
     """
 
     shape: tuple[int, ...]
-    codes: int = 0
+    codebook_size: int = 0
+    levels: int = 1
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -40,7 +43,19 @@ class LatentSpace:
     @property
     def uniform_nats(self) -> float:
         """``h w log K``: what naming a grid of codes costs when all are equally likely."""
-        return math.prod(self.grid) * math.log(self.codes)
+        return math.prod(self.grid) * math.log(self.codebook_size)
+
+
+class Codebook(ABC):
+    """A head that has a codebook: what a prior over code indices asks of it."""
+
+    @abstractmethod
+    def vectors(self, indices: Tensor) -> Tensor:
+        """The codes (*N, D, h, w) of indices (*N, h, w)."""
+
+    @abstractmethod
+    def nearest(self, z: Tensor) -> Tensor:
+        """The indices (*N, h, w) of the codes nearest to any latents (*N, D, h, w)."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +146,8 @@ class CodeDistribution(Distribution):
 
     Args:
         space: The grid and K.
-        vectors: Indices (*N, h, w) -> codes (*N, D, h, w).
-        nearest: Any latents (*N, D, h, w) -> indices of the codes nearest to them (*N, h, w).
+        codebook: The codes.
+        like: A tensor of the type and on the device to use.
         log_prob_of: Indices (N, h, w) -> log p in nats (N,); None for the uniform prior, ``-h w log K``.
         draw: (n, temperature) -> indices (n, h, w) of draws; None for the uniform prior.
     """
@@ -142,13 +157,12 @@ class CodeDistribution(Distribution):
     def __init__(
         self,
         space: LatentSpace,
-        vectors: Callable[[Tensor], Tensor],
-        nearest: Callable[[Tensor], Tensor],
+        codebook: Codebook,
         like: Tensor,
         log_prob_of: Callable[[Tensor], Tensor] | None = None,
         draw: Callable[[int, float], Tensor] | None = None,
     ) -> None:
-        self.space, self.vectors, self.nearest, self.like = space, vectors, nearest, like
+        self.space, self.codebook, self.like = space, codebook, like
         self._log_prob_of, self._draw = log_prob_of, draw
         super().__init__(torch.Size(), torch.Size(space.shape), validate_args=False)
 
@@ -171,16 +185,16 @@ class CodeDistribution(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(z) in nats (*N) of the codes nearest to ``value`` (*N, D, h, w)."""
-        return self.log_prob_of(self.nearest(value))
+        return self.log_prob_of(self.codebook.nearest(value))
 
     def sample(self, sample_shape: Any = (), temperature: float = 1.0) -> Tensor:
         """Codes (*sample_shape, D, h, w); of temperature 0 each is the likeliest given those before it."""
         n = math.prod(sample_shape)
         if self._draw is None:
-            indices = torch.randint(self.space.codes, (n, *self.space.grid), device=self.like.device)
+            indices = torch.randint(self.space.codebook_size, (n, *self.space.grid), device=self.like.device)
         else:
             indices = self._draw(n, temperature)
-        return self.vectors(indices.reshape(*sample_shape, *self.space.grid))
+        return self.codebook.vectors(indices.reshape(*sample_shape, *self.space.grid))
 
 
 def drawn_at(logits: Tensor, temperature: float) -> Tensor:
@@ -199,7 +213,7 @@ def tempered(p: Distribution, n: int, temperature: float) -> Tensor:
 
     Of codes, which have no mean, the logarithms of the probabilities are divided by the temperature instead.
     """
-    z = p.sample((n,))  # (n, *Z)
+    z = p.sample(() if p.batch_shape else (n,))  # (n, *Z)
     return z if temperature == 1.0 else p.mean + temperature * (z - p.mean)
 
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import singledispatch
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, Laplace, Normal, constraints
+
+from vaectl.errors import UsageError
+from vaectl.parallel.shares import batch_mean
 
 # bytes over 255: 256 levels from 0 to 1
 LEVELS = 256
@@ -32,6 +36,28 @@ def base_of(p: Distribution) -> Distribution:
     while isinstance(p, Independent):
         p = p.base_dist
     return p
+
+
+@singledispatch
+def log_prob_of_observed(p: Distribution, value: Tensor, observed: Tensor) -> Tensor:
+    """log p in nats (*N) of the observed values among ``value`` (B, *X), the others left out.
+
+    Args:
+        p: A distribution of independent values: batch shape (*N), of which B is the last, and event shape X.
+        value: The data; any finite number stands where a value is missing.
+        observed: Which were observed, bool (B, *X).
+
+    Raises:
+        UsageError: The values are not independent, so that none can be left out.
+    """
+    raise UsageError(f"{type(p).__name__} has no log-probability of a part of an example")
+
+
+@log_prob_of_observed.register(Independent)
+def _log_prob_of_independent(p: Independent[Any], value: Tensor, observed: Tensor) -> Tensor:
+    base = base_of(p)
+    each = base.log_prob_where(value, observed) if isinstance(base, BatchScaled) else base.log_prob(value)
+    return torch.where(observed, each, 0.0).flatten(len(p.batch_shape)).sum(-1)
 
 
 def scale_of(p: Distribution) -> Tensor | None:
@@ -184,22 +210,41 @@ class BatchScaled(Distribution):
     Args:
         family: The family.
         loc: Location (*N, *X).
-        scale: What draws are made with, broadcastable to ``loc``.
-        fit: Residuals x - loc (*N, *X), detached -> the scale of that batch; called once for each ``log_prob``.
+        scale: The scale of draws, broadcastable to ``loc``.
+        power: What residuals r are raised to: the scale of a batch is ``(mean |r|^power)^(1/power)``.
+        floor: The smallest scale, in units of the data.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {"loc": constraints.real, "scale": constraints.positive}
     support = constraints.real
 
     def __init__(
-        self, family: type[Normal] | type[Laplace], loc: Tensor, scale: Tensor, fit: Callable[[Tensor], Tensor]
+        self, family: type[Normal] | type[Laplace], loc: Tensor, scale: Tensor, power: int, floor: float
     ) -> None:
-        self.family, self.loc, self.scale, self.fit = family, loc, scale.expand(loc.shape), fit
+        self.family, self.loc, self.scale = family, loc, scale.expand(loc.shape)
+        self.power, self.floor = power, floor
         super().__init__(loc.shape, validate_args=False)
+
+    def moment(self, value: Tensor, observed: Tensor | None = None) -> Tensor:
+        """``mean |value - loc|^power`` over the batch's observed values (), without a gradient."""
+        powers = (value - self.loc).detach().abs().pow(self.power)
+        if observed is None:
+            return batch_mean(powers.mean())
+        seen = observed.expand_as(powers)
+        return batch_mean(torch.where(seen, powers, 0.0).mean()) / batch_mean(seen.to(powers.dtype).mean()).clamp(
+            min=torch.finfo(powers.dtype).tiny
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The log density (*N, *X) under the scale of ``value`` itself."""
-        scale = self.fit((value - self.loc).detach())
+        return self._log_prob(value, self.moment(value))
+
+    def log_prob_where(self, value: Tensor, observed: Tensor) -> Tensor:
+        """The log density (*N, *X) under the scale of the observed values."""
+        return self._log_prob(value, self.moment(value, observed))
+
+    def _log_prob(self, value: Tensor, moment: Tensor) -> Tensor:
+        scale = scale_of_moment(moment, self.power, self.floor)
         out: Tensor = self.family(self.loc, scale, validate_args=False).log_prob(value)  # type: ignore[no-untyped-call]
         return out
 
@@ -217,6 +262,11 @@ class BatchScaled(Distribution):
         """Draws with ``scale``."""
         out: Tensor = self.family(self.loc, self.scale, validate_args=False).sample(sample_shape)
         return out
+
+
+def scale_of_moment(moment: Tensor, power: int, floor: float) -> Tensor:
+    """The scale () of highest likelihood for residuals r with ``moment = mean |r|^power``, at least ``floor``."""
+    return moment.pow(1 / power).clamp(min=floor)
 
 
 class LowRankCategorical(Distribution):

@@ -1,29 +1,34 @@
-"""What an objective is, (draw, scheduled number) -> Loss, and the weight of its KL by step.
+"""What every objective must have, (draw, scheduled number) -> Loss, and the weight of the KL by step.
 
 Shapes: ``K`` draws, ``B`` batch. Log quantities are in nats per example.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from vaectl.errors import SettingError
 from vaectl.model.distributions.codes import CODEBOOK, CODES, VECTORS
 from vaectl.model.objectives.schedules import Schedule, cosine_warmup, cyclical, linear_warmup, sigmoid_warmup
+from vaectl.model.parts import ModelPart
 from vaectl.model.vae import Draw
 
 BetaSchedule = Literal["constant", "linear", "cosine", "sigmoid", "cyclical"]
 CYCLES = 4
 
 
+# the terms of the bound, by the names that every objective gives them
+BOUND = ("recon", "kl")
+
+
 @dataclass(frozen=True)
 class TrainingSet:
-    """What an objective must know of the data it is trained on.
+    """What an objective must know about the data it is trained on.
 
     Attributes:
         examples: Training examples (N).
@@ -44,24 +49,46 @@ class Loss:
     """What a step minimises.
 
     Attributes:
-        total: The scalar to differentiate.
-        terms: Its parts by name, per example (B,).
+        total: The scalar that the model minimises.
+        terms: Its parts by name, by example (B,). Those that are no terms of the bound (``BOUND``) are reported.
+        adversary: The scalar that the objective's own parameters minimise; None if it has none.
     """
 
     total: Tensor
     terms: Mapping[str, Tensor]
+    adversary: Tensor | None = None
 
 
-class Objective(nn.Module, ABC):
-    """What training minimises, a module of one draw and a scheduled number; what it learns as it goes are its buffers.
+@dataclass(frozen=True)
+class AdversaryTraining:
+    """How the parameters of an objective are trained, by an Adam of their own.
 
     Attributes:
-        takes: The kinds of latents that it can train with, of what posteriors give.
+        lr: Learning rate; None for the model's.
+        betas: Decay of Adam's two moments.
+    """
+
+    lr: float | None = None
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+class Objective(ModelPart):
+    """What training minimises, a module of one draw and a scheduled number.
+
+    Its constructor takes the training set, the latent space of the model, which is made before it, and keyword options.
+    What it learns as it goes, such as a controller's weight, are its buffers. Parameters of its own, such as a
+    discriminator's, are trained on ``Loss.adversary``, whose gradient never reaches the model. Several processes share
+    every batch: an objective that is not a mean over examples takes ``draw.mean``, or says ``needs_pairs``.
+
+    Attributes:
+        takes: The kinds of latents that it can train with, out of those that posteriors give.
         draws: Draws of z that it needs of each example (K).
         warmup_epochs: Epochs after which the weight of the KL first stands where it should; the best weights are
             sought from then on.
         needs_factors: Whether it needs the KL, or log-probabilities, by latent dimension: q and p must factorise.
         needs_pairs: Whether it compares the examples of a batch with each other, so that one process must have all.
+        needs_one_level: Whether it cannot train a model of several levels of latents.
+        adversary: How its own parameters are trained, if it has any.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({VECTORS})
@@ -69,6 +96,8 @@ class Objective(nn.Module, ABC):
     warmup_epochs: int = 0
     needs_factors: bool = False
     needs_pairs: bool = False
+    needs_one_level: bool = False
+    adversary: AdversaryTraining = AdversaryTraining()
 
     @abstractmethod
     def scheduled(self, step: int) -> float:
@@ -87,14 +116,11 @@ class Objective(nn.Module, ABC):
         return epoch >= self.warmup_epochs
 
     def observe(self, draw: Draw) -> None:
-        """Learn from a training step that was taken; an evaluation is not to be observed.
-
-        It may change only what buffers hold, in place, for training repeats a recording of it.
-        """
+        """Learn without a gradient from a training step that was taken; evaluations are not observed."""
 
 
 class PriorFit(Objective):
-    """The KL alone, ``mean_B(kl)``: what is left of the bound for a prior to gain when nothing else changes."""
+    """The KL alone, ``mean_B(kl)``: the part of the bound that a prior can gain when nothing else changes."""
 
     takes: ClassVar[frozenset[str]] = frozenset({VECTORS, CODES, CODEBOOK})
 

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from vaectl.config.spec import Count, NonNegative, Size
-from vaectl.model.distributions.codes import CODES, VECTORS
+from vaectl.model.distributions.codes import CODES, VECTORS, LatentSpace
 from vaectl.model.objectives.base import CYCLES, BetaSchedule, Loss, Objective, TrainingSet, kl_weight
 from vaectl.model.objectives.schedules import linear_warmup
 from vaectl.model.vae import Draw
-from vaectl.parallel.shares import batch_mean
 from vaectl.stats import on_target
 
 
@@ -28,6 +27,7 @@ class ELBO(Objective):
 
     Args:
         data: The training set.
+        space: The latent space, which plays no part.
         beta: Weight of the KL.
         schedule: How the weight rises over the warm-up: linear, cosine, sigmoid, or cyclical (rise, hold, again).
         warmup_epochs: Epochs over which the weight rises from 0 to beta; 0 starts at beta.
@@ -50,6 +50,7 @@ class ELBO(Objective):
     def __init__(
         self,
         data: TrainingSet,
+        space: LatentSpace,
         *,
         beta: NonNegative = 1.0,
         schedule: BetaSchedule = "linear",
@@ -76,7 +77,7 @@ class ELBO(Objective):
         terms = {"recon": draw.recon, "kl": draw.kl}
         if self.free_bits == 0:
             return Loss((terms["recon"] + scheduled * terms["kl"]).mean(), terms)
-        rate = batch_mean(draw.kl_per_dim.mean(0)).clamp(min=self.free_bits).sum()  # (D,) -> ()
+        rate = draw.mean(draw.kl_per_dim).clamp(min=self.free_bits).sum()  # (D,) -> ()
         return Loss(terms["recon"].mean() + scheduled * rate, terms)
 
 
@@ -85,6 +86,7 @@ class Capacity(Objective):
 
     Args:
         data: The training set.
+        space: The latent space, which plays no part.
         capacity: C after the warm-up, in nats.
         gamma: Weight of the distance to it.
         warmup_epochs: Epochs over which C rises linearly from 0.
@@ -96,6 +98,7 @@ class Capacity(Objective):
     def __init__(
         self,
         data: TrainingSet,
+        space: LatentSpace,
         *,
         capacity: NonNegative = 25.0,
         gamma: NonNegative = 100.0,
@@ -117,7 +120,7 @@ class Capacity(Objective):
     def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:
         """The loss of a draw with the capacity as scheduled."""
         terms = {"recon": draw.recon, "kl": draw.kl}
-        distance = (batch_mean(terms["kl"].mean()) - scheduled).abs()
+        distance = (draw.mean(terms["kl"]) - scheduled).abs()
         return Loss(terms["recon"].mean() + self.gamma * distance, terms)
 
 
@@ -129,6 +132,7 @@ class KLTarget(Objective):
 
     Args:
         data: The training set.
+        space: The latent space, which plays no part.
         target: The KL to reach, in nats per example.
         max_beta: Largest weight.
         k_p: Gain of the proportional part.
@@ -142,6 +146,7 @@ class KLTarget(Objective):
     def __init__(
         self,
         data: TrainingSet,
+        space: LatentSpace,
         *,
         target: NonNegative = 10.0,
         max_beta: NonNegative = 100.0,
@@ -175,7 +180,7 @@ class KLTarget(Objective):
 
     def observe(self, draw: Draw) -> None:
         """Set the weight for the next step from the KL of this one."""
-        error = self.target - batch_mean(draw.kl.detach().mean())
+        error = self.target - draw.mean(draw.kl.detach())
         proportional = self.k_p * torch.sigmoid(-error)
         # the bounds keep the sum from winding up while the weight stands at one of them
         integral = (self.integral - self.k_i * error).clamp(0, self.max_beta)

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from torch import Tensor
 
 from vaectl.config.spec import Bounds, Count, NonNegative, Size
+from vaectl.model.distributions.codes import LatentSpace
 from vaectl.model.objectives.base import CYCLES, BetaSchedule, Loss, Objective, TrainingSet, kl_weight
 from vaectl.model.vae import Draw
 
@@ -22,6 +23,7 @@ class IWAE(Objective):
 
     Args:
         data: The training set.
+        space: The latent space, which plays no part.
         k: Draws of each example.
         gradient: ``reparameterized`` as in the paper, or ``doubly-reparameterized``, whose signal for the encoder does
             not drown in noise as K grows.
@@ -43,6 +45,7 @@ class IWAE(Objective):
     def __init__(
         self,
         data: TrainingSet,
+        space: LatentSpace,
         *,
         k: Annotated[int, Bounds(1, 10_000)] = 5,
         gradient: Literal["reparameterized", "doubly-reparameterized"] = "reparameterized",
@@ -55,7 +58,7 @@ class IWAE(Objective):
         self._beta = kl_weight(data.steps_per_epoch, beta, schedule, warmup_epochs, cycles)
         self.draws = k
         self.warmup_epochs = warmup_epochs
-        self.doubly = gradient == "doubly-reparameterized"
+        self.doubly = self.needs_one_level = gradient == "doubly-reparameterized"
 
     def beta(self, step: int) -> float:
         """The weight of ``log q - log p`` at a step."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vaectl.config.spec import Count, NonNegative, Size
+from vaectl.model.distributions.codes import LatentSpace
 from vaectl.model.distributions.pixels import base_of
 from vaectl.model.objectives.base import CYCLES, BetaSchedule, Loss, Objective, TrainingSet, kl_weight
 from vaectl.model.vae import Draw
@@ -33,6 +34,7 @@ class TotalCorrelation(Objective):
 
     Args:
         data: The training set, whose size N the estimate of q(z) needs.
+        space: The latent space, which plays no part.
         alpha: Weight of the index-code mutual information.
         beta: Weight of the total correlation.
         gamma: Weight of the KL by dimension.
@@ -51,10 +53,12 @@ class TotalCorrelation(Objective):
 
     needs_factors = True
     needs_pairs = True
+    needs_one_level = True
 
     def __init__(
         self,
         data: TrainingSet,
+        space: LatentSpace,
         *,
         alpha: NonNegative = 1.0,
         beta: NonNegative = 6.0,

@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from vaectl.config.spec import NonNegative
-from vaectl.model.distributions.codes import CODEBOOK, Quantized
+from vaectl.model.distributions.codes import CODEBOOK, LatentSpace, Quantized
 from vaectl.model.objectives.base import Loss, Objective, TrainingSet
 from vaectl.model.vae import Draw
 
@@ -24,7 +24,8 @@ class VQ(Objective):
     is no part of the loss: a prior of codes is fitted when they have come to rest.
 
     Args:
-        data: The training set.
+        data: The training set, which plays no part.
+        space: The latent space, which plays no part.
         commitment: Weight c of the third term.
 
     References:
@@ -33,7 +34,7 @@ class VQ(Objective):
 
     takes: ClassVar[frozenset[str]] = frozenset({CODEBOOK})
 
-    def __init__(self, data: TrainingSet, *, commitment: NonNegative = 0.25) -> None:
+    def __init__(self, data: TrainingSet, space: LatentSpace, *, commitment: NonNegative = 0.25) -> None:
         super().__init__()
         self.commitment = commitment
 

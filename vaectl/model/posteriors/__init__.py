@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from vaectl.model.posteriors.base import Posterior
+from vaectl.model.parts import Posterior
 from vaectl.model.posteriors.gaussian import GaussianPosterior
 from vaectl.model.posteriors.quantized import FiniteScalarQuantizer, QuantizedPosterior, VectorQuantizer
 
@@ -12,7 +10,7 @@ __all__ = [
     "POSTERIORS", "FiniteScalarQuantizer", "GaussianPosterior", "Posterior", "QuantizedPosterior", "VectorQuantizer",
 ]  # fmt: skip
 
-POSTERIORS: dict[str, Callable[..., Posterior]] = {
+POSTERIORS: dict[str, type[Posterior]] = {
     "gaussian": GaussianPosterior,
     "quantized": VectorQuantizer,
     "fsq": FiniteScalarQuantizer,

@@ -14,7 +14,7 @@ from torch.distributions import Independent, Normal
 from vaectl.model.distributions.codes import VECTORS, LatentSpace
 from vaectl.model.distributions.pixels import at_least_fp32
 from vaectl.model.layers.readout import Shape, readout
-from vaectl.model.posteriors.base import Posterior
+from vaectl.model.parts import Posterior
 
 # keeps log sigma finite where softplus underflows to 0 (below about -104 in fp32)
 SCALE_FLOOR = 1e-6

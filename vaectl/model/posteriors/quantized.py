@@ -7,7 +7,6 @@ Shapes: ``*N`` leading dimensions, ``B`` batch, ``F`` features, flat or a map, `
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -17,10 +16,10 @@ from torch.distributions import Distribution
 
 from vaectl.config.spec import Bounds
 from vaectl.errors import SettingError
-from vaectl.model.distributions.codes import CODEBOOK, CODES, LatentSpace, Quantized
+from vaectl.model.distributions.codes import CODEBOOK, CODES, Codebook, LatentSpace, Quantized
 from vaectl.model.distributions.pixels import at_least_fp32
 from vaectl.model.layers.readout import Shape, readout
-from vaectl.model.posteriors.base import Posterior
+from vaectl.model.parts import Posterior
 from vaectl.parallel.shares import current_share
 
 MOST_CODES = 2**16
@@ -38,7 +37,7 @@ REVIVED = 1.1
 LEAST_USAGE = 1e-12
 
 
-class QuantizedPosterior(Posterior):
+class QuantizedPosterior(Posterior, Codebook):
     """A head whose latents are a grid of codes: of every point of a map, or of a few positions from flat features.
 
     Args:
@@ -62,14 +61,6 @@ class QuantizedPosterior(Posterior):
         grid = features[1:] if len(features) == 3 else (1, positions)
         self.space = LatentSpace((latent_dim, *grid), codes)
         self.linear = readout(features, self.space.shape)
-
-    @abstractmethod
-    def vectors(self, indices: Tensor) -> Tensor:
-        """The codes (*N, D, h, w) of indices (*N, h, w)."""
-
-    @abstractmethod
-    def nearest(self, z: Tensor) -> Tensor:
-        """Indices (*N, h, w) of the codes nearest to any latents (*N, D, h, w)."""
 
     def encoded(self, features: Tensor) -> Tensor:
         """What is to be quantised (*N, D, h, w), in fp32."""

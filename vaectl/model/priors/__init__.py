@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from vaectl.model.priors.base import Prior
+from vaectl.model.parts import Prior
 from vaectl.model.priors.codes import TransformerPrior, UniformCodes
 from vaectl.model.priors.vectors import Mixture, MixturePrior, StandardNormal, VampPrior
 
@@ -19,7 +17,7 @@ __all__ = [
     "VampPrior",
 ]
 
-PRIORS: dict[str, Callable[..., Prior]] = {
+PRIORS: dict[str, type[Prior]] = {
     "standard": StandardNormal,
     "mixture": MixturePrior,
     "vamp": VampPrior,

@@ -8,16 +8,19 @@ from __future__ import annotations
 import math
 from abc import ABC
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from vaectl.config.spec import Bounds
 from vaectl.errors import SettingError
-from vaectl.model.distributions.codes import CODEBOOK, CODES, CodeDistribution, LatentSpace
-from vaectl.model.priors.base import Prior
+from vaectl.model.distributions.codes import CODEBOOK, CODES, Codebook, CodeDistribution, LatentSpace
+from vaectl.model.parts import Prior
 from vaectl.model.priors.transformer import Transformer
+
+if TYPE_CHECKING:
+    from vaectl.model.vae import Encoder
 
 Width = Annotated[int, Bounds(1, 4096)]
 Depth = Annotated[int, Bounds(1, 64)]
@@ -42,13 +45,14 @@ class CodePrior(Prior, ABC):
 
     def over(
         self,
-        encoder: nn.Module,
+        encoder: Encoder,
         log_prob_of: Callable[[Tensor], Tensor] | None = None,
         draw: Callable[[int, float], Tensor] | None = None,
     ) -> CodeDistribution:
         """The distribution of probabilities as given, or the uniform one."""
-        head: Any = encoder.head
-        return CodeDistribution(self.space, head.vectors, head.nearest, self.like, log_prob_of, draw)
+        codebook = encoder.head
+        assert isinstance(codebook, Codebook)  # the builder lets no other posterior come with such a prior
+        return CodeDistribution(self.space, codebook, self.like, log_prob_of, draw)
 
 
 class UniformCodes(CodePrior):
@@ -67,7 +71,7 @@ class UniformCodes(CodePrior):
     def __init__(self, space: LatentSpace, shape: tuple[int, ...], support: str) -> None:
         super().__init__(space)
 
-    def forward(self, encoder: nn.Module) -> CodeDistribution:
+    def forward(self, encoder: Encoder, given: Tensor | None = None) -> CodeDistribution:
         """p with batch shape () and event shape (D, h, w)."""
         return self.over(encoder)
 
@@ -108,7 +112,7 @@ class TransformerPrior(CodePrior):
         super().__init__(space)
         if width % heads:
             raise SettingError("prior.heads", f"must divide the width of {width}; got {heads}")
-        self.transformer = Transformer(space.codes, math.prod(space.grid), width, depth, heads)
+        self.transformer = Transformer(space.codebook_size, math.prod(space.grid), width, depth, heads)
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
         # what the buffer says, for Python: a step that is recorded must not ask for a tensor's value
         self.is_fitted = False
@@ -124,7 +128,7 @@ class TransformerPrior(CodePrior):
         self.fitted.fill_(True)
         self.is_fitted = True
 
-    def forward(self, encoder: nn.Module) -> CodeDistribution:
+    def forward(self, encoder: Encoder, given: Tensor | None = None) -> CodeDistribution:
         """p with batch shape () and event shape (D, h, w)."""
         return self.over(encoder, self._log_prob_of, self._draw) if self.is_fitted else self.over(encoder)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,13 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal
 
 from vaectl.config.spec import Bounds
+from vaectl.data.batch import Batch
 from vaectl.model.distributions.codes import VECTORS, LatentSpace
 from vaectl.model.distributions.pixels import at_least_fp32
-from vaectl.model.priors.base import Prior
+from vaectl.model.parts import Prior
+
+if TYPE_CHECKING:
+    from vaectl.model.vae import Encoder
 
 Components = Annotated[int, Bounds(1, 10_000)]
 
@@ -79,7 +83,7 @@ class StandardNormal(VectorPrior):
         self.register_buffer("mean", torch.zeros(space.shape), persistent=False)
         self.register_buffer("sigma", torch.ones(space.shape), persistent=False)
 
-    def forward(self, encoder: nn.Module) -> Independent[Normal]:
+    def forward(self, encoder: Encoder, given: Tensor | None = None) -> Independent[Normal]:
         """p with batch shape () and event shape (D,)."""
         return Independent(Normal(self.mean, self.sigma, validate_args=False), 1, validate_args=False)
 
@@ -110,7 +114,7 @@ class MixturePrior(VectorPrior):
         self.scale = nn.Parameter(torch.full((components, *space.shape), s))
         self.logits = nn.Parameter(torch.zeros(components))
 
-    def forward(self, encoder: nn.Module) -> Mixture:
+    def forward(self, encoder: Encoder, given: Tensor | None = None) -> Mixture:
         """p with batch shape () and event shape (D,)."""
         mean, s, logits = (at_least_fp32(value) for value in (self.mean, self.scale, self.logits))
         sigma = F.softplus(s) + SCALE_FLOOR
@@ -158,7 +162,7 @@ class VampPrior(VectorPrior):
         """u (C, *X), in the data's range."""
         return self.inputs.sigmoid() if self.bounded else self.inputs
 
-    def forward(self, encoder: nn.Module) -> Mixture:
+    def forward(self, encoder: Encoder, given: Tensor | None = None) -> Mixture:
         """p with batch shape () and event shape (D,)."""
-        components: Distribution = encoder(self.pseudo_inputs)  # batch shape (C,)
+        components: Distribution = encoder(Batch(self.pseudo_inputs, given))  # batch shape (C,)
         return Mixture(at_least_fp32(self.logits), components)

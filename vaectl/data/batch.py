@@ -1,0 +1,53 @@
+"""A batch of examples: their values, what a model is conditioned on, and which values were observed.
+
+Shapes: ``B`` batch, ``X`` data shape, ``C`` given numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples as a model sees them.
+
+    Attributes:
+        x: Values, float32 (B, *X); 0 where a value is missing.
+        given: Labels, attributes or numbers that the model is conditioned on, float32 (B, C); None without.
+        observed: Which values were observed, bool (B, *X); None if all were.
+    """
+
+    x: Tensor
+    given: Tensor | None = None
+    observed: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the values."""
+        return self.x.device
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Apply a function of one tensor to all of them; it must treat rows as a whole."""
+        given, observed = (None if t is None else change(t) for t in (self.given, self.observed))
+        return Batch(change(self.x), given, observed)
+
+    def rows(self, index: Tensor | slice) -> Batch:
+        """Select examples."""
+        return self.map(lambda t: t[index])
+
+    def to(self, device: torch.device) -> Batch:
+        """Move the batch to a device."""
+        return self.map(lambda t: t.to(device))
+
+
+def as_batch(examples: Batch | Tensor) -> Batch:
+    """Wrap values (B, *X) as a batch that is complete and conditioned on nothing; a batch stays as it is."""
+    return Batch(examples) if isinstance(examples, Tensor) else examples

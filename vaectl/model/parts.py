@@ -1,0 +1,147 @@
+"""The families of parts: what every network, posterior, prior and likelihood must have.
+
+A model is an encoder (network and posterior), a prior, and a decoder (network and likelihood). A part that keeps to its
+base class here works in every command. Objectives, which read a draw of the whole model, have theirs in ``objectives``.
+
+Shapes: ``*N`` draw and batch dimensions, ``B`` batch, ``K`` draws, ``C`` given numbers, ``S`` the shape of a network's
+input, ``F`` features, flat (features,) or a map (channels, height, width), ``X`` data shape, ``Z`` latent shape.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from vaectl.data.batch import Batch
+from vaectl.model.distributions.codes import LatentSpace
+from vaectl.model.layers.readout import Shape
+
+if TYPE_CHECKING:
+    from vaectl.model.vae import Encoder
+
+
+class ModelPart(nn.Module, ABC):
+    """A part of a model or the objective that trains it.
+
+    A training step is recorded once and then repeated (see ``training.replay``). Therefore a part must do the same at
+    every step: it must not ask for a tensor's value (``item()``, ``bool()``, ``tolist()``), may change parameters and
+    buffers only in place, and may copy nothing from the host to an accelerator. What it learns without a gradient it
+    learns in ``observe``; computing a distribution or a log-probability changes nothing.
+
+    Attributes:
+        recordable: Whether a step with this part may be recorded. A part that cannot keep the rules sets it to False,
+            and the step is then computed plainly, which is slower.
+    """
+
+    recordable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a network is sized for.
+
+    Attributes:
+        inputs: Shape S of one input: the data's for an encoder, a latent's for a decoder.
+        outputs: Data shape X that the likelihood after a decoder comes to; None for an encoder.
+        vector: Whether a vector follows an encoder, and not a grid of codes, which is read from a map.
+        given: Numbers C that the model is conditioned on; 0 without.
+        missing: Whether values of the data may be missing.
+    """
+
+    inputs: Shape
+    outputs: Shape | None = None
+    vector: bool = True
+    given: int = 0
+    missing: bool = False
+
+
+class Network(ModelPart):
+    """The trunk of an encoder or decoder: inputs -> features. Its constructor takes ``Sizes`` and keyword options.
+
+    Attributes:
+        features: Shape F of its features.
+    """
+
+    features: Shape
+
+    @abstractmethod
+    def forward(self, x: Tensor, given: Tensor | None = None, observed: Tensor | None = None) -> Tensor:
+        """Compute features (*N, *F).
+
+        Args:
+            x: Inputs (*N, *S); 0 where a value is missing.
+            given: What the model is conditioned on (B, C), where B is the last of the dimensions N; None without. A
+                network that is not conditional leaves it alone.
+            observed: For an encoder, which values were observed, bool (*N, *S); None if all were.
+        """
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Describe the layers in a few characters for the line that heads a training, such as ``784-512-256``."""
+
+
+class Posterior(ModelPart):
+    """The head of an encoder: features -> q(z|x).
+
+    Attributes:
+        gives: What its latents are: ``vectors`` of real numbers, ``codes`` of a fixed codebook, or codes of a
+            ``codebook`` that is learned. Priors and objectives say which of them they take.
+        space: Shape and number of the latents.
+    """
+
+    gives: ClassVar[str]
+    space: LatentSpace
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Distribution:
+        """Compute q with batch shape (*N) from features (*N, *F)."""
+
+    def observe(self, q: Distribution) -> None:
+        """Learn without a gradient from the posteriors of a training step that was taken."""
+
+
+class Prior(ModelPart):
+    """A prior p(z). It may look through the encoder, and never owns it.
+
+    Attributes:
+        takes: The kinds of latents that it is over, out of those that posteriors give.
+    """
+
+    takes: ClassVar[frozenset[str]]
+
+    @abstractmethod
+    def forward(self, encoder: Encoder, given: Tensor | None = None) -> Distribution:
+        """Compute p with batch shape (), or (B,) if it depends on what is given (B, C)."""
+
+    @property
+    def in_second_stage(self) -> bool | None:
+        """Whether ``begin_fit`` was called before the weights were saved; None if that makes no difference."""
+        return None if any(True for _ in self.parameters()) else False
+
+    def begin_fit(self) -> None:
+        """Prepare to be fitted alone from now on, to the latents of an encoder that stays as it is."""
+
+
+class Likelihood(ModelPart):
+    """The head of a decoder: features -> p(x|z). Its constructor takes the features' shape, the data's, and options.
+
+    Attributes:
+        measures: For each kind of data that it takes (``binary``, ``bytes``, ``unit``, ``real``), the measure of its
+            log-probability: values of different measures are never compared.
+        floor: The smallest scale it can predict, in units of the data; None without a floor.
+    """
+
+    measures: ClassVar[Mapping[str, str]]
+    floor: float | None = None
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Distribution:
+        """Compute p with batch shape (*N) and event shape X from features (*N, *F)."""
+
+    def observe(self, px: Distribution, batch: Batch) -> None:
+        """Learn without a gradient from the likelihoods (K, B) of a training step that was taken."""
