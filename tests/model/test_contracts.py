@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from tests.support.combinations import (
     combined,
     examples_for,
     measures_of,
-    part,
+    small,
     suited,
     usual,
 )
@@ -143,7 +144,8 @@ def images_of(shape: tuple[int, ...], changed: Callable[[torch.Tensor], torch.Te
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 9), (3, 5, 4), (1, 17, 33)])
 def test_a_network_is_sized_by_the_data(network: str, depth: int, shape: tuple[int, ...]) -> None:
     """Whatever the size, and however often it is halved, the mean image has the data's shape."""
-    options = {} if network == "mlp" else {"depth": depth, "width": 1}
+    taken = inspect.signature(ENCODERS[network]).parameters
+    options = {name: value for name, value in {"depth": depth, "width": 1}.items() if name in taken}
     spec = dataclasses.replace(
         RECIPES["vae"](), latent_dim=2, encoder=Part(network, options), decoder=Part(network, options)
     )
@@ -175,7 +177,7 @@ def test_parts_that_do_not_go_together_are_refused_with_the_flag(posterior: str,
     info = dataclasses.replace(toy_data().info, shape=(1, 8, 8))
     takers = suited(members, posterior)
     for name in members:
-        spec = dataclasses.replace(combined(*usual(posterior)), **{family: part(name)})
+        spec = dataclasses.replace(combined(*usual(posterior)), **{family: small(name)})
         if name in takers:
             build(spec, info)
             continue

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch.distributed import HashStore
 
 from tests.conftest import Cli
+from tests.support.combinations import small, suited
 from tests.support.runs import begin
 from tests.support.specs import VARIANTS, spec_of
 from tests.support.toys import toy_data
@@ -29,6 +30,9 @@ from vaectl.commands.train.processes import gather
 from vaectl.config.spec import Part, Spec
 from vaectl.data.base import Data
 from vaectl.errors import DataError, LostError, UsageError
+from vaectl.model.objectives import OBJECTIVES
+from vaectl.model.posteriors import POSTERIORS
+from vaectl.model.priors import PRIORS
 from vaectl.parallel import board
 from vaectl.parallel.board import Board
 from vaectl.parallel.distributed import Processes
@@ -119,11 +123,32 @@ def assert_nearly_same_run(one: Path, other: Path) -> None:
 
 # --- the trainer ------------------------------------------------------------------------------------------------------
 
+
+# options with which an objective does what is its own within two epochs
+OPTIONS: dict[str, dict[str, Any]] = {
+    "iwae": {"k": 3},
+    "capacity": {"capacity": 2.0, "warmup_epochs": 1},
+    "kl-target": {"target": 3.0},
+}
+
+
+def parts_for(objective: str) -> dict[str, Any]:
+    """An objective, with another posterior and prior where it does not take the latents of the usual ones."""
+    chosen = {"objective": Part(objective, OPTIONS.get(objective, {}))}
+    posterior = next(name for name in POSTERIORS if objective in suited(OBJECTIVES, name))
+    if posterior == spec_of().posterior.name:
+        return chosen
+    return {"posterior": small(posterior), "prior": small(suited(PRIORS, posterior)[0]), **chosen}
+
+
+OF_OBJECTIVES = {
+    name: parts_for(name) for name, member in OBJECTIVES.items() if not getattr(member, "needs_pairs", False)
+}
 KINDS: dict[str, dict[str, Any]] = {
-    **{name: parts for name, parts in VARIANTS.items() if name != "tc"},
+    **OF_OBJECTIVES,
+    **{name: parts for name, parts in VARIANTS.items() if name != "tc" and parts not in OF_OBJECTIVES.values()},
     "doubly reparameterised": {"objective": Part("iwae", {"k": 3, "gradient": "doubly-reparameterized"})},
     "free bits": {"objective": Part("elbo", {"free_bits": 0.05})},
-    "capacity": {"objective": Part("capacity", {"capacity": 2.0, "warmup_epochs": 1})},
     "dynamic binarisation": {},
     "second stage": VARIANTS["codes by moving averages"]
     | {"prior": Part("transformer", {"width": 8, "depth": 1, "heads": 2})},

@@ -65,9 +65,9 @@ def usual(posterior: str) -> Parts:
     return network, posterior, prior, next(iter(LIKELIHOODS)), objective
 
 
-def part(name: str, options: Mapping[str, Any] | None = None) -> Part:
-    """A member of a family, small unless its options are given."""
-    return Part(name, SMALL.get(name, {}) if options is None else options)
+def small(name: str) -> Part:
+    """A member of a family with options that keep it small."""
+    return Part(name, SMALL.get(name, {}))
 
 
 def combined(network: str, posterior: str, prior: str, likelihood: str, objective: str) -> Spec:
@@ -75,12 +75,12 @@ def combined(network: str, posterior: str, prior: str, likelihood: str, objectiv
     return dataclasses.replace(
         RECIPES["vae"](),
         latent_dim=3,
-        encoder=part(network if network in ENCODERS else "mlp"),
-        decoder=part(network if network in DECODERS else "mlp"),
-        posterior=part(posterior),
-        prior=part(prior),
-        likelihood=part(likelihood),
-        objective=part(objective),
+        encoder=small(network if network in ENCODERS else "mlp"),
+        decoder=small(network if network in DECODERS else "mlp"),
+        posterior=small(posterior),
+        prior=small(prior),
+        likelihood=small(likelihood),
+        objective=small(objective),
     )
 
 
