@@ -26,6 +26,11 @@ test *arguments:
 slow:
     python -m pytest -m slow
 
+# on a machine with a CUDA GPU: its tests, then its speed; some minutes in all
+cuda:
+    python -m pytest -m cuda tests/test_cuda.py
+    python -m benchmarks --only cuda
+
 # generate docs/cli.md from the command line, and the tree in docs/architecture.md from the files
 docs:
     typer vaectl.cli utils docs --name vaectl --title "Command line reference" --output docs/cli.md

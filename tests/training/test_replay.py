@@ -18,7 +18,7 @@ from tests.support.toys import toy_data
 from vaectl.config.spec import Training
 from vaectl.model.builder import build
 from vaectl.model.distributions.pixels import base_of
-from vaectl.training.replay import repeated
+from vaectl.training.replay import _Recorder, repeated
 from vaectl.training.state import TrainState
 from vaectl.training.step import TrainStep
 from vaectl.training.trainer import Step, fit
@@ -180,6 +180,27 @@ def test_results_that_are_none_are_left_out() -> None:
     for _ in range(3):
         x.normal_()
         assert torch.equal(tape(), compute())
+
+
+def test_a_copy_between_devices_is_not_repeated() -> None:
+    """Nor captured: on CUDA the host's numbers would be those of the first time."""
+    tape = repeated(lambda: torch.ones(3).to("meta"), CPU)
+    assert isinstance(tape, Tape)
+    tape()
+    assert not tape.repeats
+
+
+def test_what_a_computation_reads_is_known() -> None:
+    """A graph must hold it, however it came there: for instance from a cache that forgets it."""
+    weight, x = torch.ones(3), torch.zeros(3)
+
+    def compute() -> Tensor:
+        x.add_(1)
+        return x[:2] + weight.mul(2)[1:]
+
+    with _Recorder() as recorder:
+        compute()
+    assert {tensor.data_ptr() for tensor in recorder.outside()} == {weight.data_ptr(), x.data_ptr()}
 
 
 @pytest.mark.parametrize("ask", [lambda x: x.sum().item() > 0, lambda x: bool((x > 0).all()), lambda x: x.nonzero()])

@@ -51,7 +51,10 @@ def resolve_device(name: str) -> torch.device:
         raise UsageError("--device mps: this machine has no MPS device", hint="use --device cpu")
     if kind == "cuda":
         # torch lets cuDNN round what it convolves to ten bits unless it is told not to; fp32 is to be fp32
-        torch.backends.cudnn.allow_tf32 = False
+        if hasattr(torch.backends.cudnn, "conv"):  # since torch 2.9, which warns of the flag
+            torch.backends.cudnn.conv.fp32_precision = "ieee"
+        else:
+            torch.backends.cudnn.allow_tf32 = False
     return torch.device(name)
 
 

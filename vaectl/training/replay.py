@@ -22,6 +22,8 @@ Computation = Callable[[], Tensor]
 
 # their results decide the course of Python code, or the shapes of what follows, and so may differ the next time
 DEPENDS_ON_DATA = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+# they may carry numbers between the host and a device
+COPIES = (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
 CUDA_WARM_UP = 3
 
 
@@ -61,7 +63,7 @@ class Tape:
             return self.compute()
         with _Recorder() as recorder:
             result = self.compute()
-        self.repeats = self.recorded = recorder.repeats
+        self.repeats = self.recorded = recorder.tensors_alone and not recorder.depends_on_data
         if self.recorded:
             self.compute = recorder.program(result)
         return result
@@ -74,45 +76,62 @@ class Graph:
     """
 
     def __init__(self, computation: Computation, device: torch.device) -> None:
-        self.computation, self.device = computation, device
+        # the computation, until there is a graph to take its place: it may hold what holds this
+        self.compute: Computation | None = computation
+        self.device = device
         self.calls = 0
         self.repeats = True
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.graph: torch.cuda.CUDAGraph | None = None
+        # what kernels read by its address must stay there, whoever else lets go of it
+        self.outside: list[Tensor] = []
         self.result: Tensor
 
     def __call__(self) -> Tensor:
         """Compute; nothing waits for the result."""
-        self.calls += 1
         with torch.cuda.device(self.device):
-            if self.repeats and self.calls <= CUDA_WARM_UP:
-                return self._warm_up()
-            if self.repeats and self.graph is None:
+            if self.graph is None and self.repeats and self.calls == CUDA_WARM_UP:
                 self._capture()
-            if self.graph is None:
-                return self.computation()
-            self.graph.replay()
-            return self.result
+            if self.graph is not None:
+                self.graph.replay()
+                return self.result
+            self.calls += 1
+            return self._warm_up() if self.repeats else self._plain()
+
+    def _plain(self) -> Tensor:
+        assert self.compute is not None
+        return self.compute()
 
     def _warm_up(self) -> Tensor:
         main = torch.cuda.current_stream()
         self.stream.wait_stream(main)
         with torch.cuda.stream(self.stream):
-            result = self.computation()
+            if self.calls < CUDA_WARM_UP:
+                result = self._plain()
+            else:
+                with _Recorder() as recorder:
+                    result = self._plain()
+                # asked beforehand: a capture that fails leaves torch's allocator in no good state
+                self.repeats = not recorder.depends_on_data
+                self.outside = recorder.outside()
         main.wait_stream(self.stream)
         return result
 
     def _capture(self) -> None:
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
-                self.result = self.computation()
+            # the outer block goes back to the stream, which the inner one does not where capturing fails
+            with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph):
+                self.result = self._plain()
         except torch.OutOfMemoryError:
             raise
         except RuntimeError:  # nothing of it has run
             self.repeats = False
+            # the stream of random numbers would wait for the end of the capture; a copy of it does not
+            generator = torch.cuda.default_generators[torch.cuda.current_device()]
+            generator.graphsafe_set_state(generator.clone_state())
         else:
-            self.graph = graph
+            self.graph, self.compute = graph, None
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -120,7 +139,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.repeats = True
+        # whether it asks for values of tensors, and whether tensors are all that its operators give
+        self.depends_on_data, self.tensors_alone = False, True
         # holding every tensor, so that no two have the same id
         self._calls: list[tuple[Any, Any, Any, Any]] = []
 
@@ -134,10 +154,20 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         results = out if isinstance(out, tuple | list) else (out,)
-        plain = not any(tag in func.tags for tag in DEPENDS_ON_DATA)
-        self.repeats &= plain and all(isinstance(value, Tensor | None) for value in results)
+        self.depends_on_data |= any(tag in func.tags for tag in DEPENDS_ON_DATA)
+        if func in COPIES:
+            self.depends_on_data |= len({tensor.device.type for tensor in _tensors((args, out))}) > 1
+        self.tensors_alone &= all(isinstance(value, Tensor | None) for value in results)
         self._calls.append((func, args, kwargs or {}, out))
         return out
+
+    def outside(self) -> list[Tensor]:
+        """The tensors that operators were given and that none of them had made."""
+        made, outside = set[int](), dict[int, Tensor]()
+        for _, args, kwargs, out in self._calls:
+            outside |= {id(tensor): tensor.detach() for tensor in _tensors((args, kwargs)) if id(tensor) not in made}
+            made |= {id(tensor) for tensor in _tensors(out)}
+        return [*outside.values()]
 
     def program(self, result: Tensor) -> Computation:
         """The operators as a function that calls them again and returns what ``result`` was."""
