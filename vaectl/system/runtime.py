@@ -24,9 +24,13 @@ KEPT_BYTES = 2**25 - 2**13
 NUMBERS_AT_ONCE = 2**23
 
 
+# beside the GPUs by their number, cuda:N
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
 def check_device(name: str) -> None:
     """Raise a UsageError unless ``name`` has the form of a device, whether or not this machine has it."""
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", name):
+    if name not in DEVICES and not re.fullmatch(r"cuda:\d{1,4}", name):
         raise UsageError(f"--device must be auto, cpu, cuda, cuda:N or mps; got '{name}'")
 
 

@@ -13,9 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vaectl.config.spec import Count, NonNegative, Size
+from vaectl.config.values import BetaSchedule, Count, NonNegative, Size
 from vaectl.model.distributions.pixels import base_of
-from vaectl.model.objectives.base import CYCLES, BetaSchedule, Loss, Objective, TrainingSet, kl_weight
+from vaectl.model.objectives.base import CYCLES, Loss, Objective, TrainingSet, kl_weight
 from vaectl.model.vae import Draw
 
 Weights = Literal["minibatch-weighted", "stratified"]
