@@ -2,7 +2,7 @@
 
 The library behind it, imported only when a name is used (importing vaectl itself imports no torch)::
 
-    from vaectl import Spec, build, fit, evaluate, Run
+    from vaectl import vae, Spec, build, fit, evaluate, Run
 """
 
 from __future__ import annotations
@@ -11,6 +11,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vaectl.config.recipes import beta_tcvae as beta_tcvae
+    from vaectl.config.recipes import beta_vae as beta_vae
+    from vaectl.config.recipes import capacity_vae as capacity_vae
+    from vaectl.config.recipes import control_vae as control_vae
+    from vaectl.config.recipes import fsq_vae as fsq_vae
+    from vaectl.config.recipes import iwae as iwae
+    from vaectl.config.recipes import sigma_vae as sigma_vae
+    from vaectl.config.recipes import vae as vae
+    from vaectl.config.recipes import vamp_vae as vamp_vae
+    from vaectl.config.recipes import vq_vae as vq_vae
     from vaectl.config.spec import Spec as Spec
     from vaectl.evaluation.metrics import evaluate as evaluate
     from vaectl.model.builder import build as build
@@ -19,7 +29,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_RECIPES = (
+    "beta_tcvae", "beta_vae", "capacity_vae", "control_vae", "fsq_vae", "iwae", "sigma_vae", "vae", "vamp_vae",
+    "vq_vae",
+)  # fmt: skip
+_HOMES = dict.fromkeys(_RECIPES, "vaectl.config.recipes") | {
     "Spec": "vaectl.config.spec",
     "build": "vaectl.model.builder",
     "fit": "vaectl.training.trainer",
@@ -27,7 +41,10 @@ _HOMES = {
     "Run": "vaectl.runs.run",
 }
 
-__all__ = ["Run", "Spec", "__version__", "build", "evaluate", "fit"]
+__all__ = [
+    "Run", "Spec", "__version__", "beta_tcvae", "beta_vae", "build", "capacity_vae", "control_vae", "evaluate", "fit",
+    "fsq_vae", "iwae", "sigma_vae", "vae", "vamp_vae", "vq_vae",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -72,6 +72,7 @@ class SettingError(UsageError):
         """The same error under the name that the person typed, such as ``--beta``."""
         error = SettingError(self.path, self.problem, hint=self.hint)
         error.message = f"{name} {self.problem}"
+        error.args = (error.message,)
         return error
 
 

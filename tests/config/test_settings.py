@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaectl.config.settings import NAMES, Layer, parse_assignments, read_config, resolve
+from vaectl.config.settings import Layer, parse_assignments, read_config, resolve
 from vaectl.config.spec import Bounds, Dims, Spec, coerce
+from vaectl.config.table import SETTINGS
 from vaectl.errors import SettingError, UsageError
 from vaectl.model.builder import complete
 from vaectl.stats import mean_and_se, paired_difference
@@ -81,9 +82,9 @@ def test_one_setting_given_twice_in_one_layer_is_an_error() -> None:
 def test_every_short_name_reaches_a_path_of_a_recipe() -> None:
     """Of the default one, or where the default has no such option of the VQ-VAE."""
     flat, coded = (resolve([layer("flag", model=model)]).spec.flat() for model in ("vae", "vq-vae"))
-    of_codes = {name for name, paths in NAMES.items() if not all(path in flat for path in paths)}
-    assert of_codes == {"width", "depth", "codes", "commitment"}
-    assert all(path in coded for name in of_codes for path in NAMES[name])
+    of_codes = [setting for setting in SETTINGS if not all(path in flat for path in setting.paths)]
+    assert {setting.name for setting in of_codes} == {"width", "depth", "codes", "commitment"}
+    assert all(path in coded for setting in of_codes for path in setting.paths)
 
 
 def test_the_second_stage_of_a_recipe_is_for_its_own_prior() -> None:

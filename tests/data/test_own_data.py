@@ -17,7 +17,7 @@ from pyarrow import parquet
 from safetensors.numpy import save_file
 
 from tests.conftest import Cli
-from vaectl.config.spec import coerce
+from vaectl.config.values import ImageSize, coerce
 from vaectl.data import loading
 from vaectl.data.base import Data, Store
 from vaectl.data.info import DataInfo
@@ -680,14 +680,14 @@ def test_a_built_in_name_wins_and_a_path_can_be_written_otherwise(tmp_path: Path
 def test_settings_come_as_text_too() -> None:
     assert coerce("x", "true", bool) is True
     assert coerce("x", "False", bool) is False
-    assert coerce("x", "64,48", loading.ImageSize) == (64, 48)
-    assert coerce("x", 64, loading.ImageSize) == (64,)
-    assert coerce("x", None, loading.ImageSize) is None
+    assert coerce("x", "64,48", ImageSize) == (64, 48)
+    assert coerce("x", 64, ImageSize) == (64,)
+    assert coerce("x", None, ImageSize) is None
     for wrong in ("yes", "0", 0):
         with pytest.raises(SettingError):
             coerce("x", wrong, bool)
     with pytest.raises(SettingError):
-        coerce("x", "0", loading.ImageSize)
+        coerce("x", "0", ImageSize)
 
 
 def test_descriptions_of_before_are_read_and_damage_is_an_error() -> None:

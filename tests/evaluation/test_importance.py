@@ -120,9 +120,9 @@ def test_k_means_k(samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     forward = model.decoder.forward
 
-    def count(z: Tensor) -> object:
+    def count(z: Tensor, given: None) -> object:
         sizes.append(z.shape[0] * z.shape[1])
-        return forward(z)
+        return forward(z, given)
 
     monkeypatch.setattr(model.decoder, "forward", count)
     found = bound_of(model, x, samples)

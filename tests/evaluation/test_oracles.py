@@ -25,7 +25,7 @@ ORTHOGONAL = LinearGaussian.orthogonal(NORMS, 6, SCALE)
 class FullPrior(nn.Module):
     """The standard normal as a Gaussian of full covariance, whose KL from another one has a closed form."""
 
-    def forward(self, encoder: nn.Module) -> Distribution:
+    def forward(self, encoder: nn.Module, given: None = None) -> Distribution:
         return MultivariateNormal(torch.zeros(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))
 
 
@@ -98,7 +98,7 @@ def test_a_loose_posterior_stays_below_the_evidence_by_its_kl(
 def test_the_gap_of_a_loose_posterior_is_the_same_for_every_example(widen: float, shift: float) -> None:
     """The KL from q to the exact posterior is D (a^2 + c^2 - 1 - log a^2) / 2, whatever x."""
     x = drawn(ORTHOGONAL)
-    q = ORTHOGONAL.model(widen=widen, shift=shift, dtype=torch.float64).encoder(x)
+    q = ORTHOGONAL.model(widen=widen, shift=shift, dtype=torch.float64).encode(x)
     expected = 1.5 * (widen**2 + shift**2 - 1 - 2 * math.log(widen))
     assert importance_gap(1, 3, widen=widen, shift=shift) == pytest.approx(expected)
     assert torch.allclose(ORTHOGONAL.gap(q, x), torch.full((64,), expected, dtype=torch.float64), atol=1e-6)

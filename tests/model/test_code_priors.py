@@ -20,7 +20,7 @@ from vaectl.errors import SettingError
 from vaectl.evaluation.importance import importance_bound
 from vaectl.evaluation.metrics import evaluate
 from vaectl.model.builder import build
-from vaectl.model.distributions.codes import LatentSpace, Quantized, drawn_at
+from vaectl.model.distributions.codes import Codebook, LatentSpace, Quantized, drawn_at
 from vaectl.model.priors import TransformerPrior, UniformCodes, transformer
 from vaectl.model.priors.transformer import Transformer
 from vaectl.model.vae import VAE, kl
@@ -202,7 +202,7 @@ def test_once_fitted_the_kl_is_what_the_transformer_says() -> None:
     torch.manual_seed(0)
     z = draw.p.sample((6,))
     torch.manual_seed(0)
-    assert torch.equal(draw.p.nearest(z).flatten(1), prior.transformer.sample(6))  # type: ignore[attr-defined]
+    assert torch.equal(draw.p.codebook.nearest(z).flatten(1), prior.transformer.sample(6))  # type: ignore[attr-defined]
 
 
 def test_saved_and_loaded_it_is_still_fitted(tmp_path: Path) -> None:
@@ -224,11 +224,18 @@ def test_saved_and_loaded_it_is_still_fitted(tmp_path: Path) -> None:
 
 def test_a_uniform_draw_uses_every_code() -> None:
     space = LatentSpace((2, 3, 3), 5)
-    head = nn.Module()
-    head.vectors = lambda indices: indices.unsqueeze(-3).expand(*indices.shape[:-2], 2, 3, 3).float()  # type: ignore[assignment]
-    head.nearest = lambda z: z[..., 0, :, :].long()  # type: ignore[assignment]
-    encoder = nn.Module()
-    encoder.head = head
+
+    class Indices(Codebook, nn.Module):
+        """A codebook whose codes are their indices."""
+
+        def vectors(self, indices: torch.Tensor) -> torch.Tensor:
+            return indices.unsqueeze(-3).expand(*indices.shape[:-2], 2, 3, 3).float()
+
+        def nearest(self, z: torch.Tensor) -> torch.Tensor:
+            return z[..., 0, :, :].long()
+
+    encoder: Any = nn.Module()
+    encoder.head = Indices()
     p = UniformCodes(space, (1, 8, 8), "bytes")(encoder)
     torch.manual_seed(0)
     z = p.sample((4000,))

@@ -21,6 +21,7 @@ from tests.conftest import Cli
 from tests.support.toys import toy_data
 from vaectl.config.recipes import RECIPES
 from vaectl.config.spec import Part
+from vaectl.data.batch import Batch
 from vaectl.errors import SettingError
 from vaectl.evaluation.metrics import evaluate
 from vaectl.model.builder import build, complete
@@ -337,6 +338,8 @@ def test_the_optimal_scale_of_training_is_the_batchs_own_error(name: str, family
     assert torch.allclose(log_p, family(p.mean, error).log_prob(x).sum((-1, -2, -3)), atol=1e-4)
     for factor in (0.97, 1.03):
         assert log_p.sum() > family(p.mean, error * factor).log_prob(x).sum()
+    assert made.scale.moment == 1, "asking for a log-probability changes nothing"
+    made.observe(p, Batch(x))
     scale = scale_of(made.eval()(torch.randn(5)))
     assert scale is not None
     assert torch.allclose(scale, error.expand(SHAPE))
@@ -364,7 +367,7 @@ def test_the_optimal_scale_follows_training_without_a_bias_to_its_start() -> Non
         made.train()
         p = made(torch.zeros(6, 5))
         x = p.mean.detach() + size * torch.randn(6, *SHAPE)
-        p.log_prob(x)
+        made.observe(p, Batch(x))
         moments.append((x - p.mean).square().mean().item())
         assert not made.scale.moment.requires_grad, "the next step would go back through this one"
     decayed = [0.99**2, 0.99, 1.0]
@@ -380,7 +383,7 @@ def test_evaluation_with_an_optimal_scale_never_looks_at_the_data(tmp_path: Path
     data = toy_data()
     model, _ = build(spec, data.info)
     x = data.train.batch(slice(0, 64)).x
-    model.draw(x).recon.sum().backward()
+    model.observe(model.draw(x))
     state = {name: value.clone() for name, value in model.state_dict().items()}
     result = evaluate(model, data.test, seed=1)
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())

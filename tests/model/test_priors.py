@@ -22,6 +22,7 @@ from tests.support.toys import points, toy_data
 from vaectl.config.recipes import vae
 from vaectl.config.spec import Part
 from vaectl.data.base import Split
+from vaectl.data.batch import Batch
 from vaectl.errors import UsageError
 from vaectl.evaluation.latents import manifold, traversal
 from vaectl.evaluation.metrics import evaluate
@@ -76,7 +77,7 @@ def by_hand(prior: nn.Module, encoder: Encoder, z: Tensor) -> Tensor:
         mean, sigma = prior.mean, torch.log1p(prior.scale.double().exp()) + SCALE_FLOOR
     else:
         assert isinstance(prior, VampPrior)
-        q: Any = encoder(torch.sigmoid(prior.inputs))
+        q: Any = encoder(Batch(torch.sigmoid(prior.inputs)))
         mean, sigma = q.base_dist.loc, q.base_dist.scale
     weights = [math.exp(logit) for logit in prior.logits.tolist()]
     total = torch.zeros(len(z), dtype=torch.float64)

@@ -18,6 +18,7 @@ from torchvision.utils import make_grid
 from tests.support.toys import toy_data
 from vaectl.commands.plot_latent import FORMATS
 from vaectl.config.recipes import vae
+from vaectl.data.batch import Batch
 from vaectl.errors import OutputError
 from vaectl.evaluation import latents
 from vaectl.model.builder import build
@@ -186,7 +187,7 @@ def test_interpolation_begins_and_ends_at_the_codes() -> None:
     model, _ = build(dataclasses.replace(vae(), latent_dim=3), data.info)
     x = data.test.batch(slice(0, 4)).x
     with torch.no_grad():
-        walk = latents.interpolate(model, x[:2], x[2:], steps=5).mean.reshape(2, 5, *data.info.shape)
+        walk = latents.interpolate(model, Batch(x[:2]), Batch(x[2:]), steps=5).mean.reshape(2, 5, *data.info.shape)
         ends = model.decode(model.encode(x).mean).mean
     assert torch.allclose(walk[:, 0], ends[:2], atol=1e-6)
     assert torch.allclose(walk[:, -1], ends[2:], atol=1e-6)

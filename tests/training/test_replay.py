@@ -18,7 +18,7 @@ from tests.support.toys import toy_data
 from vaectl.config.spec import Training
 from vaectl.model.builder import build
 from vaectl.model.distributions.pixels import base_of
-from vaectl.training.replay import _Recorder, repeated
+from vaectl.training.replay import Tape, _Recorder, repeated
 from vaectl.training.state import TrainState
 from vaectl.training.step import TrainStep
 from vaectl.training.trainer import Step, fit
@@ -107,7 +107,7 @@ def test_a_recording_keeps_nothing_alive() -> None:
     model, objective = build(spec, data.info)
     state = TrainState(model, objective, spec.training, len(data.train))
     step = TrainStep(state, data.train)
-    step(torch.arange(30))
+    step((torch.arange(30),))
     gone = weakref.ref(state)
     gc.disable()
     try:

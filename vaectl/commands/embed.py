@@ -19,6 +19,7 @@ from vaectl.commands.shared.options import (
     Quiet,
     RunArgument,
     Verbose,
+    choice,
     output_option,
     seed_option,
     state,
@@ -26,7 +27,9 @@ from vaectl.commands.shared.options import (
 from vaectl.commands.shared.pace import Clock
 from vaectl.commands.shared.render import Screen
 from vaectl.commands.shared.session import Session, check_choice, check_destination, deliver
+from vaectl.config.datasets import BUILT_IN
 from vaectl.config.spec import SPLITS
+from vaectl.config.table import BY_NAME
 from vaectl.errors import DataError, UsageError
 from vaectl.runs.run import Run
 
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 
 # --split of every example
 ALL = "all"
+DATASET = BY_NAME["dataset"]
 
 
 def embed_cli(
@@ -47,20 +51,22 @@ def embed_cli(
     run: RunArgument,
     split: Annotated[
         str | None,
-        typer.Option(
+        choice(
             "--split",
-            metavar="test|validation|train|all",
-            show_default="test; of another path all",
-            help="Which examples of the data set; all takes one split after the other.",
+            (*SPLITS, ALL),
+            "Which examples of the data set; all takes one split after the other.",
+            show_default="test; all for another data set by its path",
         ),
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(
+        choice(
             "--dataset",
-            metavar="NAME|PATH",
+            BUILT_IN,
+            "Another data set of the same shape, or the path of one; resized as the run's own is.",
+            metavar=DATASET.placeholder,
+            parser=DATASET.spelled,
             show_default="the run's own",
-            help="Another data set of the same shape, or the path of one; resized as the run's own is.",
         ),
     ] = None,
     draw: Annotated[bool, typer.Option("--draw", help="Draw from the posterior instead of taking its mean.")] = False,

@@ -17,6 +17,7 @@ from vaectl.commands.shared.options import (
     Quiet,
     RunArgument,
     Verbose,
+    choice,
     number,
     output_option,
     seed_option,
@@ -43,9 +44,7 @@ def plot_latent_cli(
     run: RunArgument,
     kind: Annotated[
         str,
-        typer.Option(
-            "--kind", metavar="scatter|manifold|traversal|codes", help="What to draw; codes are those of a VQ-VAE."
-        ),
+        choice("--kind", KINDS, "What to draw; codes are those of a VQ-VAE."),
     ] = "scatter",
     dims: Annotated[
         str | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaectl.commands.shared.options import Json, ProgressMode, Quiet, Verbose, complete_run, number, state
+from vaectl.commands.shared.options import Json, ProgressMode, Quiet, Verbose, choice, complete_run, number, state
 from vaectl.commands.shared.render import Screen, duration, print_json, setting_text, showable
 from vaectl.commands.shared.session import check_choice
 from vaectl.commands.shared.summary import summary
@@ -33,7 +33,7 @@ def runs_cli(
         typer.Argument(metavar="[RUN]", help="Show this run alone.", autocompletion=complete_run, show_default=False),
     ] = None,
     sort: Annotated[
-        str, typer.Option("--sort", metavar="elbo|time|id", help="Order: best validation ELBO, shortest, or id.")
+        str, choice("--sort", SORTS, "Order: by id, best validation ELBO first, or shortest time first.")
     ] = "id",
     limit: Annotated[
         int | None,

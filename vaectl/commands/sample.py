@@ -20,6 +20,7 @@ from vaectl.commands.shared.options import (
     RunArgument,
     Seed,
     Verbose,
+    choice,
     number,
     output_option,
     state,
@@ -68,7 +69,7 @@ def sample_cli(
             metavar="FLOAT",
             parser=number(float, 0, 10),
             show_default="1.0",
-            help="Factor on a draw's distance from the prior's mean, 0 to 10; of codes the inverse of one on logits.",
+            help="Scales a draw's distance from the prior's mean (0 to 10); for a VQ-VAE, divides the logits.",
         ),
     ] = None,
     columns: Annotated[
@@ -82,9 +83,10 @@ def sample_cli(
     ] = None,
     mode: Annotated[
         str,
-        typer.Option(
-            metavar="mean|mode|draw",
-            help="Show the mean or mode of p(x|z), or draw from it; pictures clamp values to 0..1, arrays keep them.",
+        choice(
+            "--mode",
+            MODES,
+            "Show the mean or mode of p(x|z), or draw from it; pictures clamp values to 0..1, arrays keep them.",
         ),
     ] = "mean",
     reconstruct: Annotated[

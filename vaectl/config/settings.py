@@ -12,59 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from vaectl.config.recipes import RECIPES
-from vaectl.config.spec import PARTS, Dims, Spec, coerce, flatten
-from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, nearest, shown
+from vaectl.config.spec import Spec, flatten
+from vaectl.config.table import BY_PATH, expand, overlay
+from vaectl.errors import SettingError, UsageError, VaectlError, nearest, shown
 from vaectl.system.reading import CONFIG_BYTES, LEVELS, check_depth, parse_json, read_text
 
-
-def _same(value: Any) -> Any:
-    return value
-
-
-def _mirrored(value: Any) -> Any:
-    return tuple(reversed(coerce("hidden_dims", value, Dims)))
-
-
 MOST_DOTS = 100
-
-# short name -> the paths it sets, each with what becomes of the value there
-NAMES: dict[str, dict[str, Callable[[Any], Any]]] = {
-    "model": {"model": _same},
-    "latent_dim": {"latent_dim": _same},
-    "dataset": {"data.name": _same},
-    "validation_fraction": {"data.validation_fraction": _same},
-    "test_fraction": {"data.test_fraction": _same},
-    "image_size": {"data.image_size": _same},
-    "grayscale": {"data.grayscale": _same},
-    "binarize": {"data.binarize": _same},
-    "skip_bad": {"data.skip_bad": _same},
-    "label_column": {"data.label_column": _same},
-    "network": {"encoder.name": _same, "decoder.name": _same},
-    "hidden_dims": {"encoder.hidden_dims": _same, "decoder.hidden_dims": _mirrored},
-    "width": {"encoder.width": _same, "decoder.width": _same},
-    "depth": {"encoder.depth": _same, "decoder.depth": _same},
-    "activation": {"encoder.activation": _same, "decoder.activation": _same},
-    "prior": {"prior.name": _same},
-    "likelihood": {"likelihood.name": _same},
-    "codes": {"posterior.codes": _same},
-    "posterior_scale": {"posterior.scale": _same},
-    "objective": {"objective.name": _same},
-    "beta": {"objective.beta": _same},
-    "beta_schedule": {"objective.schedule": _same},
-    "warmup_epochs": {"objective.warmup_epochs": _same},
-    "free_bits": {"objective.free_bits": _same},
-    "commitment": {"objective.commitment": _same},
-    "epochs": {"training.epochs": _same},
-    "prior_epochs": {"training.prior_epochs": _same},
-    "batch_size": {"training.batch_size": _same},
-    "lr": {"training.lr": _same},
-    "weight_decay": {"training.weight_decay": _same},
-    "grad_clip": {"training.grad_clip": _same},
-    "precision": {"training.precision": _same},
-    "patience": {"training.patience": _same},
-    "on_nonfinite": {"training.on_nonfinite": _same},
-    "seed": {"training.seed": _same},
-}
 
 
 @dataclass(frozen=True)
@@ -94,44 +47,34 @@ class Resolved:
         """The error under the name by which its setting was given."""
         return error.named(self.labels[error.path]) if error.path in self.labels else error
 
+    def check(self) -> None:
+        """Check the values that the table knows, names of parts among them, before torch is imported.
 
-def expand(layer: Layer) -> dict[str, tuple[Any, str]]:
-    """The layer by path: path -> (value, name for errors).
+        ``builder.complete`` checks all of them.
 
-    Raises:
-        UsageError: A name is unknown, or two names of the layer set one path.
-    """
-    known_paths = set(RECIPES["vae"]().flat())
-    out: dict[str, tuple[Any, str]] = {}
-    for given, value in layer.values.items():
-        name, label = given.replace("-", "_"), layer.label(given)
-        if name in NAMES:
-            try:
-                targets = {path: change(value) for path, change in NAMES[name].items()}
-            except SettingError as error:
-                raise error.named(label) from None
-        elif name in known_paths or (name.count(".") == 1 and name.partition(".")[0] in PARTS):
-            targets = {name: value}
-        else:
-            raise UsageError(f"{label} is no setting", hint=did_you_mean(name, {*NAMES, *known_paths}))
-        for path, target in targets.items():
-            if path in out:
-                raise UsageError(f"{label} and {out[path][1]} both set {path}")
-            out[path] = (target, label)
-    return out
+        Raises:
+            SettingError: A value is of a wrong type, out of bounds, or none of the choices.
+        """
+        for path, value in self.spec.flat().items():
+            if path in BY_PATH:
+                try:
+                    BY_PATH[path].checked(path, value)
+                except SettingError as error:
+                    raise self.named(error) from None
 
 
 def resolve(layers: Iterable[Layer]) -> Resolved:
     """The spec that the layers make on top of their recipe's defaults; an earlier layer wins.
 
     A layer that names another member of a family (``encoder.name``) drops the options that weaker layers
-    gave to the old one.
+    gave to the old one. What it sets for an encoder alone holds for a decoder of the same kind, too.
 
     Raises:
         SettingError: A training setting, the latent dimension or a part's name is of a wrong type or out of bounds.
         UsageError: An unknown name, or one setting given twice.
     """
-    expanded = [(layer.source, expand(layer)) for layer in layers]
+    known = RECIPES["vae"]().flat()
+    expanded = [(layer.source, expand(layer.values, layer.label, known)) for layer in layers]
     chosen = next((values["model"] for _, values in expanded if "model" in values), ("vae", "model"))
     model, label = chosen
     if not isinstance(model, str) or model not in RECIPES:
@@ -143,12 +86,13 @@ def resolve(layers: Iterable[Layer]) -> Resolved:
     expanded = [(source, _without_defaults_of_another(values, model)) for source, values in expanded]
     sources, labels = dict.fromkeys(flat, "default"), {path: path for path in flat}
     for source, values in reversed(expanded):
-        for part in PARTS:
-            if f"{part}.name" in values and values[f"{part}.name"][0] != flat[f"{part}.name"] and part != "data":
-                for path in [path for path in flat if path.startswith(f"{part}.") and path != f"{part}.name"]:
-                    del flat[path], sources[path]
-        for path, (value, name) in values.items():
-            flat[path], sources[path], labels[path] = value, source, name
+        try:
+            origins = overlay(flat, {path: value for path, (value, _) in values.items()})
+        except SettingError as error:
+            raise error.named(values[error.path][1]) from None
+        sources = {path: said for path, said in sources.items() if path in flat}
+        for path, origin in origins.items():
+            sources[path], labels[path] = source, values[origin][1]
     if flat["prior.name"] != usual["prior.name"] and sources["training.prior_epochs"] == "default":
         flat["training.prior_epochs"] = 0  # the recipe's second stage is for its own prior
     try:

@@ -7,44 +7,36 @@ path (``objective.beta``), which is how config files, ``--set`` and ``compare`` 
 from __future__ import annotations
 
 import dataclasses
-import math
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
-from vaectl.errors import SettingError, did_you_mean, shown
+from vaectl.config.table import BY_PATH, PARTS, expand, overlay
+from vaectl.config.values import (
+    Bounds,
+    Count,
+    Dims,
+    Factor,
+    LatentDim,
+    LearningRate,
+    NonNegative,
+    OnNonfinite,
+    Precision,
+    Seed,
+    Size,
+    WeightDecay,
+    coerce,
+)
+from vaectl.errors import SettingError, did_you_mean
 
-PARTS = ("data", "encoder", "decoder", "posterior", "prior", "likelihood", "objective")
+__all__ = [
+    "PARTS", "RESUMABLE", "SPLITS", "Bounds", "Count", "Dims", "LatentDim", "NonNegative", "Part", "Seed", "Size",
+    "Spec", "Training", "coerce", "flatten",
+]  # fmt: skip
+
 # what of a run's settings may be another when it is resumed
 RESUMABLE = ("training.epochs", "training.prior_epochs", "training.patience")
 SPLITS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """The numbers that a setting may take: ``low <= x <= high``, or ``low < x`` where ``above`` is set."""
-
-    low: float
-    high: float
-    above: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        return (
-            math.isfinite(value) and value <= self.high and (value > self.low or (value == self.low and not self.above))
-        )
-
-    def __str__(self) -> str:
-        low, high = (f"{end:g}" if abs(end) < 1e5 else f"{end:,.0f}" for end in (self.low, self.high))
-        return f"above {low} and at most {high}" if self.above else f"from {low} to {high}"
-
-
-Dims = Annotated[tuple[int, ...], Bounds(1, 16384)]
-NonNegative = Annotated[float, Bounds(0, 1e6)]
-Count = Annotated[int, Bounds(0, 1_000_000)]
-Size = Annotated[int, Bounds(1, 1_000_000)]
-LatentDim = Annotated[int, Bounds(1, 16384)]
-Seed = Annotated[int, Bounds(0, 2**32 - 1)]
 
 
 @dataclass(frozen=True)
@@ -80,15 +72,15 @@ class Training:
     epochs: Size = 30
     prior_epochs: Count = 0
     batch_size: Size = 128
-    lr: Annotated[float, Bounds(0, 100, above=True)] = 1e-3
-    weight_decay: Annotated[float, Bounds(0, 100)] = 0.0
+    lr: LearningRate = 1e-3
+    weight_decay: WeightDecay = 0.0
     grad_clip: NonNegative = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     patience: Count = 0
     seed: Seed = 0
-    on_nonfinite: Literal["stop", "rollback"] = "stop"
+    on_nonfinite: OnNonfinite = "stop"
     max_rollbacks: Size = 3
-    rollback_factor: Annotated[float, Bounds(0, 1, above=True)] = 0.5
+    rollback_factor: Factor = 0.5
 
 
 @dataclass(frozen=True)
@@ -140,6 +132,34 @@ class Spec:
         """Every value by its dotted path."""
         return flatten(self.to_json())
 
+    def changed(self, **settings: Any) -> Spec:
+        """Another spec, with these settings by the names of their flags: ``spec.changed(beta=2.0, epochs=3)``.
+
+        A double underscore is a dot, so that ``objective__cycles=2`` reaches an option that has no flag. As on the
+        command line, another network, prior, likelihood or objective comes without the options of the old one, another
+        prior without a second stage unless ``prior_epochs`` is given, and layer sizes of the encoder are mirrored.
+
+        Raises:
+            SettingError: A name is unknown, or a value is of a wrong type or out of bounds. Names of parts and options
+                without a flag are left to ``builder.complete``, which knows the parts that were registered.
+            UsageError: Two names set one path.
+        """
+        flat = {path: tuple(value) if isinstance(value, list) else value for path, value in self.flat().items()}
+        given = expand({name.replace("__", "."): value for name, value in settings.items()}, str, flat)
+        values = {path: value for path, (value, _) in given.items()}
+        if "model" in values:
+            raise SettingError("model", "is chosen by its recipe, such as vaectl.beta_vae()")
+        if values.get("prior.name", self.prior.name) != self.prior.name:
+            flat["training.prior_epochs"] = 0
+        try:
+            for path in values:
+                if path in BY_PATH and not path.endswith(".name"):
+                    values[path] = BY_PATH[path].checked(path, values[path])
+            overlay(flat, values)
+            return Spec.from_flat(flat)
+        except SettingError as error:
+            raise (error.named(given[error.path][1]) if error.path in given else error) from None
+
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> Spec:
         """The spec of a flat form. Part options are taken as they are: ``builder.complete`` checks those.
@@ -152,7 +172,7 @@ class Spec:
         known |= {f"training.{name}" for name in settings}
         for path in values:
             if path not in known and (path.partition(".")[0] not in PARTS or path.count(".") != 1):
-                raise SettingError(path, "is no setting", hint=did_you_mean(path, known))
+                raise SettingError(path, "is not a known setting", hint=did_you_mean(path, known))
         for path in known - values.keys():
             if not path.startswith("training."):
                 raise SettingError(path, "is missing")
@@ -188,69 +208,3 @@ def flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def coerce(path: str, value: Any, hint: Any) -> Any:
-    """``value`` as the type that an annotation asks for, within its bounds.
-
-    Takes what a flag or a file can hold: a whole float for an int, ``"512,256"`` or a list for a tuple, ``"true"`` for
-    a bool.
-
-    Args:
-        path: The setting's name, for the error.
-        value: What was given.
-        hint: int, float, bool, str, ``tuple[int, ...]``, a Literal or a union with None, maybe Annotated with Bounds.
-
-    Raises:
-        SettingError: The value is of another type or lies out of the bounds.
-    """
-    bounds = None
-    if get_origin(hint) is Annotated:
-        hint, bounds = get_args(hint)[:2]
-    if get_origin(hint) in (Union, types.UnionType):
-        if value is None:
-            return None
-        (hint,) = [option for option in get_args(hint) if option is not type(None)]
-        if get_origin(hint) is Annotated:
-            hint, bounds = get_args(hint)[:2]
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            allowed = ", ".join(map(str, get_args(hint)))
-            raise SettingError(path, f"must be one of {allowed}; got {shown(value)}")
-        return value
-    if get_origin(hint) is tuple:
-        items = value.split(",") if isinstance(value, str) else value
-        if not isinstance(items, list | tuple):
-            items = [items]
-        if not 1 <= len(items) <= 64:
-            raise SettingError(path, f"must be 1 to 64 whole numbers; got {shown(value)}")
-        element = Annotated[get_args(hint)[0], bounds] if bounds else get_args(hint)[0]
-        try:
-            return tuple(coerce(path, item, element) for item in items)
-        except SettingError:
-            raise SettingError(
-                path, f"must be whole numbers {bounds or ''} with commas between, such as 512,256; got {shown(value)}"
-            ) from None
-    return _scalar(path, value, hint, bounds)
-
-
-def _scalar(path: str, value: Any, kind: type, bounds: Bounds | None) -> Any:
-    noun = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]
-    wanted = f"must be {noun}" + (f" {bounds}" if bounds else "")
-    error = SettingError(path, f"{wanted}; got {shown(value)}")
-    if kind is bool and isinstance(value, str) and value.strip().lower() in ("true", "false"):
-        return value.strip().lower() == "true"
-    if kind in (bool, str):
-        if not isinstance(value, kind):
-            raise error
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise error
-    try:
-        number = kind(value)
-        exact = float(number) == float(value)
-    except (ValueError, OverflowError):
-        raise error from None
-    if not exact or (bounds is not None and number not in bounds):
-        raise error
-    return number

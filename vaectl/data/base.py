@@ -10,19 +10,18 @@ import hashlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vaectl.config.values import Binarize
 from vaectl.data.batch import Batch
 from vaectl.data.examples import Examples
 from vaectl.data.info import DataInfo
 from vaectl.data.report import Report
 from vaectl.errors import DataError
 
-Binarize = Literal["none", "static", "dynamic"]
 SCALING = "uint8 / 255"
 # images binarised at once: their uniform numbers take eight times their memory
 CHUNK = 1000

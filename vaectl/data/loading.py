@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Any
 
 import numpy as np
 
-from vaectl.config.spec import SPLITS, Bounds, Seed
-from vaectl.data.base import Binarize, Data, Raw, Split, Store, split_data
+from vaectl.config.datasets import BUILT_IN, DataOptions, is_path, located
+from vaectl.config.spec import SPLITS
+from vaectl.data.base import Data, Raw, Split, Store, split_data
 from vaectl.data.builtin.digits import load_digits
 from vaectl.data.builtin.glyphs import known_factors, load_or_generate
 from vaectl.data.builtin.idx import UnavailableError, load_idx, present
@@ -17,69 +18,40 @@ from vaectl.data.changes import Change, change_of
 from vaectl.data.examples import Examples
 from vaectl.data.info import DataInfo
 from vaectl.data.own.source import UnusableError
-from vaectl.data.paths import BUILT_IN, is_path, located
 from vaectl.data.report import Report, report_of
 from vaectl.data.survey import DIGEST_BYTES, Tally, digests_of
 from vaectl.errors import DataError, SettingError
 
 __all__ = [
-    "SOURCES", "Data", "DataInfo", "Examples", "Raw", "Report", "Split", "Store", "UnusableError", "is_path", "load",
-    "located", "reported", "split_data",
+    "SOURCES", "Data", "DataInfo", "DataOptions", "Examples", "Raw", "Report", "Split", "Store", "UnusableError",
+    "is_path", "load", "located", "reported", "split_data",
 ]  # fmt: skip
 
-# own data are read by files that a built-in set has no need of
-TEST_FRACTION = 0.1
 ROWS_AT_ONCE = 1000
-ImageSize = Annotated[tuple[int, ...] | None, Bounds(1, 4096)]
 
 
-def load(
-    name: str,
-    store: Store,
-    *,
-    validation_fraction: Annotated[float, Bounds(0, 0.9)] = 1 / 12,
-    test_fraction: Annotated[float, Bounds(0, 0.9, above=True)] = TEST_FRACTION,
-    image_size: ImageSize = None,
-    grayscale: bool = False,
-    binarize: Binarize = "none",
-    binarize_seed: Seed = 0,
-    skip_bad: bool = False,
-    label_column: str | None = None,
-    storage: Literal["auto", "resident", "stream"] = "auto",
-) -> Data:
+def load(name: str, store: Store, **options: Any) -> Data:
     """The data set of a source's name; its description carries the name that ``auto`` came to.
 
     Args:
         name: A key of ``SOURCES``; ``auto``: MNIST where it is in the data directory or can be downloaded, else the
             built-in glyphs; or the path of own data, a folder of images or a file.
         store: Where the files are, and whom to tell.
-        validation_fraction: Part of the training set that is held out; 0 holds out nothing.
-        test_fraction: Part of own data without a test set that becomes one.
-        image_size: Height and width that images are brought to, or both in one; None keeps them.
-        grayscale: Whether colours become grey levels.
-        binarize: Whether and how pixels become 0 or 1, as in ``split_data``.
-        binarize_seed: Seed of what is drawn once.
-        skip_bad: Whether own data are used without what of them cannot be read.
-        label_column: The column of a table that holds the labels; None looks for the usual names.
-        storage: Whether own data are held in memory or read as they are needed; ``auto`` streams what would take more
-            than a quarter of memory.
+        options: Those of ``DataOptions``.
 
     Raises:
         SettingError: A seed is given where nothing is drawn, or an option does not go with the data.
         DataError: The data are missing, damaged or cannot be read.
     """
-    if binarize == "none" and binarize_seed:
+    wanted = DataOptions(**options)
+    if wanted.binarize == "none" and wanted.binarize_seed:
         raise SettingError("data.binarize_seed", "is for --binarize static or dynamic")
     if is_path(name):
-        from vaectl.data.own.loading import Options, load_own
+        from vaectl.data.own.loading import load_own  # which a built-in set has no need of
 
-        options = Options(
-            validation_fraction, test_fraction, binarize, binarize_seed, image_size, grayscale, skip_bad, storage,
-            label_column,
-        )  # fmt: skip
-        return load_own(located(name), store, options)
-    change = change_of(image_size, grayscale)
-    _refuse_own(name, test_fraction, skip_bad, label_column, storage)
+        return load_own(located(name), store, wanted)
+    change = change_of(wanted.image_size, wanted.grayscale)
+    _refuse_own(name, wanted)
     if name == "auto":
         found = present("MNIST", store.directory)
         try:
@@ -94,7 +66,7 @@ def load(
         raw = SOURCES[name](store)
     if change is not None:
         raw = _changed(raw, change)
-    return split_data(name, raw, validation_fraction, binarize, binarize_seed)
+    return split_data(name, raw, wanted.validation_fraction, wanted.binarize, wanted.binarize_seed)
 
 
 def reported(data: Data) -> Report:
@@ -113,16 +85,16 @@ def reported(data: Data) -> Report:
     return report_of(data.info, tally, digests, labels, stored="uint8")
 
 
-def _refuse_own(name: str, test_fraction: float, skip_bad: bool, label_column: str | None, storage: str) -> None:
+def _refuse_own(name: str, wanted: DataOptions) -> None:
     """Refuse for a built-in data set what would be ignored."""
     own = "is for data of your own"
-    if test_fraction != TEST_FRACTION:
+    if wanted.test_fraction != DataOptions().test_fraction:
         raise SettingError("data.test_fraction", f"{own} without a test set; {name} has one")
-    if skip_bad:
+    if wanted.skip_bad:
         raise SettingError("data.skip_bad", f"{own}; {name} is checked whole")
-    if label_column is not None:
+    if wanted.label_column is not None:
         raise SettingError("data.label_column", f"{own}; {name} has its labels")
-    if storage == "stream":
+    if wanted.storage == "stream":
         raise SettingError("data.storage", f"cannot be stream: {name} is held in memory")
 
 

@@ -9,11 +9,11 @@ from typing import Any, get_type_hints
 
 import torch
 
+from vaectl.config.datasets import DataOptions, is_path, located
 from vaectl.config.spec import PARTS, Part, Spec, Training, coerce
 from vaectl.data.batch import Batch
 from vaectl.data.info import DataInfo
-from vaectl.data.loading import SOURCES, load
-from vaectl.data.paths import is_path, located
+from vaectl.data.loading import SOURCES
 from vaectl.data.report import fitting
 from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, nearest
 from vaectl.model.distributions.codes import CODES, VECTORS
@@ -27,8 +27,8 @@ from vaectl.model.vae import VAE, Decoder, Encoder
 from vaectl.system.reading import size_text
 from vaectl.system.runtime import memory, seed_streams, seeded
 
-# every data set takes the options of load
-DATASETS: Mapping[str, Callable[..., Any]] = dict.fromkeys(("auto", *SOURCES), load)
+# every data set takes the same options
+DATASETS: Mapping[str, Callable[..., Any]] = dict.fromkeys(("auto", *SOURCES), DataOptions)
 
 FAMILIES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "data": DATASETS,
@@ -63,7 +63,7 @@ def _complete_part(family: str, part: Part) -> Part:
     members = FAMILIES[family]
     if family == "data" and is_path(part.name):
         part = Part(located(part.name), part.options)
-        members = {part.name: load}
+        members = {part.name: DataOptions}
     if part.name not in members:
         raise SettingError(
             f"{family}.name",

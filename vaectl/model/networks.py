@@ -11,19 +11,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from vaectl.config.spec import Bounds, Dims
+from vaectl.config.values import Activation, Bounds, Depth, Dims, Width
 from vaectl.model.layers.linear import Linear
 from vaectl.model.layers.readout import Dense, Shape, Upsampled, halved, leading, readout
 from vaectl.model.parts import Network, Sizes
 
-Activation = Literal["silu", "relu", "gelu", "tanh", "softplus"]
-Width = Annotated[int, Bounds(1, 1024)]
-Depth = Annotated[int, Bounds(0, 8)]
 Blocks = Annotated[int, Bounds(1, 16)]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

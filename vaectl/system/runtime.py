@@ -24,9 +24,13 @@ KEPT_BYTES = 2**25 - 2**13
 NUMBERS_AT_ONCE = 2**23
 
 
+# beside the GPUs by their number, cuda:N
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
 def check_device(name: str) -> None:
     """Raise a UsageError unless ``name`` has the form of a device, whether or not this machine has it."""
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", name):
+    if name not in DEVICES and not re.fullmatch(r"cuda:\d{1,4}", name):
         raise UsageError(f"--device must be auto, cpu, cuda, cuda:N or mps; got '{name}'")
 
 
@@ -49,13 +53,20 @@ def resolve_device(name: str) -> torch.device:
         )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UsageError("--device mps: this machine has no MPS device", hint="use --device cpu")
-    if kind == "cuda":
-        # torch lets cuDNN round what it convolves to ten bits unless it is told not to; fp32 is to be fp32
-        if hasattr(torch.backends.cudnn, "conv"):  # since torch 2.9, which warns of the flag
-            torch.backends.cudnn.conv.fp32_precision = "ieee"
-        else:
-            torch.backends.cudnn.allow_tf32 = False
+    use_true_fp32(torch.device(name))
     return torch.device(name)
+
+
+def use_true_fp32(device: torch.device) -> None:
+    """Have cuDNN convolve in fp32: unless it is told so it rounds what it multiplies to ten bits."""
+    import torch
+
+    if device.type != "cuda":
+        return
+    if hasattr(torch.backends.cudnn, "conv"):  # since torch 2.9, which warns of the flag
+        torch.backends.cudnn.conv.fp32_precision = "ieee"
+    else:
+        torch.backends.cudnn.allow_tf32 = False
 
 
 def memory() -> int:

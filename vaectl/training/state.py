@@ -91,8 +91,6 @@ class TrainState:
         self.prior_began: int | None = None
         self.settled = False
         self.keeps_best = training.prior_epochs > 0
-        prior = {name: parameter for name, parameter in trained.items() if name.startswith("prior.")}
-        self._stages = Stage(objective, trained, fits_prior=False), Stage(PriorFit(), prior, fits_prior=True)
         self.examples, self.batches = examples, -(-examples // training.batch_size)
         self.figures = Figures(self.batches, self.device)
         self._order = torch.Generator().manual_seed(order_seed)
@@ -117,7 +115,11 @@ class TrainState:
     @property
     def stage(self) -> Stage:
         """The part of the training that goes on now."""
-        return self._stages[self.prior_began is not None]
+        parameters = self.optimizer.parameters
+        if self.prior_began is None:
+            return Stage(self.objective, parameters, fits_prior=False)
+        prior = {name: parameter for name, parameter in parameters.items() if name.startswith("prior.")}
+        return Stage(PriorFit(), prior, fits_prior=True)
 
     @property
     def seconds(self) -> float:
@@ -138,7 +140,7 @@ class TrainState:
     @property
     def prior_is_due(self) -> bool:
         """Whether the first stage is over and the second, which fits the prior, is to begin."""
-        return self.training.prior_epochs > 0 and not self.stage.fits_prior and bool(self._stage_end)
+        return self.training.prior_epochs > 0 and self.prior_began is None and bool(self._stage_end)
 
     @property
     def last_epoch(self) -> int:

@@ -19,6 +19,7 @@ from vaectl.model.objectives import Objective
 from vaectl.model.objectives.base import BOUND
 from vaectl.model.vae import VAE
 from vaectl.parallel.distributed import ALONE, Processes
+from vaectl.system.runtime import use_true_fp32
 from vaectl.training.figures import REPORTED
 from vaectl.training.state import TrainState
 from vaectl.training.step import TrainStep
@@ -135,6 +136,7 @@ def prepare(spec: Spec, data: Data, device: torch.device) -> TrainState:
     Raises:
         UsageError, VaectlError: As ``build``.
     """
+    use_true_fp32(device)
     # on an accelerator only the model itself is ever in this machine's memory
     model, objective = build(spec, data.info, copies=TRAINING_COPIES if device.type == "cpu" else 1)
     return TrainState(model.to(device), objective.to(device), spec.training, len(data.train))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from vaectl.commands.shared.render import setting_text
+from vaectl.commands.shared.render import PROGRESS
 from vaectl.commands.shared.state import State
-from vaectl.config.recipes import RECIPES
-from vaectl.config.settings import NAMES
-from vaectl.config.spec import Bounds, coerce
+from vaectl.config.spec import SPLITS
+from vaectl.config.table import MACHINE
+from vaectl.config.values import Bounds, coerce
 from vaectl.errors import SettingError, VaectlError
+from vaectl.runs.run import CHECKPOINTS
+from vaectl.system.runtime import DEVICES
 
 
 def state(context: typer.Context) -> State:
@@ -46,7 +48,29 @@ def number(kind: type, low: float, high: float) -> Callable[[Any], Any]:
     return parse
 
 
-OUTPUT, MACHINE = "Output", "Machine"
+OUTPUT = "Output"
+
+
+def completing(names: Collection[str]) -> Callable[[str], list[str]] | None:
+    """What completes a value that is one of some names; None where there are none."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return complete if names else None
+
+
+def choice(flag: str, names: Collection[str], help_text: str, **options: Any) -> Any:
+    """An option whose value is one of some names, which its help lists and a shell completes.
+
+    Args:
+        flag: The flag.
+        names: The names.
+        help_text: The help.
+        options: Further ones of ``typer.Option``.
+    """
+    usual = {"metavar": "|".join(names), "autocompletion": completing(names)}
+    return typer.Option(flag, help=help_text, **usual | options)
 
 
 def seed_option(help_text: str, default: str | bool = True) -> Any:
@@ -79,31 +103,28 @@ Verbose = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for errors too.", rich_help_panel=OUTPUT)]
 ProgressMode = Annotated[
     str,
-    typer.Option(
+    choice(
         "--progress",
-        metavar="auto|bar|plain|none",
+        PROGRESS,
+        "How to show progress on stderr; auto is a bar on a terminal.",
         envvar="VAECTL_PROGRESS",
-        help="How to show progress on stderr; auto is a bar on a terminal.",
         rich_help_panel=OUTPUT,
     ),
 ]
 Device = Annotated[
     str,
-    typer.Option(
+    choice(
         "--device",
+        DEVICES,
+        "Where to compute; auto takes a GPU if there is one.",
         metavar="auto|cpu|cuda|cuda:N|mps",
-        help="Where to compute; auto takes a GPU where there is one.",
         rich_help_panel=MACHINE,
     ),
 ]
 Seed = Annotated[int, seed_option("Seed of every random draw.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite an existing output file.")]
-Checkpoint = Annotated[
-    str, typer.Option("--checkpoint", metavar="best|last", help="Weights of the best validation epoch, or the last.")
-]
-SplitName = Annotated[
-    str, typer.Option("--split", metavar="test|validation|train", help="Which examples of the data set.")
-]
+Checkpoint = Annotated[str, choice("--checkpoint", CHECKPOINTS, "Weights of the best validation epoch, or the last.")]
+SplitName = Annotated[str, choice("--split", SPLITS, "Which examples of the data set.")]
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -120,18 +141,3 @@ DataDir = Annotated[
 def output_option(help_text: str, default: str | bool = False, metavar: str = "FILE") -> Any:
     """``-o``, with what is written where it is not given."""
     return typer.Option("-o", "--output", metavar=metavar, readable=False, show_default=default, help=help_text)
-
-
-def setting(flag: str, help_text: str, panel: str, metavar: str | None = None, recipe: str = "vae") -> Any:
-    """The option of a setting, with the default of a recipe in its help: ``vae``, or the one that is named there."""
-    name = flag.removeprefix("--").replace("-", "_")
-    path = next(iter(NAMES[name]))
-    default = RECIPES[recipe]().flat()[path]
-    if isinstance(default, bool):
-        return typer.Option(flag, help=help_text, show_default=False, rich_help_panel=panel)
-    if metavar is None:
-        metavar = {int: "INT", float: "FLOAT"}[type(default)]
-    text: str | bool = False if default is None else setting_text(default)
-    if recipe != "vae":
-        text = f"{recipe}: {setting_text(default)}"
-    return typer.Option(flag, metavar=metavar, help=help_text, show_default=text, rich_help_panel=panel)

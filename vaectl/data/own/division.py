@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from vaectl.config.spec import SPLITS
-from vaectl.data.base import Binarize, Split, binarized, held_out
+from vaectl.config.values import Binarize
+from vaectl.data.base import Split, binarized, held_out
 from vaectl.data.own.packed import packed
 from vaectl.data.own.rows import Rows
 from vaectl.data.own.source import Source

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from vaectl.config.datasets import DataOptions
 from vaectl.config.spec import SPLITS
-from vaectl.data.base import Binarize, Data, Store, drawn_text
+from vaectl.data.base import Data, Store, drawn_text
 from vaectl.data.changes import change_of
 from vaectl.data.examples import Examples
 from vaectl.data.info import DataInfo
@@ -31,8 +30,6 @@ from vaectl.errors import DataError, SettingError
 from vaectl.system.reading import size_text
 from vaectl.system.runtime import memory
 
-Storage = Literal["auto", "resident", "stream"]
-
 OPENERS: dict[str, Callable[[Path, Asked], Source]] = {
     ".npy": open_npy,
     ".npz": open_npz,
@@ -42,25 +39,9 @@ OPENERS: dict[str, Callable[[Path, Asked], Source]] = {
 }
 # the part of this machine's memory above which examples are not held
 RESIDENT_PART = 4
-TEST_FRACTION, VALIDATION_FRACTION = 0.1, 1 / 12
 
 
-@dataclass(frozen=True)
-class Options:
-    """What is asked of own data; see ``data.load``."""
-
-    validation_fraction: float = VALIDATION_FRACTION
-    test_fraction: float = TEST_FRACTION
-    binarize: Binarize = "none"
-    binarize_seed: int = 0
-    image_size: tuple[int, ...] | None = None
-    grayscale: bool = False
-    skip_bad: bool = False
-    storage: Storage = "auto"
-    label_column: str | None = None
-
-
-def load_own(name: str, store: Store, options: Options) -> Data:
+def load_own(name: str, store: Store, options: DataOptions) -> Data:
     """The data at a path.
 
     Raises:
@@ -117,14 +98,14 @@ def _opened(path: Path, asked: Asked) -> Source:
     return OPENERS[path.suffix.lower()](path, asked)
 
 
-def _check_options(path: Path, source: Source, options: Options) -> None:
+def _check_options(path: Path, source: Source, options: DataOptions) -> None:
     """Refuse what would be ignored."""
     for part, name in (("test", "test_fraction"), ("validation", "validation_fraction")):
-        if part in source.parts and getattr(options, name) != getattr(Options(), name):
+        if part in source.parts and getattr(options, name) != getattr(DataOptions(), name):
             raise SettingError(f"data.{name}", f"is for data without a {part} set; {path.name} has one")
 
 
-def _keeps(path: Path, source: Source, options: Options, store: Store) -> bool:
+def _keeps(path: Path, source: Source, options: DataOptions, store: Store) -> bool:
     """Whether the examples are held in memory."""
     rows = source.parts["train"]
     each = rows.dtype.itemsize * int(np.prod(rows.shape))
@@ -163,7 +144,7 @@ def _described(
     source: Source,
     surveys: Mapping[str, Survey],
     tally: Tally,
-    options: Options,
+    options: DataOptions,
     store: Store,
     *,
     left_out: int,

@@ -8,17 +8,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 
+from vaectl.config.values import BetaSchedule
 from vaectl.errors import SettingError
 from vaectl.model.distributions.codes import CODEBOOK, CODES, VECTORS
 from vaectl.model.objectives.schedules import Schedule, cosine_warmup, cyclical, linear_warmup, sigmoid_warmup
 from vaectl.model.parts import ModelPart
 from vaectl.model.vae import Draw
 
-BetaSchedule = Literal["constant", "linear", "cosine", "sigmoid", "cyclical"]
 CYCLES = 4
 
 

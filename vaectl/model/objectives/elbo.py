@@ -11,9 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vaectl.config.spec import Count, NonNegative, Size
+from vaectl.config.values import BetaSchedule, Count, NonNegative, Size
 from vaectl.model.distributions.codes import CODES, VECTORS, LatentSpace
-from vaectl.model.objectives.base import CYCLES, BetaSchedule, Loss, Objective, TrainingSet, kl_weight
+from vaectl.model.objectives.base import CYCLES, Loss, Objective, TrainingSet, kl_weight
 from vaectl.model.objectives.schedules import linear_warmup
 from vaectl.model.vae import Draw
 from vaectl.stats import on_target

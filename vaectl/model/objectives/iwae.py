@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
-from vaectl.config.spec import Bounds, Count, NonNegative, Size
+from vaectl.config.values import BetaSchedule, Bounds, Count, NonNegative, Size
 from vaectl.model.distributions.codes import LatentSpace
-from vaectl.model.objectives.base import CYCLES, BetaSchedule, Loss, Objective, TrainingSet, kl_weight
+from vaectl.model.objectives.base import CYCLES, Loss, Objective, TrainingSet, kl_weight
 from vaectl.model.vae import Draw
 
 

@@ -6,17 +6,16 @@ Shapes: ``K`` draws, ``B`` batch and ``b`` of its rows at a time, ``Z`` latent s
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from vaectl.config.spec import Count, NonNegative, Size
+from vaectl.config.values import BetaSchedule, Count, NonNegative, Size
 from vaectl.model.distributions.codes import LatentSpace
 from vaectl.model.distributions.pixels import base_of
-from vaectl.model.objectives.base import CYCLES, BetaSchedule, Loss, Objective, TrainingSet, kl_weight
+from vaectl.model.objectives.base import CYCLES, Loss, Objective, TrainingSet, kl_weight
 from vaectl.model.vae import Draw
 
 Weights = Literal["minibatch-weighted", "stratified"]
@@ -73,6 +72,8 @@ class TotalCorrelation(Objective):
         self.examples = data.examples
         self.alpha, self.gamma = alpha, gamma
         self.weights = weights
+        # copied to the device once: a step that a GPU repeats may copy nothing from the host, and holds on to them
+        self._log_w: dict[tuple[torch.device, torch.dtype, int], Tensor] = {}
         self.warmup_epochs = warmup_epochs
 
     def beta(self, step: int) -> float:
@@ -85,7 +86,7 @@ class TotalCorrelation(Objective):
 
     def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:
         """The loss of a draw with beta as scheduled."""
-        log_w = _weights_at(draw.z.device, draw.z.dtype, len(draw.x), self.examples, self.weights)
+        log_w = self._log_weights(draw.z, len(draw.x))
         joint, marginals = aggregate(draw, log_w)
         recon = draw.recon
         information = (draw.log_q - joint).mean(0)  # (B,)
@@ -99,6 +100,13 @@ class TotalCorrelation(Objective):
             "kl_by_dimension": by_dimension,
         }
         return Loss((recon + weighted).mean(), terms)
+
+    def _log_weights(self, like: Tensor, batch: int) -> Tensor:
+        """``log_weights`` of a batch, of the type and on the device of another tensor."""
+        key = (like.device, like.dtype, batch)
+        if key not in self._log_w:
+            self._log_w[key] = log_weights(batch, self.examples, self.weights).to(like)
+        return self._log_w[key]
 
 
 def log_weights(batch: int, examples: int, weights: Weights) -> Tensor:
@@ -129,12 +137,6 @@ def log_weights(batch: int, examples: int, weights: Weights) -> Tensor:
         return torch.zeros(1, 1, dtype=torch.float64)
     w = torch.full((batch, batch), (examples - 1) / (examples * (batch - 1)), dtype=torch.float64)
     return w.fill_diagonal_(1 / examples).log()
-
-
-@functools.lru_cache(maxsize=2)  # a full batch's and the last one's
-def _weights_at(device: torch.device, dtype: torch.dtype, batch: int, examples: int, weights: Weights) -> Tensor:
-    """``log_weights`` where they are needed, copied once: a step that a GPU repeats may copy nothing from the host."""
-    return log_weights(batch, examples, weights).to(device, dtype)
 
 
 def aggregate(draw: Draw, log_w: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,12 +5,13 @@ Shapes: ``*N`` leading dimensions, ``F`` features, flat or a map, ``D`` latent.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
+from vaectl.config.values import PosteriorScale
 from vaectl.model.distributions.codes import VECTORS, LatentSpace
 from vaectl.model.distributions.pixels import at_least_fp32
 from vaectl.model.layers.readout import Shape, readout
@@ -35,9 +36,7 @@ class GaussianPosterior(Posterior):
 
     gives: ClassVar[str] = VECTORS
 
-    def __init__(
-        self, features: Shape, latent_dim: int, *, scale: Literal["softplus", "log-variance"] = "softplus"
-    ) -> None:
+    def __init__(self, features: Shape, latent_dim: int, *, scale: PosteriorScale = "softplus") -> None:
         super().__init__()
         self.scale = scale
         self.space = LatentSpace((latent_dim,))

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vaectl.config.spec import Bounds
+from vaectl.config.values import MOST_CODES, Bounds, CodebookSize
 from vaectl.errors import SettingError
 from vaectl.model.distributions.codes import CODEBOOK, CODES, Codebook, LatentSpace, Quantized
 from vaectl.model.distributions.pixels import at_least_fp32
@@ -22,8 +22,6 @@ from vaectl.model.layers.readout import Shape, readout
 from vaectl.model.parts import Posterior
 from vaectl.parallel.shares import current_share
 
-MOST_CODES = 2**16
-Size = Annotated[int, Bounds(2, MOST_CODES)]
 Positions = Annotated[int, Bounds(1, 4096)]
 Levels = Annotated[tuple[int, ...], Bounds(3, 256)]
 Part = Annotated[float, Bounds(0, 1)]
@@ -104,7 +102,7 @@ class VectorQuantizer(QuantizedPosterior):
         features: Shape,
         latent_dim: int,
         *,
-        codes: Size = 512,
+        codes: CodebookSize = 512,
         codebook: Literal["ema", "loss"] = "ema",
         decay: Part = 0.99,
         revive: Part = 0.03,

@@ -1,0 +1,56 @@
+"""Data sets by name or path, and the options that all of them take."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from vaectl.config.values import Binarize, ImageSize, Seed, Storage, TestFraction, ValidationFraction
+
+DatasetName = Literal["auto", "mnist", "fashion-mnist", "kmnist", "digits", "glyphs", "cifar10", "svhn"]
+# auto comes to one of the others
+BUILT_IN: tuple[str, ...] = get_args(DatasetName)[1:]
+# files that hold a data set; a folder of images is one, too
+SUFFIXES = (".npy", ".npz", ".safetensors", ".csv", ".parquet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """The options of a data set, built in or your own, and their defaults.
+
+    Attributes:
+        validation_fraction: Part of the training set that is held out; 0 holds out nothing.
+        test_fraction: Part of own data without a test set that becomes one.
+        image_size: Height and width that images are brought to, or both in one; None keeps them.
+        grayscale: Whether colours become grey levels.
+        binarize: Whether and how pixels become 0 or 1, as in ``data.base.split_data``.
+        binarize_seed: Seed of what is drawn once.
+        skip_bad: Whether examples of own data that cannot be used are left out; else they are an error.
+        label_column: The column of a table that holds the labels; None looks for the usual names.
+        storage: Whether own data are held in memory or read as they are needed; ``auto`` streams what would take more
+            than a quarter of memory.
+    """
+
+    validation_fraction: ValidationFraction = 1 / 12
+    test_fraction: TestFraction = 0.1
+    image_size: ImageSize = None
+    grayscale: bool = False
+    binarize: Binarize = "none"
+    binarize_seed: Seed = 0
+    skip_bad: bool = False
+    label_column: str | None = None
+    storage: Storage = "auto"
+
+
+def is_path(name: str) -> bool:
+    """Whether a name is the path of own data: that of no built-in set, and it is there or has the form of a path."""
+    if name == "auto" or name in BUILT_IN:
+        return False
+    return os.sep in name or name.startswith("~") or os.path.exists(name) or Path(name).suffix.lower() in SUFFIXES
+
+
+def located(name: str) -> str:
+    """The path of own data in full, by the names that were typed: links on it are not followed."""
+    return os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111 - Path raises for some names

@@ -1,0 +1,319 @@
+"""The table of settings: name, place in the spec, type and help of each, here and nowhere else.
+
+Flags of ``vaectl train``, keys of config files, keyword arguments of recipes, the reference in ``docs/cli.md`` and what
+a shell completes come from it. Names of parts are listed here as well as in their registries, because the registries
+import torch; ``tests/config/test_table.py`` compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from vaectl.config.datasets import SUFFIXES, DatasetName, is_path
+from vaectl.config.values import (
+    Activation,
+    BetaSchedule,
+    Binarize,
+    CodebookSize,
+    Count,
+    Depth,
+    Dims,
+    ImageSize,
+    LatentDim,
+    LearningRate,
+    NonNegative,
+    OnNonfinite,
+    PosteriorScale,
+    Precision,
+    Seed,
+    Size,
+    TestFraction,
+    ValidationFraction,
+    WeightDecay,
+    Width,
+    canonical,
+    coerce,
+)
+from vaectl.errors import SettingError, UsageError, did_you_mean, nearest, shown
+
+PARTS = ("data", "encoder", "decoder", "posterior", "prior", "likelihood", "objective")
+
+RecipeName = Literal[
+    "vae", "beta-vae", "beta-tcvae", "capacity-vae", "control-vae", "iwae", "sigma-vae", "vamp-vae", "vq-vae", "fsq-vae"
+]
+NetworkName = Literal["mlp", "conv", "resnet"]
+PriorName = Literal["standard", "mixture", "vamp", "uniform", "transformer"]
+LikelihoodName = Literal[
+    "bernoulli", "continuous-bernoulli", "gaussian", "laplace", "mse", "categorical", "discretized-logistic"
+]
+ObjectiveName = Literal["elbo", "iwae", "capacity", "kl-target", "tc", "vq"]
+
+# panels of the help
+DATA, MODEL, OBJECTIVE, OPTIMIZATION, MACHINE = "Data", "Model", "Objective", "Optimization", "Machine"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting that has a name of its own.
+
+    Attributes:
+        name: The name; the flag has dashes for its underscores.
+        paths: The places in the spec that it sets.
+        kind: Its type, maybe with bounds: an annotation that ``values.coerce`` takes.
+        panel: The panel of the help that its flag is in.
+        help: What it is.
+        metavar: What stands for a value in the help, where the type does not say it.
+        recipe: The recipe whose default the help shows.
+        mirrored: Whether the second place takes the values in reverse.
+        takes_paths: Whether a path may be given instead of a name.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    kind: Any
+    panel: str
+    help: str
+    metavar: str | None = None
+    recipe: str = "vae"
+    mirrored: bool = False
+    takes_paths: bool = False
+
+    @property
+    def flag(self) -> str:
+        """The flag: ``--latent-dim``."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The names that it may be; empty where it is no name."""
+        return get_args(self.kind) if get_origin(self.kind) is Literal else ()
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether its flag takes no value."""
+        return self.kind is bool
+
+    @property
+    def placeholder(self) -> str:
+        """What stands for a value in the help."""
+        kind = get_args(self.kind)[0] if get_origin(self.kind) is Annotated else self.kind
+        return self.metavar or "|".join(self.choices) or {int: "INT", float: "FLOAT"}[kind]
+
+    def spelled(self, value: Any) -> Any:
+        """A name as it is written in the table, whatever its case; any other value as it is."""
+        if self.takes_paths and isinstance(value, str) and is_path(value):
+            return value
+        return canonical(value, self.choices)
+
+    def checked(self, path: str, value: Any) -> Any:
+        """``value`` at one of the paths, as the setting's type.
+
+        Raises:
+            SettingError: It is of another type, out of bounds, or none of the choices.
+        """
+        value = self.spelled(value)
+        if not self.takes_paths:
+            return coerce(path, value, self.kind)
+        if value not in self.choices and not (isinstance(value, str) and is_path(value)):
+            raise SettingError(
+                path,
+                f"must be one of {', '.join(self.choices)}, or a path; got {shown(value)}",
+                hint=nearest(str(value), self.choices),
+            )
+        return value
+
+    def at(self, path: str, value: Any) -> Any:
+        """What a value given for the setting, or for its first place, comes to at a place.
+
+        Raises:
+            SettingError: It is to be mirrored, and is no list of numbers.
+        """
+        if self.mirrored and path != self.paths[0]:
+            return tuple(reversed(coerce(self.paths[0], value, self.kind)))
+        return self.spelled(value)
+
+
+def _both(option: str) -> tuple[str, str]:
+    """An option of encoder and decoder."""
+    return f"encoder.{option}", f"decoder.{option}"
+
+
+_NAMES = ", ".join(get_args(DatasetName)[1:-1])
+
+SETTINGS = (
+    Setting(
+        "dataset", ("data.name",), DatasetName, DATA,
+        f"{_NAMES} or {get_args(DatasetName)[-1]}; auto is MNIST, or the built-in glyphs if MNIST is not available. Or "
+        f"a path: a folder of images, or a file ({', '.join(SUFFIXES)}).",
+        metavar="NAME|PATH", takes_paths=True,
+    ),
+    Setting(
+        "validation_fraction", ("data.validation_fraction",), ValidationFraction, DATA,
+        "Part of the training set that is held out for validation, 0 to 0.9.",
+    ),
+    Setting(
+        "test_fraction", ("data.test_fraction",), TestFraction, DATA,
+        "Part of your own data that is held out for testing if they have no test set; up to 0.9.",
+    ),
+    Setting(
+        "image_size", ("data.image_size",), ImageSize, DATA,
+        "Resize images to one side, or to a height and a width, in pixels.", metavar="N|H,W",
+    ),
+    Setting("grayscale", ("data.grayscale",), bool, DATA, "Turn colours into grey levels."),
+    Setting(
+        "binarize", ("data.binarize",), Binarize, DATA,
+        "Draw pixels 0 or 1 from their grey levels: once (static), or anew in every training epoch (dynamic).",
+    ),
+    Setting("skip_bad", ("data.skip_bad",), bool, DATA, "Skip examples of your own data that cannot be used."),
+    Setting(
+        "label_column", ("data.label_column",), str | None, DATA,
+        "Column of a table that holds the labels; by default label, class, target or y.", metavar="NAME",
+    ),
+    Setting(
+        "model", ("model",), RecipeName, MODEL,
+        f"Recipe that the defaults come from: {', '.join(get_args(RecipeName))}.", metavar="NAME",
+    ),
+    Setting("network", _both("name"), NetworkName, MODEL, "Kind of encoder and decoder network."),
+    Setting("latent_dim", ("latent_dim",), LatentDim, MODEL, "Number of latent dimensions."),
+    Setting(
+        "hidden_dims", _both("hidden_dims"), Dims, MODEL,
+        "Units of the layers of an mlp encoder; the decoder mirrors them.", metavar="N,N,...", mirrored=True,
+    ),
+    Setting(
+        "width", _both("width"), Width, MODEL,
+        "Channels of the first layer of conv and resnet; they double with each layer, up to eight times.",
+        recipe="vq-vae",
+    ),
+    Setting(
+        "depth", _both("depth"), Depth, MODEL,
+        "Layers of conv and resnet, each of which halves the image; 0 halves it to 8 pixels or less.", recipe="vq-vae",
+    ),
+    Setting("activation", _both("activation"), Activation, MODEL, "Activation after each layer."),
+    Setting(
+        "prior", ("prior.name",), PriorName, MODEL, "Prior p(z); uniform and transformer are for VQ-VAEs.",
+    ),
+    Setting(
+        "likelihood", ("likelihood.name",), LikelihoodName, MODEL,
+        f"Likelihood p(x|z) of the pixels: {', '.join(get_args(LikelihoodName))}.", metavar="NAME",
+    ),
+    Setting(
+        "codes", ("posterior.codes",), CodebookSize, MODEL, "Number of codes in the codebook of a VQ-VAE.",
+        recipe="vq-vae",
+    ),
+    Setting(
+        "posterior_scale", ("posterior.scale",), PosteriorScale, MODEL,
+        "How sigma of q(z|x) is made from the network's output.",
+    ),
+    Setting("objective", ("objective.name",), ObjectiveName, OBJECTIVE, "What training minimises."),
+    Setting(
+        "beta", ("objective.beta",), NonNegative, OBJECTIVE,
+        "Weight of the KL after warm-up, 1 for the ELBO; for tc the weight of the total correlation.",
+    ),
+    Setting(
+        "beta_schedule", ("objective.schedule",), BetaSchedule, OBJECTIVE,
+        "How the KL's weight rises over the warm-up; cyclical repeats it.",
+    ),
+    Setting(
+        "warmup_epochs", ("objective.warmup_epochs",), Count, OBJECTIVE,
+        "Epochs over which the KL's weight rises from 0.",
+    ),
+    Setting(
+        "free_bits", ("objective.free_bits",), NonNegative, OBJECTIVE,
+        "Nats of KL in each latent dimension that cost nothing.",
+    ),
+    Setting(
+        "commitment", ("objective.commitment",), NonNegative, OBJECTIVE,
+        "Weight of the distance between a VQ-VAE's encoder output and its codes.", recipe="vq-vae",
+    ),
+    Setting("epochs", ("training.epochs",), Size, OPTIMIZATION, "Passes over the training set."),
+    Setting(
+        "prior_epochs", ("training.prior_epochs",), Count, OPTIMIZATION,
+        "Passes of a second stage that fits the prior alone; 0 for no such stage.", recipe="vq-vae",
+    ),
+    Setting("batch_size", ("training.batch_size",), Size, OPTIMIZATION, "Examples in an optimizer step."),
+    Setting("lr", ("training.lr",), LearningRate, OPTIMIZATION, "Learning rate of Adam."),
+    Setting("weight_decay", ("training.weight_decay",), WeightDecay, OPTIMIZATION, "Decoupled weight decay (AdamW)."),
+    Setting(
+        "grad_clip", ("training.grad_clip",), NonNegative, OPTIMIZATION,
+        "Largest global L2 norm of the gradient; 0 does not clip.",
+    ),
+    Setting(
+        "precision", ("training.precision",), Precision, OPTIMIZATION,
+        "Precision of the networks' products in training; weights, log-probabilities and evaluation stay fp32.",
+    ),
+    Setting(
+        "patience", ("training.patience",), Count, OPTIMIZATION,
+        "Epochs without a better validation ELBO after which training stops; 0 never stops early.",
+    ),
+    Setting(
+        "on_nonfinite", ("training.on_nonfinite",), OnNonfinite, OPTIMIZATION,
+        "What to do if a loss is not finite: stop, or go back to the start of the epoch with a lower lr.",
+    ),
+    Setting("seed", ("training.seed",), Seed, MACHINE, "Seed of weights, data order and samples."),
+)  # fmt: skip
+
+BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}
+BY_PATH: Mapping[str, Setting] = {path: setting for setting in SETTINGS for path in setting.paths}
+# options of the encoder that hold for a decoder of the same kind unless it has its own
+PAIRED = tuple(s for s in SETTINGS if s.paths[0].startswith("encoder.") and s.name != "network")
+
+
+def expand(
+    values: Mapping[str, Any], label: Callable[[str], str], known: Collection[str]
+) -> dict[str, tuple[Any, str]]:
+    """Settings by their paths: path -> (value, what an error calls it).
+
+    Args:
+        values: By name (``beta``) or path (``objective.beta``), with dashes or underscores.
+        label: Name or path -> what an error calls it, such as ``--beta``.
+        known: Paths that a spec has, beside which a part may have further options.
+
+    Raises:
+        SettingError: A name is unknown, or a value that is to be mirrored is no list of numbers.
+        UsageError: Two names set one path.
+    """
+    out: dict[str, tuple[Any, str]] = {}
+    for given, value in values.items():
+        name, called = given.replace("-", "_"), label(given)
+        if name in BY_NAME:
+            try:
+                targets = {path: BY_NAME[name].at(path, value) for path in BY_NAME[name].paths}
+            except SettingError as error:
+                raise error.named(called) from None
+        elif name in known or (name.count(".") == 1 and name.partition(".")[0] in PARTS):
+            targets = {name: BY_PATH[name].spelled(value) if name in BY_PATH else value}
+        else:
+            raise SettingError(called, "is not a known setting", hint=did_you_mean(name, {*BY_NAME, *known}))
+        for path, target in targets.items():
+            if path in out:
+                raise UsageError(f"{called} and {out[path][1]} both set {path}")
+            out[path] = (target, called)
+    return out
+
+
+def overlay(flat: dict[str, Any], values: Mapping[str, Any]) -> dict[str, str]:
+    """Set values in the flat form of a spec, in place.
+
+    Another member of a family (``encoder.name``) drops the options of the old one. What is set for an encoder alone
+    (``PAIRED``) holds for its decoder, too, where both are of the same kind.
+
+    Returns:
+        Each path that was set, with the path in ``values`` that its value comes from.
+
+    Raises:
+        SettingError: Layer sizes that are to be mirrored are no list of numbers.
+    """
+    for part in PARTS:
+        name = f"{part}.name"
+        if part != "data" and name in values and values[name] != flat[name]:
+            for path in [path for path in flat if path.startswith(f"{part}.") and path != name]:
+                del flat[path]
+    flat.update(values)
+    origins = {path: path for path in values}
+    for setting in PAIRED if flat["encoder.name"] == flat["decoder.name"] else ():
+        own, other = setting.paths
+        if own in values and other not in values:
+            flat[other], origins[other] = setting.at(other, values[own]), own
+    return origins
