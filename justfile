@@ -31,14 +31,15 @@ cuda:
     python -m pytest -m cuda tests/test_cuda.py
     python -m benchmarks --only cuda
 
-# generate docs/cli.md from the command line, and the tree in docs/architecture.md from the files
+# generate docs/cli.md from the command line, the tree in docs/architecture.md from the files, and the list of parts
 docs:
     typer vaectl.cli utils docs --name vaectl --title "Command line reference" --output docs/cli.md
+    python docs/families.py
     python docs/tree.py
 
-# fail if either is stale
+# fail if one of them is stale
 docs-check: docs
-    git diff --exit-code -- docs/cli.md docs/architecture.md
+    git diff --exit-code -- docs/cli.md docs/architecture.md vaectl/config/families.py
 
 # vaectl's speed and memory beside others' and the floor; --help says how to measure a part of it
 bench *arguments:

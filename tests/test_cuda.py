@@ -25,8 +25,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.conftest import Cli, interrupt_at
-from tests.model.test_contracts import COMBINATIONS, USUAL, spec_of
-from tests.toys import toy_data
+from tests.support.combinations import COMBINATIONS, combined
+from tests.support.combinations import usual as usual_parts
+from tests.support.toys import toy_data
 from vaectl.config.recipes import RECIPES
 from vaectl.config.spec import Part, Spec, Training
 from vaectl.data import loading
@@ -88,7 +89,7 @@ def short(spec: Spec, **training: Any) -> Spec:
 
 
 def usual(**parts: Part) -> Spec:
-    return short(dataclasses.replace(spec_of(*USUAL["gaussian"]), **parts), lr=1e-2)
+    return short(dataclasses.replace(combined(*usual_parts("gaussian")), **parts), lr=1e-2)
 
 
 def run(state: TrainState, data: Data, training: Training, *, fast: bool = True, steps: int | None = None) -> list[Any]:
@@ -149,11 +150,11 @@ def test_a_recipes_step_is_recorded(name: str, graphs: list[Graph], record_prope
 
 @pytest.mark.parametrize(
     "parts",
-    [p for p in COMBINATIONS if sum(part != other for part, other in zip(p, USUAL[p[1]], strict=True)) <= 1],
+    [p for p in COMBINATIONS if sum(part != other for part, other in zip(p, usual_parts(p[1]), strict=True)) <= 1],
     ids="-".join,
 )
 def test_every_parts_step_is_recorded(parts: tuple[str, ...], graphs: list[Graph], record_property: Note) -> None:
-    hold_against_the_plain_step(short(spec_of(*parts), lr=1e-2), toys(), graphs, record_property)
+    hold_against_the_plain_step(short(combined(*parts), lr=1e-2), toys(), graphs, record_property)
 
 
 OPTIONS: dict[str, dict[str, Part]] = {
@@ -396,9 +397,9 @@ def test_bounds_and_information_are_those_of_the_cpu(name: str) -> None:
     model, here, data, data_here = both(name)
     with torch.no_grad():
         x = data_here.test.batch(slice(0, 20))
-        z = here.encoder(x).sample((3,))
+        z = here.encode(x).sample((3,))
         draws = [
-            Draw(x.to(d), m.encoder(x.to(d)), z.to(d), m.prior(m.encoder), m.decoder(z.to(d)))
+            Draw(x.to(d), m.encode(x.to(d)), z.to(d), m.prior_at(), m.decode(z.to(d)))
             for m, d in ((here, CPU), (model, DEVICE))
         ]
     for key in ("log_px", "log_q", "log_p"):

@@ -47,6 +47,7 @@ def layer(source: str, **values: object) -> Layer:
 
 @pytest.mark.parametrize("setting", named(*(s for s in SETTINGS if s.paths[0].endswith(".name"))))
 def test_names_of_parts_are_those_of_their_registries(setting: Setting) -> None:
+    """``just docs`` writes them."""
     for path in setting.paths:
         assert setting.choices == tuple(FAMILIES[path.partition(".")[0]])
 

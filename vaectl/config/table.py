@@ -1,8 +1,8 @@
 """The table of settings: name, place in the spec, type and help of each, here and nowhere else.
 
 Flags of ``vaectl train``, keys of config files, keyword arguments of recipes, the reference in ``docs/cli.md`` and what
-a shell completes come from it. Names of parts are listed here as well as in their registries, because the registries
-import torch; ``tests/config/test_table.py`` compares the two.
+a shell completes come from it. The registries of parts import torch, so their names come from ``families``, which
+``just docs`` writes; parts that are registered later, such as a plug-in's, are known to the registries alone.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+from vaectl.config import families
 from vaectl.config.datasets import SUFFIXES, DatasetName, is_path
 from vaectl.config.values import (
     Activation,
@@ -40,16 +41,6 @@ from vaectl.errors import SettingError, UsageError, did_you_mean, nearest, shown
 
 PARTS = ("data", "encoder", "decoder", "posterior", "prior", "likelihood", "objective")
 
-RecipeName = Literal[
-    "vae", "beta-vae", "beta-tcvae", "capacity-vae", "control-vae", "iwae", "sigma-vae", "vamp-vae", "vq-vae", "fsq-vae"
-]
-NetworkName = Literal["mlp", "conv", "resnet"]
-PriorName = Literal["standard", "mixture", "vamp", "uniform", "transformer"]
-LikelihoodName = Literal[
-    "bernoulli", "continuous-bernoulli", "gaussian", "laplace", "mse", "categorical", "discretized-logistic"
-]
-ObjectiveName = Literal["elbo", "iwae", "capacity", "kl-target", "tc", "vq"]
-
 # panels of the help
 DATA, MODEL, OBJECTIVE, OPTIMIZATION, MACHINE = "Data", "Model", "Objective", "Optimization", "Machine"
 
@@ -68,6 +59,7 @@ class Setting:
         recipe: The recipe whose default the help shows.
         mirrored: Whether the second place takes the values in reverse.
         takes_paths: Whether a path may be given instead of a name.
+        names: Names of recipes or parts that it may be; others may have been registered since.
     """
 
     name: str
@@ -79,6 +71,7 @@ class Setting:
     recipe: str = "vae"
     mirrored: bool = False
     takes_paths: bool = False
+    names: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -88,7 +81,7 @@ class Setting:
     @property
     def choices(self) -> tuple[str, ...]:
         """The names that it may be; empty where it is no name."""
-        return get_args(self.kind) if get_origin(self.kind) is Literal else ()
+        return self.names or (get_args(self.kind) if get_origin(self.kind) is Literal else ())
 
     @property
     def is_switch(self) -> bool:
@@ -172,10 +165,11 @@ SETTINGS = (
         "Column of a table that holds the labels; by default label, class, target or y.", metavar="NAME",
     ),
     Setting(
-        "model", ("model",), RecipeName, MODEL,
-        f"Recipe that the defaults come from: {', '.join(get_args(RecipeName))}.", metavar="NAME",
+        "model", ("model",), str, MODEL,
+        f"Recipe that the defaults come from: {', '.join(families.RECIPES)}.", metavar="NAME",
+        names=families.RECIPES,
     ),
-    Setting("network", _both("name"), NetworkName, MODEL, "Kind of encoder and decoder network."),
+    Setting("network", _both("name"), str, MODEL, "Kind of encoder and decoder network.", names=families.NETWORKS),
     Setting("latent_dim", ("latent_dim",), LatentDim, MODEL, "Number of latent dimensions."),
     Setting(
         "hidden_dims", _both("hidden_dims"), Dims, MODEL,
@@ -192,11 +186,13 @@ SETTINGS = (
     ),
     Setting("activation", _both("activation"), Activation, MODEL, "Activation after each layer."),
     Setting(
-        "prior", ("prior.name",), PriorName, MODEL, "Prior p(z); uniform and transformer are for VQ-VAEs.",
+        "prior", ("prior.name",), str, MODEL, "Prior p(z); uniform and transformer are for VQ-VAEs.",
+        names=families.PRIORS,
     ),
     Setting(
-        "likelihood", ("likelihood.name",), LikelihoodName, MODEL,
-        f"Likelihood p(x|z) of the pixels: {', '.join(get_args(LikelihoodName))}.", metavar="NAME",
+        "likelihood", ("likelihood.name",), str, MODEL,
+        f"Likelihood p(x|z) of the pixels: {', '.join(families.LIKELIHOODS)}.", metavar="NAME",
+        names=families.LIKELIHOODS,
     ),
     Setting(
         "codes", ("posterior.codes",), CodebookSize, MODEL, "Number of codes in the codebook of a VQ-VAE.",
@@ -206,7 +202,7 @@ SETTINGS = (
         "posterior_scale", ("posterior.scale",), PosteriorScale, MODEL,
         "How sigma of q(z|x) is made from the network's output.",
     ),
-    Setting("objective", ("objective.name",), ObjectiveName, OBJECTIVE, "What training minimises."),
+    Setting("objective", ("objective.name",), str, OBJECTIVE, "What training minimises.", names=families.OBJECTIVES),
     Setting(
         "beta", ("objective.beta",), NonNegative, OBJECTIVE,
         "Weight of the KL after warm-up, 1 for the ELBO; for tc the weight of the total correlation.",

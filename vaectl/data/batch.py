@@ -1,4 +1,4 @@
-"""A batch of examples: their values, what a model is conditioned on, and which values were observed.
+"""Batches of examples: values, what is given with them, and which were observed.
 
 Shapes: ``B`` batch, ``X`` data shape, ``C`` given numbers.
 """

@@ -1,4 +1,4 @@
-"""The state of a training: all that, with the weights, decides how it goes on, as tensors and plain numbers."""
+"""The state of a training: with the weights, everything that decides how it goes on."""
 
 from __future__ import annotations
 

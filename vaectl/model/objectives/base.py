@@ -1,4 +1,4 @@
-"""What every objective must have, (draw, scheduled number) -> Loss, and the weight of the KL by step.
+"""The base class of objectives, (draw, scheduled number) -> Loss, and the KL weight by step.
 
 Shapes: ``K`` draws, ``B`` batch. Log quantities are in nats per example.
 """
