@@ -23,6 +23,7 @@ from torch.distributed import HashStore
 
 from tests.conftest import Cli
 from tests.support.combinations import small, suited
+from tests.support.parts import MODELS, data_for, register, spec_for
 from tests.support.runs import begin
 from tests.support.specs import VARIANTS, spec_of
 from tests.support.toys import toy_data
@@ -154,14 +155,20 @@ KINDS: dict[str, dict[str, Any]] = {
     | {"prior": Part("transformer", {"width": 8, "depth": 1, "heads": 2})},
 }
 # of 280 examples; the last batch may be short, and of one example, so that one of two processes has none
-CASES = [*((kind, 93) for kind in KINDS), ("free bits", 100), ("free bits", 280)]
+CASES = [
+    *((kind, 93) for kind in (*KINDS, *(name for name in MODELS if name != "adversary"))),
+    ("free bits", 100),
+    ("free bits", 280),
+]
 
 
 def coded(kind: str) -> bool:
-    return "quantized" in str(KINDS[kind].get("posterior"))
+    return "quantized" in str(KINDS.get(kind, {}).get("posterior"))
 
 
 def given(kind: str, size: int) -> tuple[Spec, Data]:
+    if kind in MODELS:
+        return spec_for(kind, epochs=2, batch_size=size), data_for(kind, 350)
     data = toy_data(train=350)
     if kind == "dynamic binarisation":
         data = dataclasses.replace(data, train=dataclasses.replace(data.train, grey=data.train.images))
@@ -186,6 +193,7 @@ def outcome(kind: str, size: int, processes: Processes) -> dict[str, Any]:
 def work(folder: Path) -> None:
     """What each of several processes does in the test below."""
     torch.set_num_threads(1)
+    register()
     processes = Processes(Board.of_launcher(here()))
     processes.connect(torch.device("cpu"))
     done = {case: outcome(*case, processes) for case in CASES}
@@ -193,6 +201,7 @@ def work(folder: Path) -> None:
     torch.save(done, folder / f"{processes.rank}.pt")
 
 
+@pytest.mark.usefixtures("registered")
 def test_processes_train_what_one_process_trains(start: Start, isolated: Path) -> None:
     """Weights, moments and figures agree but for the order of sums; random streams, and both processes, bit for bit."""
     work_here = (

@@ -235,7 +235,7 @@ def _assemble(spec: Spec, info: DataInfo) -> tuple[VAE, Objective]:
         network = ENCODERS[spec.encoder.name](sizes, **spec.encoder.options)
         posterior = POSTERIORS[spec.posterior.name](network.features, spec.latent_dim, **spec.posterior.options)
         encoder, space = Encoder(network, posterior), posterior.space
-        prior = PRIORS[spec.prior.name](space, info.shape, info.support, **spec.prior.options)
+        prior = PRIORS[spec.prior.name](space, info.shape, info.support, info.given, **spec.prior.options)
         network = DECODERS[spec.decoder.name](Sizes(space.shape, info.shape, given=info.given), **spec.decoder.options)
         likelihood = LIKELIHOODS[spec.likelihood.name](network.features, info.shape, **spec.likelihood.options)
         model = VAE(encoder, prior, Decoder(network, likelihood))

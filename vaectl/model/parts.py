@@ -108,6 +108,8 @@ class Posterior(ModelPart):
 class Prior(ModelPart):
     """A prior p(z). It may look through the encoder, and never owns it.
 
+    Its constructor takes the latent space, the data's shape and support, how many numbers are given, and options.
+
     Attributes:
         takes: The kinds of latents that it is over, out of those that posteriors give.
     """

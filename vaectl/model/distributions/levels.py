@@ -18,10 +18,11 @@ class Levels(Distribution):
 
     Args:
         sizes: D_l of each level, from the top.
-        at: Level l, from 0, and all levels above it (*N, D_1 + ... + D_(l-1)) -> their distribution, with batch shape
-            (*N) and event shape (D_l,). For level 0 the latter is empty, with the batch shape of the whole. N must
-            broadcast with that batch shape, as arguments of a log-probability do.
+        at: Level l, from 0, and all levels above it (*N, D_1 + ... + D_(l-1)), none for level 0 -> the distribution of
+            that level, event shape (D_l,). N broadcasts with the batch shape of the whole, as an argument of a
+            log-probability does.
         batch_shape: Batch shape of the whole.
+        like: A tensor of the type and on the device to use.
 
     References:
         Ladder Variational Autoencoders (Sønderby et al., 2016), equations 1 to 3, https://arxiv.org/abs/1602.02282
@@ -31,9 +32,9 @@ class Levels(Distribution):
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
 
     def __init__(
-        self, sizes: Sequence[int], at: Callable[[int, Tensor], Distribution], batch_shape: Sequence[int]
+        self, sizes: Sequence[int], at: Callable[[int, Tensor], Distribution], batch_shape: Sequence[int], like: Tensor
     ) -> None:
-        self.sizes, self.at = tuple(sizes), at
+        self.sizes, self.at, self.like = tuple(sizes), at, like
         super().__init__(torch.Size(batch_shape), torch.Size((sum(sizes),)), validate_args=False)
 
     def levels(self, z: Tensor) -> Iterator[tuple[Distribution, Tensor]]:
@@ -50,32 +51,27 @@ class Levels(Distribution):
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Reparameterised draws (*sample_shape, *batch_shape, D), from the top level down."""
-        z = self._nothing(sample_shape)
-        for level in range(len(self.sizes)):
-            z = torch.cat((z, self.at(level, z).rsample()), dim=-1)
-        return z
+        return self._down(sample_shape, lambda p, shape: p.expand(shape).rsample())
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draws (*sample_shape, *batch_shape, D), from the top level down."""
         with torch.no_grad():
-            z = self._nothing(sample_shape)
-            for level in range(len(self.sizes)):
-                z = torch.cat((z, self.at(level, z).sample()), dim=-1)
-        return z
+            return self._down(sample_shape, lambda p, shape: p.expand(shape).sample())
 
     @property
     def mean(self) -> Tensor:
         """The mean of each level given the means above it (*batch_shape, D), which is exact for the top level."""
-        z = self._nothing(())
-        for level in range(len(self.sizes)):
-            z = torch.cat((z, self.at(level, z).mean), dim=-1)
-        return z
+        return self._down((), lambda p, shape: p.expand(shape).mean)
 
     @property
     def variance(self) -> Tensor:
         """The variance of each level given the means above it (*batch_shape, D), which is exact for the top level."""
-        return torch.cat([p.variance for p, _ in self.levels(self.mean)], dim=-1)
+        return torch.cat([p.expand(self.batch_shape).variance for p, _ in self.levels(self.mean)], dim=-1)
 
-    def _nothing(self, sample_shape: Any) -> Tensor:
-        like = self.at(0, torch.empty(*self.batch_shape, 0)).mean
-        return like.new_empty(*sample_shape, *self.batch_shape, 0)
+    def _down(self, sample_shape: Any, take: Callable[[Distribution, torch.Size], Tensor]) -> Tensor:
+        """A value of each level given those above it, (*sample_shape, *batch_shape, D)."""
+        shape = torch.Size((*sample_shape, *self.batch_shape))
+        z = self.like.new_empty(*shape, 0)
+        for level in range(len(self.sizes)):
+            z = torch.cat((z, take(self.at(level, z), shape)), dim=-1)
+        return z

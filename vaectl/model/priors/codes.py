@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vaectl.config.spec import Bounds
 from vaectl.errors import SettingError
 from vaectl.model.distributions.codes import CODEBOOK, CODES, Codebook, CodeDistribution, LatentSpace
+from vaectl.model.layers.readout import Shape
 from vaectl.model.parts import Prior
 from vaectl.model.priors.transformer import Transformer
 
@@ -62,13 +63,14 @@ class UniformCodes(CodePrior):
         space: What a latent is: a grid of codes.
         shape: Data shape X, which plays no part.
         support: Kind of the data, which plays no part.
+        given: Given numbers, which play no part.
 
     References:
         Neural Discrete Representation Learning (van den Oord et al., 2017), section 3.2,
         https://arxiv.org/abs/1711.00937
     """
 
-    def __init__(self, space: LatentSpace, shape: tuple[int, ...], support: str) -> None:
+    def __init__(self, space: LatentSpace, shape: Shape, support: str, given: int = 0) -> None:
         super().__init__(space)
 
     def forward(self, encoder: Encoder, given: Tensor | None = None) -> CodeDistribution:
@@ -85,6 +87,7 @@ class TransformerPrior(CodePrior):
         space: What a latent is: a grid of codes.
         shape: Data shape X, which plays no part.
         support: Kind of the data, which plays no part.
+        given: Given numbers, which play no part.
         width: Width of the transformer.
         depth: Its blocks.
         heads: Its attention heads, a divisor of the width.
@@ -102,8 +105,9 @@ class TransformerPrior(CodePrior):
     def __init__(
         self,
         space: LatentSpace,
-        shape: tuple[int, ...],
+        shape: Shape,
         support: str,
+        given: int = 0,
         *,
         width: Width = 128,
         depth: Depth = 2,

@@ -19,6 +19,7 @@ from vaectl.config.spec import Bounds
 from vaectl.data.batch import Batch
 from vaectl.model.distributions.codes import VECTORS, LatentSpace
 from vaectl.model.distributions.pixels import at_least_fp32
+from vaectl.model.layers.readout import Shape
 from vaectl.model.parts import Prior
 
 if TYPE_CHECKING:
@@ -72,12 +73,13 @@ class StandardNormal(VectorPrior):
         space: What a latent is: D numbers.
         shape: Data shape X, which plays no part.
         support: Kind of the data, which plays no part.
+        given: Given numbers, which play no part.
     """
 
     mean: Tensor
     sigma: Tensor
 
-    def __init__(self, space: LatentSpace, shape: tuple[int, ...], support: str) -> None:
+    def __init__(self, space: LatentSpace, shape: Shape, support: str, given: int = 0) -> None:
         super().__init__()
         # buffers follow the model to its device; they hold nothing learned, so they are not saved
         self.register_buffer("mean", torch.zeros(space.shape), persistent=False)
@@ -97,6 +99,7 @@ class MixturePrior(VectorPrior):
         space: What a latent is: D numbers.
         shape: Data shape X, which plays no part.
         support: Kind of the data, which plays no part.
+        given: Given numbers, which play no part.
         components: C.
 
     References:
@@ -105,7 +108,7 @@ class MixturePrior(VectorPrior):
     """
 
     def __init__(
-        self, space: LatentSpace, shape: tuple[int, ...], support: str, *, components: Components = 50
+        self, space: LatentSpace, shape: Shape, support: str, given: int = 0, *, components: Components = 50
     ) -> None:
         super().__init__()
         self.mean = nn.Parameter(0.5 * torch.randn(components, *space.shape))
@@ -130,6 +133,7 @@ class VampPrior(VectorPrior):
         space: What a latent is: D numbers, as the encoder decides.
         shape: Data shape X.
         support: Kind of the data: ``real``, or another, whose values lie in [0, 1].
+        given: Given numbers, which play no part.
         components: C.
         weights: pi_c: ``uniform``, 1/C as in the paper, or ``learned``.
 
@@ -142,8 +146,9 @@ class VampPrior(VectorPrior):
     def __init__(
         self,
         space: LatentSpace,
-        shape: tuple[int, ...],
+        shape: Shape,
         support: str,
+        given: int = 0,
         *,
         components: Components = 500,
         weights: Literal["uniform", "learned"] = "uniform",
