@@ -1,4 +1,4 @@
-"""Where data are: the directory that a flag, the environment or a run's record names."""
+"""The directory of data: named by a flag, the environment or a run's record."""
 
 from __future__ import annotations
 

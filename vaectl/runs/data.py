@@ -1,4 +1,4 @@
-"""The data that a run was trained on, found again and checked; and other data prepared as they were."""
+"""The data of a run, found again and checked, and other data prepared in the same way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a training ends: what is recorded, and the error that says how it goes on."""
+"""The end of a training: the record of it, and the error that says how to go on."""
 
 from __future__ import annotations
 

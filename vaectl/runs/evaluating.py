@@ -1,4 +1,4 @@
-"""Evaluations that a run keeps."""
+"""Evaluations, made by several estimators and kept in their run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of a run: that it begins, that it is evaluated, and how it ends."""
+"""Events of a run: it begins, is evaluated, and ends."""
 
 from __future__ import annotations
 

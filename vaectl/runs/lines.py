@@ -1,4 +1,4 @@
-"""A training in words, for the screen and train.log: the row of an epoch, and a sentence for what else happens.
+"""The lines of a training, for screen and log: a row an epoch, and sentences in between.
 
 Nothing here imports torch until an event is looked at.
 """

@@ -1,4 +1,4 @@
-"""Who listens to every training: the log, the keeper of history and checkpoints, and the doctor."""
+"""The listeners of every training: the log, the keeper of checkpoints, and the doctor."""
 
 from __future__ import annotations
 

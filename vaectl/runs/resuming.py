@@ -1,4 +1,4 @@
-"""A run that was interrupted, crashed, or is to be trained for longer, goes on."""
+"""A run goes on that was stopped, or is to be trained for longer."""
 
 from __future__ import annotations
 

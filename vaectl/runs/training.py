@@ -1,4 +1,4 @@
-"""A new run is trained: from a spec and data to a run folder that has all that the commands use."""
+"""A new run: from a spec and data to a run folder with all that the commands use."""
 
 from __future__ import annotations
 

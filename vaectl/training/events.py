@@ -1,4 +1,4 @@
-"""What is told of a training beside the events of ``fit``, and who listens.
+"""Events of a training beside those of ``fit``, and the listeners they are told to.
 
 Listeners also get the events of ``training.trainer`` (``Step``, ``Epoch``, ``RolledBack``, ``PriorBegan``, ``Stopped``)
 and of ``runs.events``. A listener looks at the types that it knows and passes over the rest.

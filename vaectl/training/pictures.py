@@ -1,4 +1,4 @@
-"""Pictures of a model while it is trained: test images beside their reconstructions, samples, and the latent space."""
+"""Pictures of a model in training: reconstructions, samples, the latent space."""
 
 from __future__ import annotations
 

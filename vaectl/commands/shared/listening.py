@@ -1,4 +1,4 @@
-"""What the core tells, on the screen."""
+"""The screen as a listener: sentences, findings and progress that the core tells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A new run: from what was asked for to data, model and run folder, and then its training."""
+"""A new run: its settings, report and dry run on the screen."""
 
 from __future__ import annotations
 
