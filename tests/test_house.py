@@ -33,7 +33,7 @@ OWNERS = {
 
 TORCH_FREE = ("errors", "stats", "system", "config", "runs", "evaluation.doctor", "cli", "commands")
 # files of those places that are imported where torch is there anyway
-WITH_TORCH = ("runs.weights", "commands.train.run", "commands.train.screen")
+WITH_TORCH = ("runs.weights", "commands.train.screen")
 HEAVY = ("torch", "torchvision", "numpy", "matplotlib", "sklearn", "scipy", "safetensors", "tensorboard")
 
 FILES = sorted(PACKAGE.rglob("*.py"))

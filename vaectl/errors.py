@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from reprlib import Repr
 from typing import Any
 
@@ -125,3 +125,17 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """As ``nearest``, but lists the known names where none is near."""
     return nearest(name, known) or "known: " + ", ".join(sorted(known))
+
+
+def check_choice(name: str, value: str, allowed: Collection[str], *, other: str = "") -> None:
+    """Raise a UsageError unless ``value`` is one of ``allowed``, beside which ``other`` is said to be possible.
+
+    Args:
+        name: What the error calls the value, such as ``--split``.
+        value: The value.
+        allowed: The values that are allowed.
+        other: What else is allowed, in words.
+    """
+    if value not in allowed:
+        names = ", ".join(allowed) + (f", or {other}" if other else "")
+        raise UsageError(f"{name} must be one of {names}; got '{value}'", hint=nearest(value, allowed))

@@ -23,7 +23,7 @@ from tests.conftest import REPOSITORY, Cli, interrupt_at
 from tests.support.idx import mnist_files, write_mnist
 from vaectl.cli import app
 from vaectl.commands.shared import render
-from vaectl.commands.train.screen import within
+from vaectl.runs.lines import compact
 
 TRAIN = ("train", "--dataset", "digits", "--hidden-dims", "8", "--latent-dim", "2")
 # one line a command that works on the fixture runs, and what it prints alone under -q
@@ -579,4 +579,4 @@ def test_completion_comes_with_a_summary(runs: Path) -> None:
 )  # fmt: skip
 def test_numbers_of_a_row_keep_apart(value: float, column: str, text: str) -> None:
     """Of large colour images the bound has six digits and more: decimals go before numbers run together."""
-    assert within(value, column) == text
+    assert compact(value, column) == text

@@ -27,7 +27,6 @@ from tests.support.parts import MODELS, data_for, register, spec_for
 from tests.support.runs import begin
 from tests.support.specs import VARIANTS, spec_of
 from tests.support.toys import toy_data
-from vaectl.commands.train.processes import gather
 from vaectl.config.spec import Part, Spec
 from vaectl.data.base import Data
 from vaectl.errors import DataError, LostError, UsageError
@@ -39,6 +38,7 @@ from vaectl.parallel.board import Board
 from vaectl.parallel.distributed import Processes
 from vaectl.parallel.shares import Share, batch_mean, current_share, sharing
 from vaectl.runs.log import is_held
+from vaectl.runs.processes import gather
 from vaectl.system.launcher import Place, here
 from vaectl.system.signals import Signalled
 from vaectl.training.trainer import Epoch, fit
@@ -261,7 +261,7 @@ def test_the_gradient_of_a_mean_over_the_batch_is_that_of_the_own_rows() -> None
 def test_total_correlation_is_for_one_process() -> None:
     spec, data = spec_of(**VARIANTS["tc"]), toy_data()
     with pytest.raises(UsageError, match=r"--objective tc .* one process"):
-        gather(Processes(place(0)), spec, data.info, Path(), begin(spec, data))
+        gather(Processes(place(0)), spec, data.info, "", begin(spec, data))
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ ROOM = 2 << 30
 def bounded(line: str, *, room: int = ROOM) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own that may not take more than its imports and ``room`` bytes."""
     code = (
-        "import resource, sys, torch, vaectl.model.builder, vaectl.commands.train.run\n"
+        "import resource, sys, torch, vaectl.model.builder, vaectl.commands.train.screen, vaectl.training.pictures\n"
         "from vaectl.cli import app\n"
         "taken = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         f"resource.setrlimit(resource.RLIMIT_AS, (taken + {room}, resource.RLIM_INFINITY))\n"

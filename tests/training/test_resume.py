@@ -418,7 +418,7 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(
     cli: Cli, isolated: Path, monkeypatch: pytest.MonkeyPatch, reference: Path
 ) -> None:
     """A trained run whose test split was not evaluated is complete again after --resume."""
-    from vaectl.commands.train import run as training
+    from vaectl.runs import training
 
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt

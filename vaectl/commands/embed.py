@@ -26,11 +26,11 @@ from vaectl.commands.shared.options import (
 )
 from vaectl.commands.shared.pace import Clock
 from vaectl.commands.shared.render import Screen
-from vaectl.commands.shared.session import Session, check_choice, check_destination, deliver
+from vaectl.commands.shared.session import Session, check_destination, deliver
 from vaectl.config.datasets import BUILT_IN
 from vaectl.config.spec import SPLITS
 from vaectl.config.table import BY_NAME
-from vaectl.errors import DataError, UsageError
+from vaectl.errors import DataError, UsageError, check_choice
 from vaectl.runs.run import Run
 
 if TYPE_CHECKING:

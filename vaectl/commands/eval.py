@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vaectl.commands.shared.doctor import ailments, say
-from vaectl.commands.shared.evaluation import evaluate_into
+from vaectl.commands.shared.listening import Shown, say
 from vaectl.commands.shared.options import (
     Checkpoint,
     DataDir,
@@ -27,12 +26,14 @@ from vaectl.commands.shared.options import (
     state,
 )
 from vaectl.commands.shared.pace import Clock
-from vaectl.commands.shared.render import Screen, finite, plus_minus
-from vaectl.commands.shared.session import Session, check_choice
+from vaectl.commands.shared.render import Screen, plus_minus
+from vaectl.commands.shared.session import Session
 from vaectl.config.spec import SPLITS
-from vaectl.errors import UsageError
+from vaectl.errors import UsageError, check_choice
+from vaectl.runs.evaluating import evaluate_into
+from vaectl.runs.listeners import ailments
 from vaectl.runs.run import Run
-from vaectl.system.files import check_output, write_json
+from vaectl.system.files import check_output, finite, write_json
 
 
 def eval_cli(
@@ -88,12 +89,13 @@ def eval_cli(
     model = session.model(checkpoint)
     data = session.data()
     clock = Clock()
-    document, values = evaluate_into(
-        session.run, model, data, split, checkpoint, seed, screen, importance_samples=importance_samples
-    )
-    pace = clock.pace(document["n"])
+    with Shown(screen) as listener:
+        document, values = evaluate_into(
+            session.run, model, data, split, checkpoint, seed, listener.on, importance_samples=importance_samples
+        )
+        pace = clock.pace(document["n"])
+        findings = ailments(session.run, document["metrics"], listener.on)
     document |= pace.to_json()
-    findings = ailments(session.run, document["metrics"], screen)
     document["findings"] = [finding.to_json() for finding in findings]
     if output is not None:
         write_json(output, finite(document))
@@ -105,8 +107,8 @@ def eval_cli(
     metrics = document["metrics"]
     title = f"{session.run.id}  {split}, {document['n']} examples  {checkpoint} weights  seed {seed}"
     columns = [("metric", "left"), ("value", "right"), ("standard error", "left"), ("unit", "left")]
-    shown = screen.table(columns, list(_rows(document, session.run.spec.latent_dim)))
-    screen.result(document, short=f"{metrics['elbo']:.4f}", text=[title, shown, f"evaluated in {pace}"])
+    table = screen.table(columns, list(_rows(document, session.run.spec.latent_dim)))
+    screen.result(document, short=f"{metrics['elbo']:.4f}", text=[title, table, f"evaluated in {pace}"])
     for finding in findings:
         say(finding, screen)
     for name, factor in (document["disentanglement"] or {"factors": {}})["factors"].items():

@@ -24,8 +24,8 @@ from vaectl.commands.shared.options import (
     state,
 )
 from vaectl.commands.shared.render import Screen
-from vaectl.commands.shared.session import Session, check_choice, check_destination, deliver
-from vaectl.errors import UsageError
+from vaectl.commands.shared.session import Session, check_destination, deliver
+from vaectl.errors import UsageError, check_choice
 from vaectl.runs.run import Run
 
 if TYPE_CHECKING:
@@ -229,9 +229,7 @@ def _traversal(session: Session, checkpoint: str, dims: list[int] | None, seed: 
 
 def _by_kl(session: Session, checkpoint: str) -> tuple[list[int], list[float]]:
     """The latent dimensions from the highest mean KL on the test split, and the KL of each."""
-    from vaectl.commands.shared.evaluation import evaluated
-
-    kl: list[float] = evaluated(session, "test", checkpoint)["kl_per_dim"]
+    kl: list[float] = session.evaluation("test", checkpoint)["kl_per_dim"]
     if not kl:
         raise UsageError(
             "this model's KL does not factorise over dimensions", hint="use --kind scatter, or codes of a VQ-VAE"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vaectl.commands.shared.options import Json, ProgressMode, Quiet, Verbose, choice, complete_run, number, state
-from vaectl.commands.shared.render import Screen, duration, print_json, setting_text, showable
-from vaectl.commands.shared.session import check_choice
+from vaectl.commands.shared.render import Screen, print_json, setting_text, showable
 from vaectl.commands.shared.summary import summary
-from vaectl.errors import UsageError
+from vaectl.errors import UsageError, check_choice
 from vaectl.runs.catalog import listing, place
+from vaectl.runs.lines import duration
 from vaectl.runs.run import Run
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from vaectl.commands.shared.options import (
 )
 from vaectl.commands.shared.pace import Clock
 from vaectl.commands.shared.render import Screen
-from vaectl.commands.shared.session import Session, check_choice, check_destination, deliver
-from vaectl.errors import UsageError
+from vaectl.commands.shared.session import Session, check_destination, deliver
+from vaectl.errors import UsageError, check_choice
 from vaectl.runs.run import Run
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from vaectl.commands.shared.options import Device, Json, ProgressMode, Quiet, Seed, Verbose
-from vaectl.commands.shared.render import Screen, duration, print_error
+from vaectl.commands.shared.render import Screen, print_error
 from vaectl.errors import VaectlError
+from vaectl.runs.lines import duration
 
 if TYPE_CHECKING:
     from vaectl.evaluation.selftest import Check

@@ -12,6 +12,8 @@ from vaectl.config.values import Binarize, ImageSize, Seed, Storage, TestFractio
 DatasetName = Literal["auto", "mnist", "fashion-mnist", "kmnist", "digits", "glyphs", "cifar10", "svhn"]
 # auto comes to one of the others
 BUILT_IN: tuple[str, ...] = get_args(DatasetName)[1:]
+# what a run's config says of data that were objects of a Python program, before their name
+GIVEN = "python:"
 # files that hold a data set; a folder of images is one, too
 SUFFIXES = (".npy", ".npz", ".safetensors", ".csv", ".parquet")
 
@@ -46,9 +48,14 @@ class DataOptions:
 
 def is_path(name: str) -> bool:
     """Whether a name is the path of own data: that of no built-in set, and it is there or has the form of a path."""
-    if name == "auto" or name in BUILT_IN:
+    if name == "auto" or name in BUILT_IN or is_given(name):
         return False
     return os.sep in name or name.startswith("~") or os.path.exists(name) or Path(name).suffix.lower() in SUFFIXES
+
+
+def is_given(name: str) -> bool:
+    """Whether a name is that of data which were objects of a Python program."""
+    return name.startswith(GIVEN)
 
 
 def located(name: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from vaectl.config import families
-from vaectl.config.datasets import SUFFIXES, DatasetName, is_path
+from vaectl.config.datasets import SUFFIXES, DatasetName, is_given, is_path
 from vaectl.config.values import (
     Activation,
     BetaSchedule,
@@ -109,7 +109,7 @@ class Setting:
         value = self.spelled(value)
         if not self.takes_paths:
             return coerce(path, value, self.kind)
-        if value not in self.choices and not (isinstance(value, str) and is_path(value)):
+        if value not in self.choices and not (isinstance(value, str) and (is_path(value) or is_given(value))):
             raise SettingError(
                 path,
                 f"must be one of {', '.join(self.choices)}, or a path; got {shown(value)}",

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaectl.config.spec import Part
 from vaectl.config.values import Binarize
 from vaectl.data.batch import Batch
 from vaectl.data.examples import Examples
@@ -36,6 +37,8 @@ class Store:
         keeps: Whether what is downloaded or made is kept there; no one asked for that in a directory that only a
             run's record names.
         support: What own data are read as, where a model is there that takes no other; None lets their values decide.
+        lenient: Whether what is asked of data and is so already is passed over: grey levels of images without colour,
+            0 and 1 of binary ones, labels that are not there. A model that is there asks it of other data.
         divided: Whether splits that own data have not are made of their examples; nothing is trained otherwise.
         note: Called with a sentence that the person should read.
         progress: Called with (what, bytes done, bytes in all or 0 where unknown) as a download goes on.
@@ -44,6 +47,7 @@ class Store:
     directory: Path
     keeps: bool = True
     support: str | None = None
+    lenient: bool = False
     divided: bool = True
     note: Callable[[str], None] = lambda sentence: None
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
@@ -164,11 +168,20 @@ def _rows(values: Tensor, index: Tensor | slice) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What data were loaded from: the data part of a spec, and the directory that they are in."""
+
+    part: Part
+    directory: Path
+
+
+@dataclass(frozen=True)
 class Data:
     """A data set: its splits (``validation`` is empty where the fraction is 0) and its description.
 
     Of a person's own data there is a report, too: what was found when they were read. Of a folder there are ``files``:
-    by split the path of each image within it, by row.
+    by split the path of each image within it, by row. ``origin`` says how they can be loaded again; None where they are
+    objects of a program.
     """
 
     train: Examples
@@ -177,6 +190,7 @@ class Data:
     info: DataInfo
     report: Report | None = None
     files: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    origin: Origin | None = None
 
     def split(self, name: str) -> Examples:
         """The split called ``train``, ``validation`` or ``test``."""
@@ -185,7 +199,7 @@ class Data:
     def to(self, device: torch.device) -> Data:
         """The same data on a device."""
         train, validation, test = (split.to(device) for split in (self.train, self.validation, self.test))
-        return Data(train, validation, test, self.info, self.report, self.files)
+        return Data(train, validation, test, self.info, self.report, self.files, self.origin)
 
 
 def scaled(stored: Tensor) -> Tensor:

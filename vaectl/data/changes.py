@@ -23,10 +23,17 @@ class Change:
     Attributes:
         size: Height and width to come to, or None to keep them.
         grey: Whether colours become grey levels.
+        lenient: Whether images without colours stay as they are, instead of being refused.
     """
 
     size: tuple[int, int] | None = None
     grey: bool = False
+    lenient: bool = False
+
+    @property
+    def forced(self) -> bool:
+        """Whether data that are no images must be refused."""
+        return self.size is not None or not self.lenient
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """What becomes of the shape of an image.
@@ -35,7 +42,7 @@ class Change:
             SettingError: Its channels have no grey level.
         """
         channels, height, width = shape
-        if self.grey:
+        if self.grey and (channels in COLOURED or not self.lenient):
             if channels not in COLOURED:
                 what = "is grey already" if channels == 1 else f"has {channels} channels, not red, green and blue"
                 raise SettingError("data.grayscale", f"is for images in colour; this data set {what}")
@@ -51,7 +58,7 @@ class Change:
         from torchvision.transforms.v2 import functional  # its import takes as long as torch's
 
         changed = torch.from_numpy(np.ascontiguousarray(image))
-        if self.grey:
+        if self.grey and len(image) in COLOURED:
             changed = functional.rgb_to_grayscale(changed[:3])
         if self.size is not None and tuple(changed.shape[1:]) != self.size:
             # colours that come to one pixel are refused by torch, which takes their channels for another axis
@@ -69,7 +76,7 @@ class Change:
         return (", in grey" if self.grey else "") + size
 
 
-def change_of(image_size: tuple[int, ...] | None, grayscale: bool) -> Change | None:
+def change_of(image_size: tuple[int, ...] | None, grayscale: bool, *, lenient: bool = False) -> Change | None:
     """The change that the settings ask for, or None.
 
     Raises:
@@ -79,4 +86,4 @@ def change_of(image_size: tuple[int, ...] | None, grayscale: bool) -> Change | N
         raise SettingError("data.image_size", f"must be a side, or height and width; got {len(image_size)} numbers")
     if image_size is None and not grayscale:
         return None
-    return Change(None if image_size is None else (image_size[0], image_size[-1]), grayscale)
+    return Change(None if image_size is None else (image_size[0], image_size[-1]), grayscale, lenient)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
 
 import numpy as np
 
-from vaectl.config.datasets import BUILT_IN, DataOptions, is_path, located
-from vaectl.config.spec import SPLITS
-from vaectl.data.base import Data, Raw, Split, Store, split_data
+from vaectl.config.datasets import BUILT_IN, GIVEN, DataOptions, is_given, is_path, located
+from vaectl.config.spec import SPLITS, Part, coerce
+from vaectl.data.base import Data, Origin, Raw, Split, Store, split_data
 from vaectl.data.builtin.digits import load_digits
 from vaectl.data.builtin.glyphs import known_factors, load_or_generate
 from vaectl.data.builtin.idx import UnavailableError, load_idx, present
 from vaectl.data.changes import Change, change_of
 from vaectl.data.examples import Examples
 from vaectl.data.info import DataInfo
+from vaectl.data.location import place_to_train
 from vaectl.data.own.source import UnusableError
 from vaectl.data.report import Report, report_of
 from vaectl.data.survey import DIGEST_BYTES, Tally, digests_of
-from vaectl.errors import DataError, SettingError
+from vaectl.errors import DataError, SettingError, check_choice, did_you_mean
 
 __all__ = [
     "SOURCES", "Data", "DataInfo", "DataOptions", "Examples", "Raw", "Report", "Split", "Store", "UnusableError",
@@ -41,16 +43,21 @@ def load(name: str, store: Store, **options: Any) -> Data:
 
     Raises:
         SettingError: A seed is given where nothing is drawn, or an option does not go with the data.
-        DataError: The data are missing, damaged or cannot be read.
+        DataError: The data are missing, damaged or cannot be read, or were objects of a Python program.
     """
     wanted = DataOptions(**options)
+    if is_given(name):
+        raise DataError(
+            f"{name.removeprefix(GIVEN)} was a Data object that a Python program trained on; it cannot be loaded",
+            hint="name another data set with --dataset",
+        )
     if wanted.binarize == "none" and wanted.binarize_seed:
         raise SettingError("data.binarize_seed", "is for --binarize static or dynamic")
     if is_path(name):
         from vaectl.data.own.loading import load_own  # which a built-in set has no need of
 
         return load_own(located(name), store, wanted)
-    change = change_of(wanted.image_size, wanted.grayscale)
+    change = change_of(wanted.image_size, wanted.grayscale, lenient=store.lenient)
     _refuse_own(name, wanted)
     if name == "auto":
         found = present("MNIST", store.directory)
@@ -67,6 +74,54 @@ def load(name: str, store: Store, **options: Any) -> Data:
     if change is not None:
         raw = _changed(raw, change)
     return split_data(name, raw, wanted.validation_fraction, wanted.binarize, wanted.binarize_seed)
+
+
+def load_part(part: Part, store: Store) -> Data:
+    """Load the data set of a spec's data part, as ``load``; it remembers the part and the directory it is in."""
+    data = load(part.name, store, **part.options)
+    own = is_path(part.name)
+    name = located(part.name) if own else data.info.name  # what auto came to
+    directory = Path(name).parent if own else store.directory
+    return dataclasses.replace(data, origin=Origin(Part(name, part.options), directory))
+
+
+def load_data(
+    source: str | Path | Part,
+    data_dir: str | Path | None = None,
+    *,
+    note: Callable[[str], None] = lambda sentence: None,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    **options: Any,
+) -> Data:
+    """Load a built-in data set, or your own from a path.
+
+    Args:
+        source: A name (``mnist``, ``digits``, ...; ``auto``), a path, or the data part of a spec.
+        data_dir: The directory of built-in data sets; None takes ``VAECTL_DATA_DIR``, else ``./data``.
+        note: Called with each sentence that the user should read.
+        progress: Called with (what, done, total) while data are downloaded (bytes) or read (examples).
+        options: The options of ``DataOptions``, such as ``binarize="static"`` or ``validation_fraction=0.1``.
+
+    Raises:
+        SettingError: An option is unknown, has a value that is not allowed, or does not go with the data.
+        UsageError: ``source`` is neither a built-in data set nor a path, or ``data_dir`` is given beside a path.
+        DataError: The data are missing, damaged or cannot be read.
+    """
+    part = source if isinstance(source, Part) else Part(str(source), {})
+    name = str(Path(source).absolute()) if isinstance(source, Path) else part.name
+    if not (is_path(name) or is_given(name)):
+        check_choice("the data set", name, ("auto", *SOURCES), other="a path")
+    store = Store(place_to_train(name, data_dir).path, note=note, progress=progress)
+    return load_part(Part(name, _checked({**part.options, **options})), store)
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of data sets with the types and bounds that its annotations ask for."""
+    hints = get_type_hints(DataOptions, include_extras=True)
+    for name in options:
+        if name not in hints:
+            raise SettingError(f"data.{name}", "is not an option of data sets", hint=did_you_mean(name, hints))
+    return {name: coerce(f"data.{name}", value, hints[name]) for name, value in options.items()}
 
 
 def reported(data: Data) -> Report:

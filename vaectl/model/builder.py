@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 import torch
 
-from vaectl.config.datasets import DataOptions, is_path, located
+from vaectl.config.datasets import DataOptions, is_given, is_path, located
 from vaectl.config.spec import PARTS, Part, Spec, Training, coerce
 from vaectl.data.batch import Batch
 from vaectl.data.info import DataInfo
@@ -61,8 +61,8 @@ def complete(spec: Spec) -> Spec:
 
 def _complete_part(family: str, part: Part) -> Part:
     members = FAMILIES[family]
-    if family == "data" and is_path(part.name):
-        part = Part(located(part.name), part.options)
+    if family == "data" and (is_path(part.name) or is_given(part.name)):
+        part = Part(part.name if is_given(part.name) else located(part.name), part.options)
         members = {part.name: DataOptions}
     if part.name not in members:
         raise SettingError(

@@ -12,6 +12,11 @@ from vaectl.runs.records import read_record
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+def runs_directory(runs_dir: str | Path | None = None) -> Path:
+    """The folder of all runs: the one that is given, else that of ``VAECTL_RUNS_DIR``, else ``./runs``."""
+    return Path(runs_dir if runs_dir is not None else os.environ.get("VAECTL_RUNS_DIR") or "runs")
+
+
 def check_name(name: str, runs_dir: Path) -> None:
     """Refuse an id for a new run before any work is done for it.
 
@@ -83,13 +88,13 @@ def place(folder: Path) -> str:
     return str(folder) if folder.is_absolute() or str(folder).startswith(".") else f"./{folder}"
 
 
-def find(reference: str, runs_dir: Path) -> Path:
+def find(reference: str | Path, runs_dir: Path) -> Path:
     """The folder that a reference names, as ``Run.open``.
 
     Raises:
         RunError: There is none.
     """
-    if os.sep in reference or reference in (".", ".."):
+    if isinstance(reference, Path) or os.sep in reference or reference in (".", ".."):
         path = Path(reference)
         if os.path.isfile(path / "run.json"):
             return path.resolve()

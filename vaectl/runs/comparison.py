@@ -6,10 +6,13 @@ It reads only run records, so that the text ``compare`` needs no torch. A column
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from vaectl.errors import UsageError
+from vaectl.runs.evaluating import evaluate_run, kept_evaluation
 from vaectl.runs.run import Run
 from vaectl.stats import paired_difference
 
@@ -200,6 +203,26 @@ class Comparison:
             }
             for place, column in enumerate(self.columns)
         ]
+
+
+def compare_runs(runs: Iterable[Run | str | Path], runs_dir: str | Path | None = None) -> Comparison:
+    """Compare runs with the first of them, as ``vaectl compare`` does; what was not evaluated yet is evaluated now.
+
+    Args:
+        runs: Two or more runs, or what ``Run.open`` takes; the first is the baseline.
+        runs_dir: The folder of all runs; None takes ``VAECTL_RUNS_DIR``, else ``runs``.
+
+    Raises:
+        UsageError: There are fewer than two runs.
+        RunError, DataError: As ``evaluate_run``.
+    """
+    opened = [run if isinstance(run, Run) else Run.open(run, runs_dir) for run in runs]
+    if len(opened) < 2:
+        raise UsageError(f"a comparison takes two runs or more; got {len(opened)}")
+    for run in opened:
+        if kept_evaluation(run, SPLIT, CHECKPOINT) is None:
+            evaluate_run(run, split=SPLIT, checkpoint=CHECKPOINT)
+    return compare(opened)
 
 
 def compare(runs: Sequence[Run]) -> Comparison:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from vaectl.config.recipes import filled
 from vaectl.config.spec import Spec
-from vaectl.errors import RunError, UsageError, VaectlError
+from vaectl.errors import RunError, UsageError, VaectlError, check_choice
 from vaectl.runs import checkpoints, history
 from vaectl.runs import log as train_log
-from vaectl.runs.catalog import allocate, check_name, find
+from vaectl.runs.catalog import allocate, check_name, find, runs_directory
 from vaectl.runs.log import TrainLog, is_held
 from vaectl.runs.records import SCHEMA, is_evaluation, read_record
 from vaectl.system.files import sweep, write_json, write_numbered
@@ -61,8 +61,7 @@ class Run:
     @property
     def reference(self) -> str:
         """What a person types to mean this run: its id, or its path where it is not in the usual folder of runs."""
-        usual = os.environ.get("VAECTL_RUNS_DIR") or "runs"
-        if os.path.realpath(self.path.parent) == os.path.realpath(usual):
+        if os.path.realpath(self.path.parent) == os.path.realpath(runs_directory()):
             return self.id
         path = str(self.path)
         return shlex.quote(path if os.sep in path else f".{os.sep}{path}")
@@ -111,11 +110,11 @@ class Run:
         return status
 
     @classmethod
-    def create(cls, runs_dir: Path, name: str | None, record: Mapping[str, Any]) -> Run:
+    def create(cls, runs_dir: str | Path | None, name: str | None, record: Mapping[str, Any]) -> Run:
         """A new run folder with its ``run.json`` and ``config.json``, its id allocated by an atomic mkdir.
 
         Args:
-            runs_dir: Folder of all runs; made if missing.
+            runs_dir: Folder of all runs, made if missing; None takes ``VAECTL_RUNS_DIR``, else ``runs``.
             name: The id, or None for the next ``run<N>``.
             record: The fields of ``run.json`` that are known at the start.
 
@@ -124,9 +123,10 @@ class Run:
             RunError: The name is taken.
             OutputError: The folder cannot be written.
         """
+        folder = runs_directory(runs_dir)
         if name is not None:
-            check_name(name, runs_dir)
-        path = allocate(runs_dir, name)
+            check_name(name, folder)
+        path = allocate(folder, name)
         run = cls(path, {})
         try:
             run._log = TrainLog(run.file(train_log.NAME))
@@ -151,17 +151,21 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, reference: str, runs_dir: Path = Path("runs")) -> Run:
+    def open(cls, reference: str | Path, runs_dir: str | Path | None = None) -> Run:
         """The run that an id, a bare number, a path, ``latest`` or ``latest~N`` names.
+
+        Args:
+            reference: The name; a ``Path`` is the path of a run's folder.
+            runs_dir: Folder of all runs; None takes ``VAECTL_RUNS_DIR``, else ``runs``.
 
         Raises:
             RunError: There is none, or its ``run.json`` is damaged.
         """
-        path = find(reference, runs_dir)
+        path = find(reference, runs_directory(runs_dir))
         return cls(path, read_record(path))
 
     @classmethod
-    def resume(cls, reference: str, runs_dir: Path = Path("runs")) -> Run:
+    def resume(cls, reference: str | Path, runs_dir: str | Path | None = None) -> Run:
         """As ``open``, but the run is this process's to go on with, as after ``create``.
 
         Raises:
@@ -310,15 +314,23 @@ class Run:
             reason = str(error).splitlines()[-1].strip()
             raise RunError(f"the checkpoint in {self.path} is damaged: {reason}") from None
 
-    def load_model(self, checkpoint: str, device: torch.device) -> VAE:
-        """The model of the run with the weights of a checkpoint (``best`` or ``last``), in evaluation mode.
+    def load_model(self, checkpoint: str = "best", device: str | torch.device = "cpu") -> VAE:
+        """Make the model of the run with the weights of a checkpoint, in evaluation mode.
+
+        Args:
+            checkpoint: ``best`` or ``last``.
+            device: Where to; ``auto`` takes a GPU if there is one.
 
         Raises:
+            UsageError: There is no such checkpoint or device.
             RunError: The weights are missing, damaged, or not those of this run's config.
         """
         from vaectl.model.builder import blueprint, build, complete
         from vaectl.runs import weights
+        from vaectl.system.runtime import resolve_device
 
+        check_choice("--checkpoint", checkpoint, CHECKPOINTS)
+        place = resolve_device(device) if isinstance(device, str) else device
         file = self.file(CHECKPOINTS[checkpoint])
         if not file.is_file():
             hint = None if self.history() else "it was stopped before its first epoch ended"
@@ -334,7 +346,7 @@ class Run:
         except VaectlError as error:
             raise RunError(f"{self.path / 'run.json'} describes no model for this machine: {error.message}") from None
         model.load_state_dict(state)
-        return model.to(device).eval()
+        return model.to(place).eval()
 
     @property
     def data_info(self) -> DataInfo:

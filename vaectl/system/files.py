@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import stat
 import tempfile
@@ -133,6 +134,17 @@ def open_append(path: Path) -> TextIO:
         os.close(handle)
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     return os.fdopen(handle, "a", encoding="utf-8")
+
+
+def finite(document: Any) -> Any:
+    """The document with null in place of every number that JSON does not have."""
+    if isinstance(document, float):
+        return document if math.isfinite(document) else None
+    if isinstance(document, dict):
+        return {key: finite(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [finite(value) for value in document]
+    return document
 
 
 def write_json(path: Path, document: Any) -> None:

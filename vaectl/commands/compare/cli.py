@@ -21,11 +21,12 @@ from vaectl.commands.shared.options import (
     seed_option,
     state,
 )
-from vaectl.commands.shared.render import Screen, finite
-from vaectl.commands.shared.session import Session, data_directory
+from vaectl.commands.shared.render import Screen
+from vaectl.commands.shared.session import Session
+from vaectl.data.location import find_directory
 from vaectl.errors import UsageError
 from vaectl.runs.run import Run
-from vaectl.system.files import check_output
+from vaectl.system.files import check_output, finite
 from vaectl.system.runtime import check_device
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def compare_cli(
         check_output(output, FORMATS, force=force)
     check_device(device)
     if data_dir is not None:
-        data_directory(data_dir)
+        find_directory(data_dir)
     opened = [Run.open(reference, state(context).runs_dir) for reference in runs]
     if not 2 <= len(opened) <= MOST_RUNS:
         raise UsageError(f"compare takes 2 to {MOST_RUNS} runs; got {len(opened)}")
@@ -109,10 +110,10 @@ def compare_cli(
 
 def _evaluate_missing(runs: Sequence[Run], screen: Screen, device: str, data_dir: Path | None) -> None:
     """Evaluate the best weights of runs that keep no evaluation of them (an interrupted one, say)."""
-    from vaectl.commands.shared.evaluation import evaluated, kept_evaluation
     from vaectl.runs.comparison import CHECKPOINT, SPLIT
+    from vaectl.runs.evaluating import kept_evaluation
 
     for run in runs:
         if kept_evaluation(run, SPLIT, CHECKPOINT) is None:
             screen.note(f"{run.id} has no evaluation of its {CHECKPOINT} weights yet: evaluating")
-            evaluated(Session(run, screen, device, data_dir), SPLIT, CHECKPOINT)
+            Session(run, screen, device, data_dir).evaluation(SPLIT, CHECKPOINT)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaectl.commands.compare.sheet import Sheet
-from vaectl.commands.shared.render import Screen, finite
+from vaectl.commands.shared.render import Screen
 from vaectl.commands.shared.session import Session
 from vaectl.errors import UsageError
 from vaectl.runs.comparison import CHECKPOINT, Comparison, evaluation
 from vaectl.runs.grouping import by_setting
 from vaectl.runs.run import Run
-from vaectl.system.files import replacing, write_json
+from vaectl.system.files import finite, replacing, write_json
 from vaectl.system.reading import has_numbers
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from vaectl.commands.shared.render import duration
+from vaectl.runs.lines import duration
 
 
 @dataclass(frozen=True)

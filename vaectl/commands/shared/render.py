@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vaectl.errors import UsageError, VaectlError
+from vaectl.system.files import finite
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,17 +53,6 @@ def showable(text: str, encoding: str) -> str:
 def animates(stream: TextIO) -> bool:
     """Whether a bar may move on the stream: it is a terminal that knows cursor codes, whatever FORCE_COLOR says."""
     return stream.isatty() and os.environ.get("TERM", "") != "dumb"
-
-
-def finite(document: Any) -> Any:
-    """The document with null in place of every number that JSON does not have."""
-    if isinstance(document, float):
-        return document if math.isfinite(document) else None
-    if isinstance(document, dict):
-        return {key: finite(value) for key, value in document.items()}
-    if isinstance(document, list | tuple):
-        return [finite(value) for value in document]
-    return document
 
 
 # the narrowest column that a text is folded into
@@ -292,11 +282,3 @@ def setting_text(value: Any) -> str:
 def plus_minus(se: float, places: int = 2) -> str:
     """`` ± 0.21``, or nothing where a single example has no standard error."""
     return f" ± {se:.{places}f}" if math.isfinite(se) else ""
-
-
-def duration(seconds: float) -> str:
-    """``3.1s``, ``1m32s`` or ``2h05m``."""
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -58,13 +58,6 @@ def summary(path: Path) -> dict[str, Any]:
         "seconds": _seconds(record),
         "started": record["started"],
     }
-
-
-def activity(metrics: Mapping[str, Any], latent_dim: int) -> str:
-    """How much of the latent space is in use: active dimensions, or used codes, of all."""
-    if "codes_used" in metrics:
-        return f"{metrics['codes_used']}/{metrics['codes']}"
-    return f"{metrics['active_units']}/{latent_dim}"
 
 
 def _number(value: Any) -> float | None:

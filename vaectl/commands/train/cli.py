@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vaectl.commands.shared.listening import Shown
 from vaectl.commands.shared.options import (
     Device,
     Json,
@@ -18,15 +19,15 @@ from vaectl.commands.shared.options import (
     state,
 )
 from vaectl.commands.shared.render import Screen
-from vaectl.commands.shared.session import data_directory
 from vaectl.commands.train.flags import with_settings
 from vaectl.commands.train.new import train
-from vaectl.commands.train.processes import follow, leading
 from vaectl.commands.train.resume import refuse_others, resume
 from vaectl.config.settings import Layer, parse_assignments, read_config, resolve
 from vaectl.config.table import DATA
+from vaectl.data.location import place_to_train
 from vaectl.errors import UsageError
 from vaectl.runs.catalog import check_name
+from vaectl.runs.processes import follow, leading
 from vaectl.runs.run import Run
 from vaectl.system.launcher import here
 
@@ -119,7 +120,7 @@ def train_cli(
     """Train a VAE and save it as a new run."""
     place = here()
     if place.rank:
-        follow(place, data_dir)
+        follow(place, data_dir, Shown(Screen(quiet, verbose, as_json, progress)).on)
         return
     with leading(place) as processes:
         screen = Screen(quiet, verbose, as_json, progress)
@@ -149,16 +150,5 @@ def train_cli(
         resolved.check()
         if name is not None:
             check_name(name, runs_dir)
-        directory = _home(resolved.spec.data.name, data_dir)
-        train(resolved, screen, runs_dir, name, directory, device, argv, checkpoint_minutes, processes, dry_run=dry_run)
-
-
-def _home(dataset: str, data_dir: Path | None) -> Path:
-    """The folder that a data set is in: the data directory, or that of a path."""
-    from vaectl.data.paths import is_path, located
-
-    if not is_path(dataset):
-        return data_directory(data_dir)
-    if data_dir is not None:
-        raise UsageError("--data-dir is for built-in data sets; --dataset names a path of its own")
-    return Path(located(dataset)).parent
+        place_to_train(resolved.spec.data.name, data_dir)
+        train(resolved, screen, runs_dir, name, data_dir, device, argv, checkpoint_minutes, processes, dry_run=dry_run)

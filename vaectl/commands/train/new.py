@@ -1,25 +1,21 @@
-"""A new run: from what was asked for to data, model and run folder, and then its training."""
+"""A new run: its settings, report and dry run on the screen."""
 
 from __future__ import annotations
 
-import dataclasses
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaectl.commands.shared.data import show, shown_report
-from vaectl.commands.shared.doctor import say
 from vaectl.commands.shared.render import Screen, setting_text
-from vaectl.commands.shared.session import load_data
-from vaectl.commands.train.processes import gather
 from vaectl.config.settings import Resolved
 from vaectl.errors import SettingError, VaectlError
-from vaectl.evaluation.doctor import forecast
-from vaectl.runs.run import Run
+from vaectl.runs.events import DataLoaded
+from vaectl.runs.training import Plan, begin_run, plan_run
+from vaectl.training.events import Hub
 
 if TYPE_CHECKING:
-    from vaectl.model.vae import VAE
+    from vaectl.data.report import Report
     from vaectl.parallel.distributed import Processes
 
 
@@ -28,8 +24,8 @@ def train(
     screen: Screen,
     runs_dir: Path,
     name: str | None,
-    directory: Path,
-    device_name: str,
+    data_dir: Path | None,
+    device: str,
     argv: Sequence[str],
     checkpoint_minutes: float,
     processes: Processes | None = None,
@@ -38,97 +34,62 @@ def train(
 ) -> None:
     """Train as resolved, into a new run; or with ``dry_run`` only show what would be trained.
 
-    Of several ``processes`` this one leads.
-
-    Raises:
-        DivergedError: A loss was not finite.
-        InterruptedRunError: A signal came; what was done so far is saved.
-        LostError: Another process failed.
+    Of several ``processes`` this one leads. Errors are those of ``train_run``.
     """
-    from vaectl.commands.train.run import kept, train_run
-    from vaectl.model import builder
-    from vaectl.parallel.distributed import Processes
-    from vaectl.system.runtime import resolve_device, versions
-    from vaectl.training.trainer import prepare
+    from vaectl.commands.train.screen import TrainScreen
 
-    processes = processes or Processes()
-    try:
-        spec = builder.complete(resolved.spec)
-    except SettingError as error:
-        raise resolved.named(error) from None
-    device = processes.device(resolve_device(device_name))
-    for finding in forecast(spec):
-        say(finding, screen)
-    try:
-        data = load_data(spec.data, directory, screen)
-        if spec.data.name == "auto":
-            # what auto came to is what the run's config must say, for it to repeat the run
-            spec = dataclasses.replace(spec, data=dataclasses.replace(spec.data, name=data.info.name))
-        report = shown_report(data, screen, dry_run=dry_run)
+    reporter = Reporter(screen, dry_run=dry_run)
+    with TrainScreen(screen) as listener:
+        hub = Hub([listener, reporter])
         try:
-            trained = prepare(spec, data, device)
+            plan = plan_run(resolved.spec, device=device, data_dir=data_dir, tell=hub.tell, processes=processes)
+        except SettingError as error:
+            reporter.show_late()
+            raise resolved.named(error) from None
         except VaectlError:
-            if dry_run and report is not None:
-                # it says what would fit, and there will be no result that shows it
-                show(report, screen)
+            reporter.show_late()
             raise
-    except SettingError as error:
-        raise resolved.named(error) from None
-    parameters = sum(parameter.numel() for parameter in trained.model.parameters())
-    sizes = data.info.sizes
-    title = (
-        f"{data.info.name} {sizes['train']}/{sizes['validation']}  "
-        f"{_layers(spec.encoder.name, trained.model)}  "
-        f"{parameters:,} parameters  {spec.likelihood.name}  {device}  seed {spec.training.seed}"
-        + (f"  {processes.world} processes" if processes.world > 1 else "")
-    )
-    sources = {path: resolved.sources.get(path, "default") for path in spec.flat()}
-    if dry_run:
-        document = {
-            "config": spec.to_json(), "sources": sources, "dataset": data.info.to_json(), "parameters": parameters,
-            "report": None if report is None else report.to_json(),
-        }  # fmt: skip
-        rows = [[path, setting_text(value), sources[path]] for path, value in spec.flat().items()]
-        settings = screen.table([("setting", "left"), ("value", "left"), ("source", "left")], rows)
-        found = screen.table([("data", "left"), ("", "left")], [] if report is None else [*map(list, report.rows())])
-        screen.result(document, short=str(parameters), text=[title, found, settings])
-        return
-    gather(processes, spec, data.info, directory, trained)
-    run = Run.create(
-        runs_dir,
-        name,
-        {
-            "argv": list(argv),
-            "config": spec.to_json(),
-            "sources": sources,
-            "dataset": data.info.to_json(),
-            "data_directory": str(directory.resolve()),
-            "versions": versions(),
-            "git_commit": _git_commit(),
-            "device": str(device),
-            "parameters": parameters,
-        },
-    )
-    with kept(run):
-        screen.note(f"{run.id}  {title}", "bold")
-        run.log(f"{run.id}  {title}")
-        screen.detail(f"files: {run.path}")
-        for path, value in spec.flat().items():
-            screen.detail(f"  {path} = {setting_text(value)} ({sources[path]})")
-        train_run(run, trained, data, screen, checkpoint_minutes, processes)
+        if dry_run:
+            _show_plan(plan, resolved, reporter.report, screen)
+            return
+        begin_run(
+            plan, runs_dir, name=name, hub=hub, checkpoint_minutes=checkpoint_minutes, argv=argv,
+            sources=resolved.sources,
+        )  # fmt: skip
 
 
-def _layers(name: str, model: VAE) -> str:
-    """The encoder from the data to the latent: ``mlp 784-512-256-2``, or ``conv 1x28x28-32-64-2`` by its channels."""
-    space = model.space
-    codes = f", {'x'.join(map(str, space.grid))} of {space.codebook_size} codes" if space.codebook_size else ""
-    return f"{name} {model.encoder.network.describe()}-{space.shape[0]}{codes}"
+class Reporter:
+    """Shows the report of the data once they are there, or keeps it for the result of a dry run.
+
+    Args:
+        screen: Where to.
+        dry_run: Whether the result will show it.
+    """
+
+    def __init__(self, screen: Screen, *, dry_run: bool) -> None:
+        self.report: Report | None = None
+        self._screen, self._dry_run = screen, dry_run
+
+    def on(self, event: object) -> None:
+        """Show the report of data that are loaded."""
+        if isinstance(event, DataLoaded):
+            self.report = shown_report(event.data, self._screen, dry_run=self._dry_run)
+
+    def show_late(self) -> None:
+        """Show a report that was kept for a result, where there will be none: it says what would fit."""
+        if self._dry_run and self.report is not None:
+            show(self.report, self._screen)
 
 
-def _git_commit() -> str | None:
-    """The commit that the working directory is at, or None outside a git checkout."""
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+def _show_plan(plan: Plan, resolved: Resolved, report: Report | None, screen: Screen) -> None:
+    """Show what would be trained."""
+    flat = plan.spec.flat()
+    sources = {path: resolved.sources.get(path, "default") for path in flat}
+    document = {
+        "config": plan.spec.to_json(), "sources": sources, "dataset": plan.data.info.to_json(),
+        "parameters": plan.parameters, "report": None if report is None else report.to_json(),
+    }  # fmt: skip
+    rows = [[path, setting_text(value), sources[path]] for path, value in flat.items()]
+    settings = screen.table([("setting", "left"), ("value", "left"), ("source", "left")], rows)
+    data = screen.table([("data", "left"), ("", "left")], [] if report is None else [*map(list, report.rows())])
+    screen.result(document, short=str(plan.parameters), text=[plan.title, data, settings])

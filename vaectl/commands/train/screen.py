@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from typing import Any
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
 from rich.text import Text
 
-from vaectl.commands.shared.render import Heartbeat, Screen, duration, showable
-from vaectl.commands.shared.summary import activity
-from vaectl.training.trainer import Epoch, Step
-
-# name, width, and the order in which columns go when the terminal is narrow (0 stays)
-COLUMNS = (
-    ("epoch", 7, 0),
-    ("elbo", 10, 1),
-    ("recon", 10, 3),
-    ("kl", 8, 4),
-    ("beta", 6, 5),
-    ("val elbo", 10, 0),
-    ("active", 8, 6),
-    ("time", 8, 7),
-)
-BEST_WIDTH = 2
-
-
-def within(value: float, column: str) -> str:
-    """A number with as many digits as leave a space before it in its column."""
-    (width,) = [width for name, width, _ in COLUMNS if name == column]
-    texts = [f"{value:.2f}", f"{value:.0f}", f"{value:.3g}"]
-    return next((text for text in texts if len(text) < width), texts[-1])
+from vaectl.commands.shared.listening import Shown
+from vaectl.commands.shared.render import Heartbeat, Screen, plus_minus, setting_text, sparkline
+from vaectl.config.spec import Spec
+from vaectl.errors import RunError
+from vaectl.runs.events import RunBegan, RunEnded, TrainingBegan
+from vaectl.runs.lines import COLUMNS, Lines, activity, duration
+from vaectl.runs.run import Run
+from vaectl.system.reading import has_numbers
+from vaectl.training.trainer import Epoch, PriorBegan, RolledBack, Step, Stopped
 
 
 class Field(ProgressColumn):
@@ -45,16 +33,16 @@ class Field(ProgressColumn):
 
 
 class EpochScreen:
-    """Shows the events of ``fit``.
+    """Shows the events of ``fit``: a row for each epoch, and a bar that moves.
 
     Args:
         screen: Where to.
+        spec: The run's spec.
         epochs: Epochs in all.
-        latent_dim: Latent dimensions, for the active ones among them.
     """
 
-    def __init__(self, screen: Screen, epochs: int, latent_dim: int) -> None:
-        self._screen, self._epochs, self._latent_dim = screen, epochs, latent_dim
+    def __init__(self, screen: Screen, spec: Spec, epochs: int) -> None:
+        self._screen, self._lines = screen, Lines(spec, epochs)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._beat = Heartbeat()
@@ -63,30 +51,26 @@ class EpochScreen:
         self._begun: float | None = None
         self._first = self._last = 0
 
-    def header(self) -> str:
-        """The column names."""
-        return self._join({name: name for name, _, _ in COLUMNS})
-
-    def row(self, event: Epoch) -> str:
-        """An epoch's row; a star marks the best weights so far."""
-        validation = event.validation
-        cells = {
-            "epoch": f"{event.epoch}/{self._epochs}",
-            "elbo": within(event.elbo, "elbo"),
-            "recon": within(event.recon, "recon"),
-            "kl": within(event.kl, "kl"),
-            "beta": f"{event.beta:.2f}",
-            "val elbo": within(validation["elbo"], "val elbo") if validation else "-",
-            "active": activity(validation, self._latent_dim) if validation else "-",
-            "time": duration(event.seconds),
-        }
-        return self._join(cells) + (" *" if event.improved and validation else "")
+    def on(self, event: object) -> None:
+        """Show an event."""
+        if isinstance(event, Step):
+            self.step(event)
+        elif isinstance(event, Epoch):
+            if self._screen.progress != "none":
+                self._screen.note(self._lines.row(event, self._screen.err.width))
+        elif isinstance(event, RolledBack):
+            self._screen.warn(self._lines.sentence(event))
+        elif isinstance(event, PriorBegan):
+            self._screen.note(self._lines.sentence(event))
+            self._lines.epochs = event.last_epoch
+        elif isinstance(event, Stopped):
+            self.stop()
 
     def start(self) -> None:
         """Show the header, and the bar where it may move."""
         if self._screen.progress == "none":
             return
-        self._screen.note(self.header(), "bold")
+        self._screen.note(self._lines.header(self._screen.err.width), "bold")
         if self._screen.progress == "bar":
             columns = (Field("epoch"), BarColumn(bar_width=30), Field("count"), Field("rate"), Field("eta"))
             self._bar = Progress(*columns, console=self._screen.err, transient=True)
@@ -109,15 +93,6 @@ class EpochScreen:
         elif self._screen.progress == "plain" and self._beat.due():
             self._screen.note("  ".join(self._standing(event)))
 
-    def epoch(self, event: Epoch) -> None:
-        """Leave the epoch's row on the screen."""
-        if self._screen.progress != "none":
-            self._screen.note(self.row(event))
-
-    def extend(self, epochs: int) -> None:
-        """From here on there are so many epochs in all."""
-        self._epochs = epochs
-
     def stop(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
@@ -132,19 +107,94 @@ class EpochScreen:
         place = event.epoch - 1 + event.batch / event.batches
         # after a rollback there may be less than there was at the beginning
         done = max(place - (self._begun or 0.0), 1 / event.batches)
-        left = (now - self._started) * (self._epochs - place) / done
+        left = (now - self._started) * (self._lines.epochs - place) / done
         hours, minutes, seconds_left = int(left) // 3600, int(left) // 60 % 60, int(left) % 60
         eta = f"{hours}:{minutes:02d}:{seconds_left:02d}" if hours else f"{minutes}:{seconds_left:02d}"
         return (
-            f"{event.epoch}/{self._epochs}".rjust(COLUMNS[0][1]),
+            f"{event.epoch}/{self._lines.epochs}".rjust(COLUMNS[0][1]),
             f"{event.batch}/{event.batches}",
             f"{rate / 1000:.1f}k img/s" if rate else "",
             f"eta {eta}",
         )
 
-    def _join(self, cells: dict[str, str]) -> str:
-        shown = list(COLUMNS)
-        room = self._screen.err.width - BEST_WIDTH
-        while sum(width for _, width, _ in shown) > room and any(order for _, _, order in shown):
-            shown.remove(max(shown, key=lambda column: column[2]))
-        return showable("".join(cells[name].rjust(width) for name, width, _ in shown), self._screen.err.encoding)
+
+class TrainScreen(Shown):
+    """Shows a run from its beginning to its end.
+
+    Args:
+        screen: Where to.
+    """
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__(screen)
+        self._run: Run | None = None
+        self._epochs: EpochScreen | None = None
+
+    def on(self, event: object) -> None:
+        """Show an event."""
+        super().on(event)
+        if self._epochs is not None:
+            self._epochs.on(event)
+        if isinstance(event, RunBegan):
+            self._run = event.run
+            self._begin(event)
+        elif isinstance(event, TrainingBegan):
+            assert self._run is not None
+            self._epochs = EpochScreen(self.screen, self._run.spec, event.last_epoch)
+            self._epochs.start()
+        elif isinstance(event, RunEnded) and event.document:
+            self._show_outcome(event)
+
+    def __exit__(self, *error: Any) -> None:
+        if self._epochs is not None:
+            self._epochs.stop()
+        super().__exit__(*error)
+
+    def _begin(self, event: RunBegan) -> None:
+        self.screen.note(event.line, "bold")
+        if not event.resumed:
+            self.screen.detail(f"files: {event.run.path}")
+            for path, value in event.run.spec.flat().items():
+                self.screen.detail(f"  {path} = {setting_text(value)} ({event.run.record['sources'][path]})")
+
+    def _show_outcome(self, event: RunEnded) -> None:
+        """Show the result of a training that reached its end."""
+        run, metrics, measure = event.run, event.document["metrics"], event.document["measure"]
+        se = plus_minus(metrics["elbo_se"]) if has_numbers(metrics, "elbo_se") else ""
+        text = [
+            _conclusion(event),
+            f"  test elbo {metrics['elbo']:.2f}{se} nats, {measure}   recon {metrics['recon']:.2f}   "
+            f"kl {metrics['kl']:.2f}   {'codes' if 'codes_used' in metrics else 'active'} "
+            f"{activity(metrics, run.spec.latent_dim)}",
+            *_courses(run),
+        ]
+        result: dict[str, Any] = {
+            "run": run.id, "status": run.status, "path": str(run.path), "best_epoch": run.record["best_epoch"],
+            "measure": measure, "metrics": metrics, "validation": run.record["validation"],
+            "findings": event.document["findings"], "seconds": event.document["seconds"],
+        }  # fmt: skip
+        self.screen.result(result, short=run.id, text=text)
+        name = run.reference
+        self.screen.note(f"  next: vaectl sample {name} -n 64 -o grid.png   ·   vaectl plot-latent {name}", "dim")
+
+
+def _conclusion(event: RunEnded) -> str:
+    """How a run ended, and its best epoch."""
+    run, validation = event.run, event.run.record["validation"]
+    if event.reason == "nothing left":
+        sentence = f"{run.id} has nothing left to resume"
+    else:
+        why = f" (stopped by --patience after epoch {event.epoch})" if event.reason == "patience" else ""
+        sentence = f"{run.id} completed in {duration(event.document['seconds'])}{why}"
+    elbo = f", validation elbo {validation['elbo']:.2f} nats" if has_numbers(validation, "elbo") else ""
+    return f"{sentence}: best epoch {run.record['best_epoch']}{elbo}"
+
+
+def _courses(run: Run) -> list[str]:
+    """The courses of the validation ELBO and its KL, as small bars."""
+    with contextlib.suppress(RunError):  # a damaged history is no reason to hide the result
+        rows = [row["validation"] for row in run.history() if has_numbers(row.get("validation"), "elbo", "kl")]
+        if rows:
+            curve = {key: sparkline([row[key] for row in rows]) for key in ("elbo", "kl")}
+            return [f"  val elbo {curve['elbo']}   kl {curve['kl']}"]
+    return []

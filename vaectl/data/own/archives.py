@@ -213,7 +213,7 @@ def assembled(
     except DataError as error:
         raise DataError(f"{path}: {error.message}") from None
     table = "table" in layouts.values()
-    if table and asked.change is not None:
+    if table and asked.change is not None and asked.change.forced:
         name = "data.image_size" if asked.change.size is not None else "data.grayscale"
         raise SettingError(name, f"is for images; {path.name} holds a table")
     if (

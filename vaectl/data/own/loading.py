@@ -5,6 +5,7 @@ Shapes: ``N`` examples.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -50,9 +51,10 @@ def load_own(name: str, store: Store, options: DataOptions) -> Data:
     """
     path = Path(name)
     asked = Asked(
-        change_of(options.image_size, options.grayscale),
+        change_of(options.image_size, options.grayscale, lenient=store.lenient),
         options.label_column,
         store.support,
+        store.lenient,
         store.note,
         store.progress,
     )
@@ -153,6 +155,8 @@ def _described(
     division = divide(path, source, surveys, options.test_fraction, options.validation_fraction, divided=store.divided)
     rows, keep = source.parts["train"], surveys["train"].images is not None
     support = _support(rows, tally, store.support)
+    if store.lenient and support not in ("bytes", "unit"):
+        options = dataclasses.replace(options, binarize="none")
     if options.binarize != "none" and support not in ("bytes", "unit"):
         raise SettingError("data.binarize", f"is for grey levels; {path.name} is {support}")
     splits: Mapping[str, Examples]

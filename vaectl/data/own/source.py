@@ -28,6 +28,7 @@ class Asked:
         change: What is done to each image, or None.
         label_column: The column of a table that holds the labels, or None for the usual names.
         support: That of the data which a model is there for, or None.
+        lenient: Whether a column of labels that is not there is passed over.
         note: Called with a sentence that the person should read.
         progress: Called with (what, done, in all).
     """
@@ -35,8 +36,14 @@ class Asked:
     change: Change | None = None
     label_column: str | None = None
     support: str | None = None
+    lenient: bool = False
     note: Callable[[str], None] = lambda sentence: None
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
+
+    @property
+    def demands_label(self) -> bool:
+        """Whether the column of labels must be there and hold classes."""
+        return self.label_column is not None and not self.lenient
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def open_table(path: Path, asked: Asked) -> Source:
         DataError: It is damaged or empty, or a column holds something else than numbers.
         SettingError: There is no column of the name that was asked for, or a change that is for images was.
     """
-    if asked.change is not None:
+    if asked.change is not None and asked.change.forced:
         name = "data.image_size" if asked.change.size is not None else "data.grayscale"
         raise SettingError(name, f"is for images; {path.name} is a table")
     require_format(path.suffix.lower())
@@ -123,11 +123,7 @@ def _read_csv(path: Path, asked: Asked) -> Table:
     else:
         asked.note(f"{path.name}: its first line holds numbers, so its columns are called 1 to {width}")
     label = _label_place(path, names, asked)
-    if (
-        label is not None
-        and asked.label_column is None
-        and _is_real([row[label] for _, row in cells if len(row) > label])
-    ):
+    if label is not None and not asked.demands_label and _is_real([row[label] for _, row in cells if len(row) > label]):
         asked.note(f"{path.name}: column '{names[label]}' holds real numbers, so it is no label")
         label = None
     columns = [place for place in range(width) if place != label]
@@ -194,7 +190,7 @@ def _is_real(cells: Sequence[str]) -> bool:
 
 def _label_place(path: Path, names: Sequence[str], asked: Asked) -> int | None:
     """The place of the column that holds the labels."""
-    if asked.label_column is not None:
+    if asked.label_column is not None and (asked.demands_label or asked.label_column in names):
         if asked.label_column not in names:
             some = ", ".join(names[:20])
             raise SettingError(
@@ -260,7 +256,7 @@ def _read_parquet(path: Path, asked: Asked) -> Table:
         raise DataError(f"{path} is damaged: {str(error).splitlines()[0]:.200}") from None
     names = list(table.column_names)
     label = _label_place(path, names, asked)
-    if label is not None and asked.label_column is None and pa.types.is_floating(table.schema.field(label).type):
+    if label is not None and not asked.demands_label and pa.types.is_floating(table.schema.field(label).type):
         values = table.column(label).drop_null().to_numpy()
         if (values != np.rint(values)).any():
             asked.note(f"{path.name}: column '{names[label]}' holds real numbers, so it is no label")

@@ -1,4 +1,4 @@
-"""``vaectl train`` under torchrun: process 0 has the screen and the run, the others follow.
+"""Several processes that train one run: one leads, with the run, and the others follow it.
 
 The leader does all that one process does. Once it knows what is to be trained it posts it as the plan; the others then
 load the data and build the model, too, take over the leader's weights and state, and share the batches.
@@ -17,14 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaectl.commands.shared.render import Screen, print_error
-from vaectl.commands.shared.session import DEFAULT_DATA_DIR, data_directory, home_of, load_data
-from vaectl.config.spec import Spec
+from vaectl.config.spec import Part, Spec
+from vaectl.data.location import find_directory, home_of
 from vaectl.errors import DataError, DivergedError, InterruptedRunError, LostError, UsageError
 from vaectl.system.launcher import Place
 from vaectl.system.signals import noting
+from vaectl.training.events import Lost, Tell
 
 if TYPE_CHECKING:
+    from vaectl.data.base import Data
     from vaectl.data.info import DataInfo
     from vaectl.parallel.distributed import Processes
     from vaectl.training.state import TrainState
@@ -50,7 +51,7 @@ def leading(place: Place) -> Iterator[Processes | None]:
             board.post(PLAN)  # there was nothing to train
 
 
-def gather(processes: Processes, spec: Spec, info: DataInfo, directory: Path, state: TrainState) -> None:
+def gather(processes: Processes, spec: Spec, info: DataInfo, directory: str, state: TrainState) -> None:
     """Tell the others what is to be trained, and return once all are ready for it and connected.
 
     Args:
@@ -72,7 +73,7 @@ def gather(processes: Processes, spec: Spec, info: DataInfo, directory: Path, st
             f"process; there are {processes.world}",
             hint="run vaectl train without torchrun",
         )
-    plan = {"config": spec.to_json(), "fingerprint": info.fingerprint, "directory": str(directory.resolve())}
+    plan = {"config": spec.to_json(), "fingerprint": info.fingerprint, "directory": directory}
     processes.board.post(PLAN, {**plan, "device": state.device.type})
     with processes.board.one_by_one():
         pass  # the data are loaded
@@ -102,12 +103,13 @@ def match(processes: Processes, state: TrainState, reference: str = "") -> str:
     return reference
 
 
-def follow(place: Place, data_dir: Path | None) -> None:
-    """Train with the leader, without a screen and without a run.
+def follow(place: Place, data_dir: Path | None, tell: Tell) -> None:
+    """Train with the leader, without a run.
 
     Args:
         place: The place of this process.
         data_dir: The data directory, or None for the leader's.
+        tell: Told a ``Lost`` event where this process must end although it waits, and nobody else tells why.
 
     Raises:
         LostError: Another process failed.
@@ -116,11 +118,10 @@ def follow(place: Place, data_dir: Path | None) -> None:
     """
     import torch
 
-    from vaectl.data.paths import is_path
     from vaectl.model import builder
     from vaectl.parallel.board import Board
     from vaectl.parallel.distributed import Processes
-    from vaectl.training.trainer import Stopped, fit, prepare
+    from vaectl.training.trainer import prepare
 
     board = Board.of_launcher(place)
     processes = Processes(board)
@@ -130,41 +131,54 @@ def follow(place: Place, data_dir: Path | None) -> None:
             return
         spec = builder.complete(Spec.from_json(plan["config"]))
         device = processes.device(torch.device(plan["device"]))
-        part, own = spec.data, is_path(spec.data.name)
-        if own:
-            directory = Path(plan["directory"]) if data_dir is None else data_directory(data_dir, part.name)
-            part = dataclasses.replace(part, name=str(home_of(part.name, directory)))
-        else:
-            directory = _directory(data_dir, Path(plan["directory"]))
         with board.one_by_one():
-            data = load_data(part, directory, Screen(True, False, False, "none"))
-        if data.info.fingerprint != plan["fingerprint"]:
-            raise DataError(f"{data.info.name} in {directory} is not what process 0 trains on")
+            data = _same_data(spec.data, Path(plan["directory"]), data_dir, plan["fingerprint"])
         state = prepare(spec, data, device)
         board.wait_for_all()
         processes.connect(device)
-        reference = match(processes, state)
-        end: Stopped | None = None
-        try:
-            with noting() as processes.heard, unstuck(processes, reference):
-                for event in fit(
-                    state.model, state.objective, data.to(device), spec.training, state, processes=processes
-                ):
-                    end = event if isinstance(event, Stopped) else None
-                    if processes.stop:
-                        break
-        except LostError as error:
-            raise lost_in(error, reference) from error
-        signum = processes.stop
-        processes.disconnect()
-        if end is not None and end.reason == "diverged":
-            raise DivergedError(end.problem)
-        if signum:
-            raise InterruptedRunError("interrupted", signum=signum)
+        _take_part(processes, state, data.to(device), spec, tell)
+
+
+def _same_data(part: Part, of_leader: Path, data_dir: Path | None, fingerprint: str) -> Data:
+    """Load the leader's data on this machine."""
+    from vaectl.config.datasets import is_path
+    from vaectl.data.base import Store
+    from vaectl.data.loading import load_part
+
+    own = is_path(part.name)
+    directory = find_directory(data_dir, of_leader, own=part.name if own else None).path
+    if own:
+        part = dataclasses.replace(part, name=str(home_of(part.name, directory)))
+    data = load_part(part, Store(directory))
+    if data.info.fingerprint != fingerprint:
+        raise DataError(f"{data.info.name} in {directory} is not what process 0 trains on")
+    return data
+
+
+def _take_part(processes: Processes, state: TrainState, data: Data, spec: Spec, tell: Tell) -> None:
+    """Train as the leader does, and raise what ended it early."""
+    from vaectl.training.trainer import Stopped, fit
+
+    reference = match(processes, state)
+    end: Stopped | None = None
+    try:
+        with noting() as processes.heard, unstuck(processes, reference, tell):
+            for event in fit(state.model, state.objective, data, spec.training, state, processes=processes):
+                end = event if isinstance(event, Stopped) else None
+                if processes.stop:
+                    break
+    except LostError as error:
+        raise lost_in(error, reference) from error
+    signum = processes.stop
+    processes.disconnect()
+    if end is not None and end.reason == "diverged":
+        raise DivergedError(end.problem)
+    if signum:
+        raise InterruptedRunError("interrupted", signum=signum)
 
 
 @contextmanager
-def unstuck(processes: Processes, reference: str) -> Iterator[None]:
+def unstuck(processes: Processes, reference: str, tell: Tell) -> Iterator[None]:
     """Within the block a signal ends this process also where it waits for another that does not answer.
 
     Python handles a signal between two of its own steps, and a call that waits for another process is one step. A
@@ -173,6 +187,7 @@ def unstuck(processes: Processes, reference: str) -> Iterator[None]:
     Args:
         processes: The processes.
         reference: The run.
+        tell: Told a ``Lost`` event where this process must end although it waits, and nobody else tells why.
     """
     if processes.world == 1:
         yield
@@ -188,7 +203,7 @@ def unstuck(processes: Processes, reference: str) -> Iterator[None]:
             sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
             error = lost_in(processes.board.lost(), reference)
             if error.told:
-                print_error(error, as_json="--json" in sys.argv)
+                tell(Lost(error))
             os._exit(error.exit_code)
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -212,10 +227,3 @@ def lost_in(error: LostError, reference: str) -> LostError:
         code=error.code,
         told=error.told,
     )
-
-
-def _directory(data_dir: Path | None, of_leader: Path) -> Path:
-    """The data directory of this process: the one that is named here, else the leader's where this machine has it."""
-    if data_dir is not None or os.environ.get("VAECTL_DATA_DIR"):
-        return data_directory(data_dir)
-    return of_leader if of_leader.is_dir() else DEFAULT_DATA_DIR

@@ -1,0 +1,189 @@
+"""Evaluations, made by several estimators and kept in their run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vaectl.config.spec import SPLITS
+from vaectl.errors import DataError, UsageError, check_choice
+from vaectl.runs.data import data_of
+from vaectl.runs.events import Evaluated
+from vaectl.runs.listeners import ailments
+from vaectl.runs.run import Run
+from vaectl.system.files import finite
+from vaectl.training.events import Found, Hub, Listener, Progress, Tell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from torch import Tensor
+
+    from vaectl.data.base import Data
+    from vaectl.data.examples import Examples
+    from vaectl.model.vae import VAE
+
+
+def evaluate_run(
+    run: Run | str | Path,
+    data: Data | None = None,
+    split: str = "test",
+    checkpoint: str = "best",
+    *,
+    seed: int = 0,
+    importance_samples: int | None = None,
+    device: str = "auto",
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path | None = None,
+    listeners: Iterable[Listener] = (),
+) -> dict[str, Any]:
+    """Evaluate a run as ``vaectl eval`` does, and keep the result in the run.
+
+    Args:
+        run: The run, or what ``Run.open`` takes.
+        data: The run's data; None loads them. A run that was trained on a ``Data`` object needs that.
+        split: ``train``, ``validation`` or ``test``.
+        checkpoint: ``best`` or ``last``.
+        seed: Seed of the draws of the estimates.
+        importance_samples: K of the importance-weighted bound, which is left out if None.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        data_dir: The directory that the run's data are in now; None takes the recorded one.
+        runs_dir: The folder of all runs; None takes ``VAECTL_RUNS_DIR``, else ``runs``.
+        listeners: Told ``Progress``, ``Evaluated`` and, for each ailment of the model, ``Found``.
+
+    Returns:
+        ``run``, ``split``, ``checkpoint``, ``n``, ``seed``, ``measure``, ``metrics`` (nats per example),
+        ``kl_per_dim``, ``weights`` (their SHA-256), ``information``, ``importance`` and ``disentanglement`` (None where
+        they were not estimated), and ``findings``.
+
+    Raises:
+        UsageError: An argument is none of the allowed values.
+        RunError: There is no such run or checkpoint, or its files are damaged.
+        DataError: The split is empty, or the data are missing or not those that the run was trained on.
+    """
+    from vaectl.system.runtime import resolve_device
+
+    check_choice("--split", split, SPLITS)
+    if importance_samples is not None and importance_samples < 1:
+        raise UsageError(f"importance_samples must be at least 1; got {importance_samples}")
+    hub = Hub(listeners)
+    opened = run if isinstance(run, Run) else Run.open(run, runs_dir)
+    model = opened.load_model(checkpoint, resolve_device(device))
+    data = data_of(opened, data, data_dir, hub.tell)
+    document, _ = evaluate_into(
+        opened, model, data, split, checkpoint, seed, hub.tell, importance_samples=importance_samples
+    )
+    findings = ailments(opened, document["metrics"], hub.tell)
+    document["findings"] = [finding.to_json() for finding in findings]
+    for finding in findings:
+        hub.tell(Found(finding))
+    return document
+
+
+def evaluate_into(
+    run: Run,
+    model: VAE,
+    data: Data,
+    split: str,
+    checkpoint: str,
+    seed: int,
+    tell: Tell,
+    *,
+    importance_samples: int | None = None,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Evaluate a model on a split and keep the result in its run.
+
+    Args:
+        run: The run.
+        model: Its model.
+        data: Its data.
+        split: Name of the split.
+        checkpoint: Whose weights the model has.
+        seed: Seed of the draws.
+        tell: Told ``Progress`` and ``Evaluated``.
+        importance_samples: K of the importance-weighted bound, or None.
+
+    Returns:
+        The result as of ``evaluate_run`` without findings; and values of each example by name, float64 (N,).
+
+    Raises:
+        DataError: The split is empty.
+    """
+    from vaectl.evaluation.disentanglement import disentanglement
+    from vaectl.evaluation.information import information
+    from vaectl.evaluation.metrics import evaluate
+
+    # moved once: on an accelerator each move copies the whole split
+    examples = data.split(split).to(next(model.parameters()).device)
+    if len(examples) == 0:
+        raise DataError(f"--split {split}: {run.id} held out no such examples")
+    result = evaluate(model, examples, seed=seed, progress=_counted(tell, f"evaluating {split}", len(examples)))
+    codes = gap = None
+    if result.usage is None:  # what follows is asked of vectors: a grid of codes is certain, and names its example
+        counted = _counted(tell, "aggregate posterior", len(examples))
+        codes = information(model, examples, seed=seed, progress=counted)
+        gap = disentanglement(model, examples, seed=seed)
+    values = {name: value.numpy() for name, value in result.per_example.items()}
+    importance = None
+    if importance_samples is not None:
+        importance, weighted = _weighted(model, examples, importance_samples, seed, tell)
+        values |= weighted
+    measure, bits = _measured(run, result.per_example["elbo"])
+    evaluation = {
+        "split": split,
+        "checkpoint": checkpoint,
+        "n": len(examples),
+        "seed": seed,
+        "measure": measure,
+        "metrics": result.metrics() | ({} if codes is None else codes.metrics()) | bits,
+        "kl_per_dim": result.kl_per_dim.tolist(),
+        "weights": run.weights_digest(checkpoint),
+        "information": None if codes is None else codes.to_json(),
+        "importance": importance,
+        "disentanglement": None if gap is None else gap.to_json(),
+    }
+    per_example = {name: [round(v, 5) for v in value.tolist()] for name, value in values.items()}
+    run.add_evaluation(finite(evaluation), finite(per_example))
+    document = {"run": run.id, **evaluation}
+    tell(Evaluated(run, document, values))
+    return document, values
+
+
+def kept_evaluation(run: Run, split: str, checkpoint: str) -> dict[str, Any] | None:
+    """The evaluation that a run keeps of a split and of the weights it holds now, or None where it is not whole."""
+    evaluation = run.evaluation(split, checkpoint)
+    whole = evaluation is not None and len(evaluation["kl_per_dim"]) in (0, run.spec.latent_dim)
+    return evaluation if whole and run.per_example(split, checkpoint) else None
+
+
+def _counted(tell: Tell, what: str, total: int) -> Callable[[int], None]:
+    """Tell that work on ``total`` examples begins; what is called with the number of those that are done."""
+    tell(Progress(what, 0, total))
+    return lambda done: tell(Progress(what, done, total))
+
+
+def _weighted(
+    model: VAE, examples: Examples, samples: int, seed: int, tell: Tell
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The importance-weighted bound as it is kept, and its values of each example."""
+    from vaectl.evaluation.importance import importance_bound
+
+    progress = _counted(tell, f"{samples} importance samples", len(examples))
+    weighted = importance_bound(model, examples, samples, seed=seed, progress=progress)
+    return weighted.to_json(), {"importance_bound": weighted.bound.numpy(), "ess": weighted.ess.numpy()}
+
+
+def _measured(run: Run, elbo: Tensor) -> tuple[str, dict[str, float]]:
+    """What the nats of a run are of; and for discrete data bits per dimension."""
+    from vaectl.evaluation.metrics import bits_per_dim
+    from vaectl.model.builder import measure
+    from vaectl.model.likelihoods import DISCRETE
+
+    info = run.data_info
+    measured = measure(run.complete_spec(), info)
+    if measured not in DISCRETE:
+        return measured, {}
+    bits, se = bits_per_dim(elbo, info.shape)
+    return measured, {"bits_per_dim": bits, "bits_per_dim_se": se}

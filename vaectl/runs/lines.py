@@ -1,0 +1,106 @@
+"""The lines of a training, for screen and log: a row an epoch, and sentences in between.
+
+Nothing here imports torch until an event is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from vaectl.config.spec import Spec
+
+if TYPE_CHECKING:
+    from vaectl.training.trainer import Epoch
+
+# name, width, and the order in which columns go where there is little room (0 stays)
+COLUMNS = (
+    ("epoch", 7, 0),
+    ("elbo", 10, 1),
+    ("recon", 10, 3),
+    ("kl", 8, 4),
+    ("beta", 6, 5),
+    ("val elbo", 10, 0),
+    ("active", 8, 6),
+    ("time", 8, 7),
+)
+BEST_WIDTH = 2
+
+
+class Lines:
+    """Writes the lines of one training.
+
+    Args:
+        spec: The run's spec.
+        epochs: Epochs in all, which may change.
+    """
+
+    def __init__(self, spec: Spec, epochs: int) -> None:
+        self.epochs = epochs
+        self._spec = spec
+
+    def header(self, width: int | None = None) -> str:
+        """Name the columns that go into ``width`` characters; None has room for all."""
+        return _join({name: name for name, _, _ in COLUMNS}, width)
+
+    def row(self, event: Epoch, width: int | None = None) -> str:
+        """Write an epoch's row of at most ``width`` characters; a star marks the best weights so far."""
+        validation = event.validation
+        cells = {
+            "epoch": f"{event.epoch}/{self.epochs}",
+            "elbo": compact(event.elbo, "elbo"),
+            "recon": compact(event.recon, "recon"),
+            "kl": compact(event.kl, "kl"),
+            "beta": f"{event.beta:.2f}",
+            "val elbo": compact(validation["elbo"], "val elbo") if validation else "-",
+            "active": activity(validation, self._spec.latent_dim) if validation else "-",
+            "time": duration(event.seconds),
+        }
+        return _join(cells, width) + (" *" if event.improved and validation else "")
+
+    def sentence(self, event: object) -> str:
+        """Say what happened between two epochs; empty for an event that has a row or needs no word."""
+        from vaectl.training.trainer import PriorBegan, RolledBack
+
+        if isinstance(event, RolledBack):
+            return (
+                f"{event.problem}: back to the beginning of epoch {event.epoch} with --lr {event.lr:.3g} "
+                f"(rollback {event.rollbacks} of {self._spec.training.max_rollbacks})"
+            )
+        if isinstance(event, PriorBegan):
+            return (
+                f"epoch {event.epoch + 1} on: the {self._spec.prior.name} prior alone, fitted to the codes of epoch "
+                f"{event.best_epoch}"
+            )
+        return ""
+
+
+def _join(cells: Mapping[str, str], width: int | None) -> str:
+    columns = list(COLUMNS)
+    while width is not None and sum(column[1] for column in columns) > width - BEST_WIDTH:
+        if not any(order for _, _, order in columns):
+            break
+        columns.remove(max(columns, key=lambda column: column[2]))
+    return "".join(cells[name].rjust(column_width) for name, column_width, _ in columns)
+
+
+def compact(value: float, column: str) -> str:
+    """A number with as many digits as leave a space before it in its column."""
+    (width,) = [width for name, width, _ in COLUMNS if name == column]
+    texts = [f"{value:.2f}", f"{value:.0f}", f"{value:.3g}"]
+    return next((text for text in texts if len(text) < width), texts[-1])
+
+
+def activity(metrics: Mapping[str, Any], latent_dim: int) -> str:
+    """How much of the latent space is in use: active dimensions, or used codes, of all."""
+    if "codes_used" in metrics:
+        return f"{metrics['codes_used']}/{metrics['codes']}"
+    return f"{metrics['active_units']}/{latent_dim}"
+
+
+def duration(seconds: float) -> str:
+    """``3.1s``, ``1m32s`` or ``2h05m``."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"

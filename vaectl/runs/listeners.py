@@ -1,0 +1,143 @@
+"""The listeners of every training: the log, the keeper of checkpoints, and the doctor."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from vaectl.errors import RunError
+from vaectl.evaluation.doctor import Finding, examine
+from vaectl.runs.events import RunBegan, TrainingBegan
+from vaectl.runs.lines import Lines
+from vaectl.runs.run import Run
+from vaectl.system.files import finite
+from vaectl.training.events import Found, Said, Tell
+
+if TYPE_CHECKING:
+    from vaectl.training.state import TrainState
+    from vaectl.training.trainer import Epoch
+
+
+class Log:
+    """Writes ``train.log``.
+
+    Args:
+        run: The run, which belongs to this process.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._lines = Lines(run.spec, 0)
+
+    def on(self, event: object) -> None:
+        """Write the line of an event that has one."""
+        from vaectl.training.trainer import Epoch, PriorBegan
+
+        if isinstance(event, RunBegan):
+            self._run.log(event.line)
+        elif isinstance(event, TrainingBegan):
+            self._lines.epochs = event.last_epoch
+            self._run.log(self._lines.header())
+        elif isinstance(event, Epoch):
+            self._run.log(self._lines.row(event))
+        elif isinstance(event, Found):
+            self._run.log(event.finding.sentence)
+        elif sentence := self._lines.sentence(event):
+            self._run.log(sentence)
+        if isinstance(event, PriorBegan):
+            self._lines.epochs = event.last_epoch
+
+
+class Keeper:
+    """Keeps what a training has come to: history, checkpoints, and the best epoch.
+
+    Args:
+        run: The run, which belongs to this process.
+        state: Where its training stands.
+        minutes: Time between two checkpoints within an epoch; there is one at the end of each, too.
+    """
+
+    def __init__(self, run: Run, state: TrainState, minutes: float) -> None:
+        self._run, self._state, self._seconds = run, state, 60 * minutes
+        self._saved = time.monotonic()
+
+    def on(self, event: object) -> None:
+        """Keep an epoch, or after a step what has come since the last checkpoint if that is old."""
+        from vaectl.training.trainer import Epoch, Step
+
+        if isinstance(event, Epoch):
+            self._keep(event)
+        elif isinstance(event, Step) and time.monotonic() - self._saved >= self._seconds:
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        # a step may have left numbers that are not finite, which no checkpoint may hold; on the CPU the next step
+        # notices, elsewhere the end of the epoch does
+        if self._state.finite:
+            self._run.save_checkpoint(self._state)
+        self._saved = time.monotonic()
+
+    def _keep(self, event: Epoch) -> None:
+        # first the history: where the process dies in between, the epoch is done again and its row is written again
+        self._run.append_history(history_row(event))
+        self._run.save_checkpoint(self._state, best=event.improved)
+        if event.improved:
+            self._run.update(best_epoch=event.epoch, validation=finite(dict(event.validation)))
+        self._saved = time.monotonic()
+
+
+class Doctor:
+    """Tells each ailment of a training once.
+
+    Args:
+        run: The run in training.
+        tell: Told a ``Found`` event.
+    """
+
+    def __init__(self, run: Run, tell: Tell) -> None:
+        self._run, self._tell = run, tell
+        self._spec, self._sizes = run.spec, run.data_info.sizes
+        self._rows = run.history()
+        self._names: set[str] = set()
+
+    def on(self, event: object) -> None:
+        """Look at the epochs so far, once another has ended."""
+        from vaectl.training.trainer import Epoch
+
+        if isinstance(event, Epoch):
+            self._rows.append(history_row(event))
+            self._report(examine(self._spec, self._rows, self._sizes))
+
+    def conclude(self, metrics: Mapping[str, Any]) -> list[Finding]:
+        """Look at the finished model, and return all that ails it, told before or not."""
+        findings = ailments(self._run, metrics, self._tell)
+        self._report(findings)
+        return findings
+
+    def _report(self, findings: list[Finding]) -> None:
+        for finding in findings:
+            if finding.name not in self._names:
+                self._names.add(finding.name)
+                self._tell(Found(finding))
+
+
+def ailments(run: Run, metrics: Mapping[str, Any], tell: Tell) -> list[Finding]:
+    """What ails a run as evaluated; a damaged history is a warning, and the run is judged without it."""
+    try:
+        rows = run.history()
+    except RunError as error:
+        tell(Said(error.message, "warning"))
+        rows = []
+    return examine(run.spec, rows, run.data_info.sizes, metrics)
+
+
+def history_row(event: Epoch) -> dict[str, Any]:
+    """An epoch as ``metrics.jsonl`` holds it."""
+    # the standard error of a single example is not a number
+    row: dict[str, Any] = finite(dataclasses.asdict(event))
+    row["validation"] = row["validation"] or None
+    del row["improved"], row["best_epoch"]
+    return row
