@@ -14,8 +14,10 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
+from tests.support.parts import PARTS
 from vaectl.cli import app
 from vaectl.commands.train.screen import EpochScreen
+from vaectl.model.builder import FAMILIES
 from vaectl.training.trainer import Step
 
 # what the shared modules assert is told as fully as what a test does
@@ -103,3 +105,11 @@ def mnist() -> Path:
     if not (MNIST_DIRECTORY / "MNIST" / "raw").is_dir():
         pytest.skip("real MNIST is neither in VAECTL_DATA_DIR nor in ../shared/data")
     return MNIST_DIRECTORY
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a test the parts of ``tests.support.parts`` are members of their families."""
+    for family, members in PARTS.items():
+        for name, member in members.items():
+            monkeypatch.setitem(FAMILIES[family], name, member)  # type: ignore[arg-type]

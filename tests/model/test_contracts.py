@@ -164,8 +164,8 @@ def test_an_example_is_computed_the_same_in_any_company(network: str) -> None:
     model, _ = build(spec, data.info)
     x = data.train.batch(slice(0, 5)).x
     with torch.no_grad():
-        together = model.train().encoder(x).mean
-        alone = torch.cat([model.eval().encoder(x[i : i + 1]).mean for i in range(5)])
+        together = model.train().encode(x).mean
+        alone = torch.cat([model.eval().encode(x[i : i + 1]).mean for i in range(5)])
     assert torch.allclose(together, alone, atol=1e-5)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import vaectl
-from tests.support.parts import MODELS, Critic, data_for, registered, spec_for
+from tests.support.parts import MODELS, Critic, data_for, spec_for
 from tests.support.runs import begin, figures, moved, run_on, same_weights, tensors_and_figures
 from tests.support.specs import spec_of
 from tests.support.toys import toy_data
@@ -41,7 +41,6 @@ from vaectl.training.step import TrainStep
 from vaectl.training.trainer import Epoch, RolledBack, fit
 
 pytestmark = pytest.mark.usefixtures("registered")
-__all__ = ["registered"]  # the fixture
 
 every_model = pytest.mark.parametrize("name", MODELS)
 

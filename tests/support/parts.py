@@ -9,7 +9,6 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -153,14 +152,6 @@ PARTS: dict[str, dict[str, Any]] = {
     "posterior": {"two-levels": TwoLevels},
     "objective": {"critic": Critic},
 }
-
-
-@pytest.fixture
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within a test these parts are members of their families."""
-    for family, members in PARTS.items():
-        for name, member in members.items():
-            monkeypatch.setitem(FAMILIES[family], name, member)  # type: ignore[arg-type]
 
 
 def register() -> None:
