@@ -439,7 +439,8 @@ def spoil(root: Path) -> dict[str, str]:
     (root / "out.png").symlink_to(root.parent / "outside.png")
     Image.fromarray(pictures(1, (9, 9))[0]).save(root / "other.png")
     return {"broken.png": "not a readable image", "empty.jpg": "is empty", "short.png": "damaged",
-            "pipe.png": "not a regular file", "lost.png": "not a regular file", "out.png": "leads out", "other.png": "9 x 9, not 7 x 5"}  # fmt: skip
+            "pipe.png": "not a regular file", "lost.png": "not a regular file", "out.png": "leads out",
+            "other.png": "9 x 9, not 7 x 5"}  # fmt: skip
 
 
 @pytest.mark.parametrize("storage", ["resident", "stream"])

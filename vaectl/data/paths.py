@@ -1,4 +1,4 @@
-"""Names of data sets: built in, or the paths of a person's own."""
+"""Names of data sets: built-in names, or paths of own data."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import os
 from pathlib import Path
 
 BUILT_IN = ("mnist", "fashion-mnist", "kmnist", "digits", "glyphs", "cifar10", "svhn")
-# files that hold a data set; a folder of images is one, too
+# suffixes of files that hold a data set; a folder of images is also a data set
 SUFFIXES = (".npy", ".npz", ".safetensors", ".csv", ".parquet")
 
 
 def is_path(name: str) -> bool:
-    """Whether a name is the path of own data: that of no built-in set, and it is there or has the form of a path."""
+    """Whether a name is the path of own data: not a built-in name, and it exists or looks like a path."""
     if name == "auto" or name in BUILT_IN:
         return False
     return os.sep in name or name.startswith("~") or os.path.exists(name) or Path(name).suffix.lower() in SUFFIXES
 
 
 def located(name: str) -> str:
-    """The path of own data in full, by the names that were typed: links on it are not followed."""
+    """The absolute path of own data as typed, without following links."""
     return os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111 - Path raises for some names
