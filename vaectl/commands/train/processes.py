@@ -21,7 +21,7 @@ from vaectl.commands.shared.render import Screen, print_error
 from vaectl.commands.shared.session import DEFAULT_DATA_DIR, data_directory, home_of, load_data
 from vaectl.config.spec import Spec
 from vaectl.errors import DataError, DivergedError, InterruptedRunError, LostError, UsageError
-from vaectl.system.launcher import Place
+from vaectl.system.launcher import ProcessInfo
 from vaectl.system.signals import noting
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ STUCK_SECONDS = 25.0
 
 
 @contextmanager
-def leading(place: Place) -> Iterator[Processes | None]:
+def leading(place: ProcessInfo) -> Iterator[Processes | None]:
     """Within the block this process leads the others, which end with it; None where there are none."""
     if place.world == 1:
         yield None
@@ -102,7 +102,7 @@ def match(processes: Processes, state: TrainState, reference: str = "") -> str:
     return reference
 
 
-def follow(place: Place, data_dir: Path | None) -> None:
+def follow(place: ProcessInfo, data_dir: Path | None) -> None:
     """Train with the leader, without a screen and without a run.
 
     Args:
