@@ -42,7 +42,7 @@ class DataError(VaectlError):
 
 
 class OutputError(VaectlError):
-    """A file cannot be written where it was asked for."""
+    """An output file cannot be written."""
 
     code = "output"
 
