@@ -1,4 +1,4 @@
-"""Means, standard errors and differences over examples and over seeds, in plain Python, so that tables need no torch.
+"""Means, standard errors and differences over examples and over seeds, without torch.
 
 Shapes: ``J`` images, ``n`` seeds.
 """

@@ -1,4 +1,4 @@
-"""The data report: properties of a data set that matter before training, and which likelihoods fit it.
+"""The data report: properties of a data set that matter before training, and likelihoods that fit.
 
 Shapes: ``N`` examples, ``X`` data shape (C, H, W).
 """

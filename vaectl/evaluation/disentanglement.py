@@ -1,4 +1,4 @@
-"""The mutual information gap: to what extent each generative factor of the data has its own latent dimension.
+"""The mutual information gap: to what extent each known factor has its own latent dimension.
 
 Shapes: ``N`` examples, ``D`` latent (flattened), ``F`` factors. Mutual information and entropy are in nats.
 """

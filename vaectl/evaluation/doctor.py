@@ -1,4 +1,4 @@
-"""The doctor: detects problems of a training by fixed thresholds, and describes each with a flag to try.
+"""The doctor: detects problems of a training by fixed thresholds, and suggests a flag to try.
 
 It reads plain numbers, a spec and a history, and needs no torch. KL and ELBO are in nats per example.
 """

@@ -1,4 +1,4 @@
-"""Several processes that train one model: each computes its rows of every batch, and the gradients are summed.
+"""Several processes that train one model: each computes its rows of a batch; gradients are summed.
 
 Every process draws the random numbers of the whole batch from the same streams and keeps those of its rows, so training
 matches that of one process up to the order in which numbers are added. gloo sums on the CPU, NCCL on CUDA.

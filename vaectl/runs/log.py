@@ -1,4 +1,4 @@
-"""``train.log``: the output lines of a training, and the lock that distinguishes a running run from a crashed one.
+"""``train.log``: the output of a training, and the lock that tells a running run from a crashed one.
 
 The process that trains a run holds the lock. The system releases it when the process ends, however it ends.
 """

@@ -1,4 +1,4 @@
-"""MNIST and related data sets: IDX files in torchvision's layout, read if present, else downloaded with checksums.
+"""MNIST and related data sets: IDX files, read if present, else downloaded with checksums.
 
 Shapes: ``N`` images of 28 x 28.
 """

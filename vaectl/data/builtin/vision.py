@@ -1,4 +1,4 @@
-"""CIFAR-10 and SVHN, read and downloaded by torchvision, which checks their MD5 sums before opening them.
+"""CIFAR-10 and SVHN, read and downloaded by torchvision, which checks their MD5 sums.
 
 Shapes: ``N`` images of 3 x 32 x 32.
 """

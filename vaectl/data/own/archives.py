@@ -1,5 +1,6 @@
-"""Own arrays: ``.npy``, ``.npz`` and ``.safetensors``. Key names give the roles of arrays, lengths the meaning of axes.
-Nothing is ever unpickled.
+"""Own arrays: ``.npy``, ``.npz`` and ``.safetensors``.
+
+The names of keys give the roles of arrays, the lengths of axes their meaning. Nothing is ever unpickled.
 
 Shapes: ``N`` examples.
 """

@@ -1,4 +1,4 @@
-"""The splits of own data, resident or streamed: those of the source, and those held out from its training part.
+"""The splits of own data: those of the source, and those held out from its training part.
 
 Shapes: ``N`` examples of a split.
 """

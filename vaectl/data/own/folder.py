@@ -1,4 +1,4 @@
-"""A folder of images: sub-folders are classes, and ``train``, ``validation`` and ``test`` folders are splits.
+"""A folder of images, whose sub-folders are classes or splits.
 
 Shapes: ``N`` images, ``X`` data shape (C, H, W).
 """

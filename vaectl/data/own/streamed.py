@@ -1,4 +1,4 @@
-"""A split that is read when it is needed, in memory that does not grow with the number of examples.
+"""A split that is read when it is needed, so that memory does not grow with its examples.
 
 Shapes: ``N`` examples, ``B`` batch, ``X`` data shape (C, H, W).
 """

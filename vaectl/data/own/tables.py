@@ -1,4 +1,6 @@
-"""Tables of numbers: ``.csv`` and ``.parquet``. A row is an example of shape (1, 1, W); one column may hold the labels.
+"""Tables of numbers: ``.csv`` and ``.parquet``.
+
+A row is an example of shape (1, 1, W); one column may hold the labels.
 
 Shapes: ``N`` rows, ``W`` columns of numbers.
 """
