@@ -1,4 +1,4 @@
-"""The errors that a person can meet: what is wrong, a hint where one helps, and the exit code."""
+"""The errors that users can meet: a message, an optional hint, and the exit code."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SHORT.maxlist = SHORT.maxtuple = SHORT.maxdict = 16
 
 
 class VaectlError(Exception):
-    """Something cannot be done: shown as ``error: message`` and ``hint: hint``, never as a traceback.
+    """An expected error, shown as ``error: message`` and ``hint: hint``, never as a traceback.
 
     Args:
-        message: What is wrong, naming the flag or file and the value.
-        hint: What to do about it, or None.
+        message: The problem, naming the flag or file and the value.
+        hint: What the user can do about it, or None.
     """
 
     exit_code = 1
@@ -42,7 +42,7 @@ class DataError(VaectlError):
 
 
 class OutputError(VaectlError):
-    """A file cannot be written where it was asked for."""
+    """An output file cannot be written."""
 
     code = "output"
 
@@ -58,9 +58,9 @@ class SettingError(UsageError):
     """A setting has a value that is not allowed.
 
     Args:
-        path: The setting's place in the spec, such as ``objective.beta``.
-        problem: What is wrong with it, as the rest of a sentence that begins with its name.
-        hint: What to do about it, or None.
+        path: The path of the setting in the spec, such as ``objective.beta``.
+        problem: The problem, as the rest of a sentence that begins with the setting's name.
+        hint: What the user can do about it, or None.
     """
 
     def __init__(self, path: str, problem: str, *, hint: str | None = None) -> None:
@@ -69,7 +69,7 @@ class SettingError(UsageError):
         self.problem = problem
 
     def named(self, name: str) -> SettingError:
-        """The same error under the name that the person typed, such as ``--beta``."""
+        """The same error under the name that the user typed, such as ``--beta``."""
         error = SettingError(self.path, self.problem, hint=self.hint)
         error.message = f"{name} {self.problem}"
         error.args = (error.message,)
@@ -77,14 +77,14 @@ class SettingError(UsageError):
 
 
 class DivergedError(VaectlError):
-    """Training met a loss or gradient that is not finite; the last good weights are kept."""
+    """A loss or gradient was not finite during training; the last good weights are kept."""
 
     exit_code = 3
     code = "diverged"
 
 
 class InterruptedRunError(VaectlError):
-    """A signal stopped the work; what was earned is saved. Its exit code is 128 + the signal's number."""
+    """A signal stopped the command; progress so far is saved. The exit code is 128 + the signal's number."""
 
     code = "interrupted"
 
@@ -97,11 +97,11 @@ class LostError(VaectlError):
     """Another process of this training failed or was lost.
 
     Args:
-        message: What is known of it.
-        hint: What to do about it, or None.
-        exit_code: That of the process that failed.
-        code: The kind of its failure.
-        told: Whether this process is the one that tells it.
+        message: The problem.
+        hint: What the user can do about it, or None.
+        exit_code: Exit code of the process that failed.
+        code: The kind of the failure.
+        told: Whether this process is the one that reports the failure.
     """
 
     def __init__(
@@ -112,19 +112,19 @@ class LostError(VaectlError):
 
 
 def shown(value: Any) -> str:
-    """A value as an error names it: cut short where it is long."""
+    """The text of a value for an error, shortened if it is long."""
     return SHORT.repr(value)
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """A hint that names the nearest known name, or None where none is near."""
-    near = difflib.get_close_matches(name[:100], sorted(known), n=1, cutoff=0.6)
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """A hint with the most similar known name, or None if none is similar."""
+    near = difflib.get_close_matches(name[:100], sorted(names), n=1, cutoff=0.6)
     return f"did you mean '{near[0]}'?" if near else None
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """As ``nearest``, but lists the known names where none is near."""
-    return nearest(name, known) or "known: " + ", ".join(sorted(known))
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Like ``nearest``, but lists the known names if none is similar."""
+    return nearest(name, names) or "known: " + ", ".join(sorted(names))
 
 
 def check_choice(name: str, value: str, allowed: Collection[str], *, other: str = "") -> None:

@@ -20,7 +20,7 @@ class Estimate(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A difference of two means, its standard error, and the ends of its 95 % interval."""
+    """A difference of two means, its standard error, and the ends of its 95 % confidence interval."""
 
     delta: float
     se: float
@@ -45,7 +45,7 @@ def mean_and_se(values: Sequence[float]) -> Estimate:
 
 
 def on_target(kl: float, target: float) -> bool:
-    """Whether a KL has come to the target that was set for it: within 10 %, or half a nat where that is more."""
+    """Whether a KL is within 10 %, or half a nat if that is more, of its target."""
     return abs(kl - target) <= max(0.1 * target, 0.5)
 
 
@@ -53,7 +53,7 @@ def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Est
     """The mean of ``values - baseline`` over the same examples, with its standard error.
 
     Raises:
-        ValueError: The two are not of one length.
+        ValueError: The lengths differ.
     """
     return mean_and_se([value - base for value, base in zip(values, baseline, strict=True)])
 
@@ -61,25 +61,25 @@ def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Est
 def difference_over_seeds(
     values: Sequence[float], baseline: Sequence[float], images: Sequence[float] = ()
 ) -> Difference:
-    """How far two settings lie apart, each trained with several seeds and evaluated on the same images.
+    """The difference between two settings, each trained with several seeds and evaluated on the same images.
 
-    The difference of the means over seeds, ``delta``, has two sources of error. Other seeds would have given other
-    runs: Welch's ``SE_seeds^2 = s_1^2/n_1 + s_2^2/n_2``, with ``nu`` degrees of freedom after Satterthwaite. Other test
-    images would have given other values: ``SE_images = s_d / sqrt(J)``, with ``d_j`` the difference of the two
-    settings' mean values of image j. Then ::
+    The difference of the means over seeds, ``delta``, has two sources of error. The first is the choice of seeds, with
+    Welch's ``SE_seeds^2 = s_1^2/n_1 + s_2^2/n_2`` and ``nu`` degrees of freedom after Satterthwaite. The second is the
+    choice of test images, with ``SE_images = s_d / sqrt(J)``, where ``d_j`` is the difference of the two settings' mean
+    values of image j. Then ::
 
         SE^2     = SE_seeds^2 + SE_images^2
         interval = delta +- sqrt((t(nu) SE_seeds)^2 + (t(J-1) SE_images)^2),    t at 97.5 %
 
-    Each source keeps its own critical value. One t with Satterthwaite's degrees of freedom over all three variances is
-    too narrow for a few seeds: it leans on the many images and forgets how badly two seeds know their own spread.
-    What image and seed do together is in both sources, so that the interval is a little wide rather than too narrow.
-    Equal seeds of the two settings are not paired.
+    Each source has its own critical value. A single t with Satterthwaite's degrees of freedom over all three variances
+    is too narrow for a few seeds, because the many images dominate and hide how poorly two seeds determine a spread.
+    The interaction of image and seed is part of both sources, so the interval is slightly too wide rather than too
+    narrow. Equal seeds of the two settings are not paired.
 
     Args:
         values: The mean of each run of one setting, at least two, in any unit.
-        baseline: The same of the setting it is compared with.
-        images: ``d_j``, (J,), in the same unit; empty for a quantity that has no value of an image.
+        baseline: The same for the setting it is compared with.
+        images: ``d_j``, (J,), in the same unit; empty for a quantity without values per image.
 
     Raises:
         ValueError: A setting has fewer than two runs, or there is a single image.
@@ -99,7 +99,7 @@ def difference_over_seeds(
     seeds = math.hypot(se, other_se)
     margin = 0.0
     if seeds > 0:
-        # by shares, because a small variance squared is 0
+        # computed from shares, because the square of a small variance underflows to 0
         share = (se / seeds) ** 2
         freedom = 1 / (share**2 / (len(values) - 1) + (1 - share) ** 2 / (len(baseline) - 1))
         margin = _critical(freedom) * seeds
@@ -111,8 +111,8 @@ def difference_over_seeds(
 
 
 def _critical(freedom: float) -> float:
-    """The quantile of Student's t that leaves 2.5 % above it."""
-    # here, so that the plain table imports neither scipy nor numpy
+    """The 97.5 % quantile of Student's t."""
+    # imported here, so that the plain table needs neither scipy nor numpy
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))

@@ -151,7 +151,7 @@ def test_a_turned_photo_stands_upright(tmp_path: Path) -> None:
 
 
 def test_sub_folders_are_classes(tmp_path: Path) -> None:
-    """Nested files belong to the first folder; names are sorted; other files are left alone, which is said."""
+    """Nested files belong to the first folder; names are sorted; other files are ignored, and a note says so."""
     root = tmp_path / "pets"
     folder(root / "dog", pictures(4))
     folder(root / "cat" / "small" / "young", pictures(3))
@@ -162,7 +162,7 @@ def test_sub_folders_are_classes(tmp_path: Path) -> None:
     assert loaded.info.classes == ("cat", "dog")
     labels = torch.cat([split.labels for split in (loaded.train, loaded.validation, loaded.test)])
     assert labels.bincount().tolist() == [3, 4]
-    assert any("1 file is no image" in note for note in notes)
+    assert any("1 file without an image suffix ignored" in note for note in notes)
     assert DataInfo.from_json(json.loads(json.dumps(loaded.info.to_json()))) == loaded.info
 
 
@@ -188,14 +188,14 @@ def test_the_folders_of_splits_are_honoured(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("names", [("Train", "Valid", "TEST"), ("Training", "VALIDATION", "testing")])
-def test_the_folders_of_splits_are_told_in_any_case(tmp_path: Path, names: tuple[str, str, str]) -> None:
+def test_split_folders_are_recognised_in_any_case(tmp_path: Path, names: tuple[str, str, str]) -> None:
     for place, (name, count) in enumerate(zip(names, (8, 3, 4), strict=True)):
         folder(tmp_path / "faces" / name / "Anna", pictures(count, seed=place))
     loaded = load(tmp_path / "faces")
     assert dict(loaded.info.sizes) == {"train": 8, "validation": 3, "test": 4}
     assert loaded.info.classes == ("Anna",)
     folder(tmp_path / "faces" / "TRAIN", pictures(2))
-    with pytest.raises(DataError, match="two folders of one split"):
+    with pytest.raises(DataError, match="two folders for one split"):
         load(tmp_path / "faces")
 
 
@@ -438,8 +438,9 @@ def spoil(root: Path) -> dict[str, str]:
     (root.parent / "outside.png").write_bytes(good)
     (root / "out.png").symlink_to(root.parent / "outside.png")
     Image.fromarray(pictures(1, (9, 9))[0]).save(root / "other.png")
-    return {"broken.png": "no image", "empty.jpg": "is empty", "short.png": "damaged", "pipe.png": "no regular file",
-            "lost.png": "no regular file", "out.png": "leads out", "other.png": "9 x 9, not 7 x 5"}  # fmt: skip
+    return {"broken.png": "not a readable image", "empty.jpg": "is empty", "short.png": "damaged",
+            "pipe.png": "not a regular file", "lost.png": "not a regular file", "out.png": "leads out",
+            "other.png": "9 x 9, not 7 x 5"}  # fmt: skip
 
 
 @pytest.mark.parametrize("storage", ["resident", "stream"])
@@ -617,13 +618,13 @@ def hostile() -> dict[str, tuple[Callable[[Path], Path], str]]:
         "five axes": (array(lambda: np.zeros((9, 1, 2, 3, 4))), "neither images nor a table"),
         "complex": (array(lambda: np.zeros((9, 2), complex)), "complex128"),
         "dates": (array(lambda: np.zeros((9, 2), "M8[s]")), "datetime64"),
-        "one example": (array(lambda: np.ones((1, 2, 2))), "none is left"),
+        "one example": (array(lambda: np.ones((1, 2, 2))), "is left to train on"),
         "not finite": (array(lambda: np.where(np.eye(9) > 0, np.nan, 0.5)[:5]), "5 of 5 rows"),
         "overflow": (array(lambda: np.full((9, 2), 1e300)), "9 of 9 rows"),
         "empty npy": (content("x.npy", b""), "x.npy is empty"),
         "empty npz": (content("x.npz", b""), "x.npz is empty"),
-        "no npy": (content("x.npy", b"1,2,3\n" * 10), "x.npy is no .npy file"),
-        "other name": (content("x.npz", b"\x93NUMPY" * 10), "x.npz is no .npz file"),
+        "no npy": (content("x.npy", b"1,2,3\n" * 10), "x.npy is not an .npy file"),
+        "other name": (content("x.npz", b"\x93NUMPY" * 10), "x.npz is not an .npz file"),
         "no npz": (content("x.npz", b"PK\3\4" + b"x" * 40), "x.npz"),
         "no safetensors": (content("x.safetensors", b"\xff" * 40), "x.safetensors"),
         "no parquet": (content("x.parquet", b"PAR1" * 10), "x.parquet"),
@@ -634,11 +635,11 @@ def hostile() -> dict[str, tuple[Callable[[Path], Path], str]]:
         "only labels": (content("x.csv", b"label\n1\n2\n3\n"), "no column of numbers"),
         "columns of one name": (content("x.csv", b"a,a\n1,2\n3,4\n"), "two columns called 'a'"),
         "format": (content("x.tar", b""), "unknown format"),
-        "missing": (lambda root: root / "none.npy", "there is no"),
+        "missing": (lambda root: root / "none.npy", "does not exist"),
         "empty folder": (directory, "holds no images"),
-        "pipe": (pipe, "no regular file"),
+        "pipe": (pipe, "not a regular file"),
         "cut": (cut, "x.npy"),
-        "two validation folders": (two, "two folders of one split"),
+        "two validation folders": (two, "two folders for one split"),
         "unknown keys": (keys, "left, right"),
         "labels of another length": (lengths, "labels of shape"),
         "bomb": (bomb, "memory"),

@@ -249,7 +249,7 @@ def test_what_is_read_whole_cannot_stream(tmp_path: Path, suffix: str) -> None:
 def test_a_file_that_is_gone_bad_since_is_named(tmp_path: Path) -> None:
     loaded = load(photos(tmp_path / "photos"), storage="stream")
     assert isinstance(loaded.train, StreamedSplit)
-    name = loaded.train.source.name(int(loaded.train.places[5]))
+    name = loaded.train.source.name(int(loaded.train.positions[5]))
     (tmp_path / "photos" / name).write_bytes(b"")
     with pytest.raises(DataError, match=name):
         list(loaded.train.batches(10))

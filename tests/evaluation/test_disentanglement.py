@@ -118,7 +118,7 @@ def test_one_latent_dimension_leads_over_one_that_says_nothing() -> None:
 
 def test_a_constant_factor_is_an_error_that_names_it() -> None:
     factors = grid(3, 1, 2)
-    with pytest.raises(DataError, match="'colour' has one value only, 0"):
+    with pytest.raises(DataError, match="'colour' has only one value, 0"):
         mutual_information_gap(factors, factors, ("shape", "colour", "size"))
 
 

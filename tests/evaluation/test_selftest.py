@@ -239,7 +239,7 @@ def difference_of_the_wrong_sign(patch: pytest.MonkeyPatch) -> None:
 
 
 BROKEN: list[tuple[Patch, Callable[[Bench], Iterator[Check]], str]] = [
-    (worst_sample, selftest.check_importance, "climb of the bound to K = 10"),
+    (worst_sample, selftest.check_importance, "increase of the bound to K = 10"),
     (worst_sample, selftest.check_importance, "bound, K = 5000, posterior too wide"),
     (mean_of_logs, selftest.check_importance, "bound, K = 100, posterior too wide"),
     (more_samples_than_asked, selftest.check_importance, "bound, K = 1, posterior too wide"),
@@ -261,8 +261,8 @@ BROKEN: list[tuple[Patch, Callable[[Bench], Iterator[Check]], str]] = [
     (kl_by_dimension_summed_over_examples, selftest.check_kl, "kl_per_dim error, worst dimension"),
     (activity_ten_times_as_strict, selftest.check_kl, "active units of 5"),
     (activity_ten_times_as_lax, selftest.check_kl, "active units of 5"),
-    (mixture_of_one_batch, selftest.check_information, "information of 3000 separate codes"),
-    (upper_bound_for_the_lower, selftest.check_information, "information of 3000 separate codes"),
+    (mixture_of_one_batch, selftest.check_information, "information of 3000 separate latents"),
+    (upper_bound_for_the_lower, selftest.check_information, "information of 3000 separate latents"),
     (mixture_without_log_n, selftest.check_information, "mutual information, from below"),
     (mixture_without_log_n, selftest.check_information, "mutual information, collapsed"),
     (gap_left_out, selftest.check_information, "aggregate KL, posterior off by sigma"),

@@ -39,7 +39,7 @@ from vaectl.parallel.distributed import Processes
 from vaectl.parallel.shares import Share, batch_mean, current_share, sharing
 from vaectl.runs.log import is_held
 from vaectl.runs.processes import gather
-from vaectl.system.launcher import Place, here
+from vaectl.system.launcher import ProcessInfo, here
 from vaectl.system.signals import Signalled
 from vaectl.training.trainer import Epoch, fit
 
@@ -55,7 +55,7 @@ Start = Callable[..., Processed]
 
 def place(rank: int, world: int = 2) -> Any:
     """What stands for a board where only the place is asked for."""
-    return SimpleNamespace(place=Place(rank, world, rank, 0))
+    return SimpleNamespace(process=ProcessInfo(rank, world, rank, 0))
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert [str(Processes(place(rank, 3)).device(cuda)) for rank in (0, 1)] == ["cuda:0", "cuda:1"]
     for rank, device, problem in (
         (2, "cuda", "more processes"),
-        (0, "cuda:1", "of its own"),
+        (0, "cuda:1", "needs its own GPU"),
         (0, "mps", "one process"),
     ):
         with pytest.raises(UsageError, match=problem):
@@ -287,7 +287,7 @@ def boards(monkeypatch: pytest.MonkeyPatch) -> list[Board]:
     monkeypatch.setattr(board, "deafen", lambda: None)
     monkeypatch.setattr(board, "WORD_SECONDS", 0.05)
     store = HashStore()
-    return [Board(Place(rank, 2, rank, 0), store) for rank in (0, 1)]
+    return [Board(ProcessInfo(rank, 2, rank, 0), store) for rank in (0, 1)]
 
 
 def test_a_failure_is_told_to_the_others(boards: list[Board]) -> None:
@@ -473,10 +473,10 @@ def test_other_commands_are_for_one_process(cli: Cli, monkeypatch: pytest.Monkey
 
 def test_the_place_is_what_the_launcher_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without all that torchrun sets there is one process."""
-    assert here() == Place(0, 1, 0, 0)
+    assert here() == ProcessInfo(0, 1, 0, 0)
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert here() == Place()
+    assert here() == ProcessInfo()
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("MASTER_ADDR", "localhost")
     monkeypatch.setenv("GROUP_RANK", "1")

@@ -12,7 +12,7 @@ from vaectl.commands.shared.options import Json, ProgressMode, Quiet, Verbose, c
 from vaectl.commands.shared.render import Screen, print_json, setting_text, showable
 from vaectl.commands.shared.summary import summary
 from vaectl.errors import UsageError, check_choice
-from vaectl.runs.catalog import listing, place
+from vaectl.runs.catalog import folder_text, listing
 from vaectl.runs.lines import duration
 from vaectl.runs.run import Run
 
@@ -75,7 +75,7 @@ def runs_cli(
         print_json(rows)
         return
     if not rows:
-        screen.note(f"no runs in {place(runs_dir)}; train one with: vaectl train")
+        screen.note(f"no runs in {folder_text(runs_dir)}; train one with: vaectl train")
         return
     cells = [_cells(row) for row in rows]
     if quiet:

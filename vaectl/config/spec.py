@@ -1,7 +1,7 @@
 """Spec: the frozen, JSON-able description from which a model and its training are rebuilt.
 
-A spec is a latent size, training settings and seven parts. Its flat form names every value by a dotted
-path (``objective.beta``), which is how config files, ``--set`` and ``compare`` speak of it.
+A spec is a latent size, training settings and seven parts. Its flat form names every value by a dotted path
+(``objective.beta``), as config files, ``--set`` and ``compare`` do.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
     "Spec", "Training", "coerce", "flatten",
 ]  # fmt: skip
 
-# what of a run's settings may be another when it is resumed
+# settings that may change when a run is resumed
 RESUMABLE = ("training.epochs", "training.prior_epochs", "training.patience")
 SPLITS = ("train", "validation", "test")
 
@@ -53,20 +53,20 @@ class Training:
 
     Attributes:
         epochs: Passes over the training split.
-        prior_epochs: Passes of a second stage after those, in which the prior alone is fitted to the codes of the best
-            weights; 0 has none.
+        prior_epochs: Passes of a second stage afterwards, which fits only the prior to the posteriors of the best
+            weights; 0 for no second stage.
         batch_size: Examples per optimizer step.
         lr: Learning rate of Adam.
         weight_decay: Decoupled weight decay per step, times the learning rate (AdamW); 0 is plain Adam.
         grad_clip: Largest global L2 norm of the gradient; 0 does not clip.
-        precision: What the networks' products are computed in while training: ``fp32``, or ``bf16`` with fp32 weights,
+        precision: Precision of the networks' products in training: ``fp32``, or ``bf16`` with fp32 weights,
             log-probabilities and evaluation.
         patience: Epochs without a better validation ELBO after which training stops; 0 never stops early.
         seed: Seed of weights, data order and posterior samples.
-        on_nonfinite: Whether a loss or gradient that is not finite stops training, or takes it back to its last good
-            state, the start of the epoch, with a lower learning rate.
-        max_rollbacks: How often training may be taken back before it stops after all.
-        rollback_factor: What the learning rate is multiplied by each time.
+        on_nonfinite: Whether a non-finite loss or gradient stops training, or rolls it back to its last good state, the
+            start of the epoch, with a lower learning rate.
+        max_rollbacks: Largest number of rollbacks before training stops.
+        rollback_factor: Factor for the learning rate at each rollback.
     """
 
     epochs: Size = 30
@@ -88,7 +88,7 @@ class Spec:
     """Everything that defines a run, apart from the machine it runs on.
 
     Attributes:
-        model: Name of the recipe it began from.
+        model: Name of the recipe that it is based on.
         latent_dim: Number of latent dimensions.
         data, encoder, decoder, posterior, prior, likelihood, objective: The seven parts.
         training: The training settings.
@@ -107,11 +107,11 @@ class Spec:
 
     @property
     def size_flag(self) -> str:
-        """The flag that says how large the networks are."""
+        """The flag that sets the size of the networks."""
         return "--hidden-dims" if "hidden_dims" in self.encoder.options else "--width"
 
     def to_json(self) -> dict[str, Any]:
-        """The nested form that ``config.json`` holds; a part is ``{"name": ..., option: value, ...}``."""
+        """The nested form in ``config.json``; a part is ``{"name": ..., option: value, ...}``."""
         document: dict[str, Any] = {"model": self.model, "latent_dim": self.latent_dim}
         for part in PARTS:
             value: Part = getattr(self, part)
@@ -121,7 +121,7 @@ class Spec:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Spec:
-        """The spec that ``to_json`` wrote.
+        """Read a spec that ``to_json`` wrote.
 
         Raises:
             SettingError: A key is missing or unknown, or a value has the wrong type or lies out of its bounds.
@@ -162,18 +162,18 @@ class Spec:
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> Spec:
-        """The spec of a flat form. Part options are taken as they are: ``builder.complete`` checks those.
+        """Build a spec from its flat form; ``builder.complete`` checks the options of parts.
 
         Raises:
             SettingError: A path is missing or unknown, or a value has the wrong type or lies out of its bounds.
         """
-        known = {"model", "latent_dim"} | {f"{part}.name" for part in PARTS}
+        paths = {"model", "latent_dim"} | {f"{part}.name" for part in PARTS}
         settings = get_type_hints(Training, include_extras=True)
-        known |= {f"training.{name}" for name in settings}
+        paths |= {f"training.{name}" for name in settings}
         for path in values:
-            if path not in known and (path.partition(".")[0] not in PARTS or path.count(".") != 1):
-                raise SettingError(path, "is not a known setting", hint=did_you_mean(path, known))
-        for path in known - values.keys():
+            if path not in paths and (path.partition(".")[0] not in PARTS or path.count(".") != 1):
+                raise SettingError(path, "is not a known setting", hint=did_you_mean(path, paths))
+        for path in paths - values.keys():
             if not path.startswith("training."):
                 raise SettingError(path, "is missing")
         parts = {}
@@ -196,7 +196,7 @@ class Spec:
 
 
 def flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted paths: ``{"a": {"b": 1}}`` is ``{"a.b": 1}``."""
+    """Flatten nested tables to dotted paths: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``."""
     flat: dict[str, Any] = {}
     for key, value in document.items():
         if isinstance(value, Mapping):

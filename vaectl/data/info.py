@@ -1,4 +1,4 @@
-"""The description of a data set: all that a model must know of it, JSON-able."""
+"""The JSON-able description of a data set that a model needs."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from vaectl.errors import DataError
 from vaectl.system.reading import LARGEST
 
 STRINGS = ("name", "support", "fingerprint", "preprocessing")
-# names of classes that are kept, and characters of one; more of them are no classes
+# limits for the number of class names and the characters of one; more names are not treated as classes
 MOST_CLASSES, LONGEST_CLASS = 1000, 255
 MOST_GIVEN = 2**16
 
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What a model needs to know of its data, and what a run records of it.
+    """The description of the data that a model needs and a run records.
 
     Attributes:
         name: Name of the source.
         shape: Shape X of one example.
         support: ``binary`` ({0, 1}), ``bytes`` (k / 255), ``unit`` (any real number in [0, 1]) or ``real``.
-        fingerprint: SHA-256 of the training and test arrays, images and labels; the same however much is held out.
-        sizes: Examples by split.
-        preprocessing: What is done to a stored example before it is evaluated.
-        classes: Names of the labels 0, 1, ... ; empty where they have none.
-        range: Smallest and largest training value of ``real`` data, which pictures show as black and white.
+        fingerprint: SHA-256 of the training and test arrays, images and labels; independent of the validation fraction.
+        sizes: Number of examples by split.
+        preprocessing: Description of the processing of a stored example before evaluation.
+        classes: Names of the labels 0, 1, ... ; empty if they have no names.
+        range: Smallest and largest training value of ``real`` data, shown as black and white in pictures.
         given: Numbers C of each example that a model is conditioned on; 0 without.
         missing: Whether values may be missing.
     """
@@ -47,20 +47,20 @@ class DataInfo:
     missing: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The form that ``run.json`` holds."""
+        """The form stored in ``run.json``."""
         lists = {"shape": list(self.shape), "classes": list(self.classes), "range": list(self.range)}
         return dataclasses.asdict(self) | lists | {"sizes": dict(self.sizes)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> DataInfo:
-        """The description that ``to_json`` wrote.
+        """Read a description that ``to_json`` wrote.
 
         Raises:
             DataError: A field is missing, unknown or of a wrong type.
         """
         try:
             shape = tuple(document["shape"])
-            # what was recorded before there were names of classes and ranges has none
+            # older records have neither class names nor a range
             classes, ends = tuple(document.get("classes", ())), tuple(document.get("range", (0.0, 1.0)))
             info = cls(**{**document, "shape": shape, "classes": classes, "range": ends})
             sound = (

@@ -1,4 +1,4 @@
-"""The report about a data set, made before a training, and the likelihood that fits it.
+"""The data report: properties of a data set that matter before training, and likelihoods that fit.
 
 Shapes: ``N`` examples, ``X`` data shape (C, H, W).
 """
@@ -16,27 +16,27 @@ from vaectl.config.spec import SPLITS
 from vaectl.data.info import DataInfo
 from vaectl.data.survey import Tally
 
-# classes that a line names
+# number of classes that a line names
 SHOWN_CLASSES = 12
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found in a data set. Numbers are in units of the model, where a byte is k / 255.
+    """The properties of a data set. Values are in units of the model, where a byte is k / 255.
 
     Attributes:
         name, shape, support: As in ``DataInfo``.
-        stored: Type of a stored number: uint8 or float32.
-        sizes: Examples by split.
-        low, high, mean, std: Of all numbers.
-        binary: Whether there are 0 and 1 and nothing else.
-        constant_pixels: Pixels that are the same in every example.
-        duplicates: Examples whose numbers are exactly those of an earlier one.
-        test_in_train: Test examples whose numbers are exactly those of a training example.
-        classes: Examples of each class by its name; empty where there are no labels.
-        left_out: Examples that could not be used.
-        streamed: Whether they are read as they are needed.
-        likelihoods: Names of likelihoods that fit, the best first.
+        stored: Type of the stored numbers: uint8 or float32.
+        sizes: Number of examples by split.
+        low, high, mean, std: Range, mean and standard deviation of all numbers.
+        binary: Whether the numbers are 0 and 1 and both occur.
+        constant_pixels: Number of pixels that are the same in every example.
+        duplicates: Number of examples that exactly equal an earlier one.
+        test_in_train: Number of test examples that exactly equal a training example.
+        classes: Number of examples by class name; empty if there are no labels.
+        left_out: Number of examples that could not be used.
+        streamed: Whether the examples are streamed.
+        likelihoods: Names of the likelihoods that fit, the best first.
         why: The reason, as a sentence.
     """
 
@@ -65,11 +65,11 @@ class Report:
         return dataclasses.asdict(self) | lists | {"sizes": dict(self.sizes), "classes": dict(self.classes)}
 
     def rows(self) -> list[tuple[str, str]]:
-        """What there is to know, as names and texts."""
+        """The report as pairs of a name and a text."""
         channels, height, width = self.shape
         what = f"{width} columns" if (channels, height) == (1, 1) else f"{channels} x {height} x {width}"
         sizes = ", ".join(f"{self.sizes[split]:,} {split}" for split in SPLITS)
-        found = [
+        lines = [
             ("examples", sizes + (f"; {self.left_out:,} left out" if self.left_out else "")),
             ("shape", what + (", streamed" if self.streamed else "")),
             ("values", f"{KINDS[self.support]} ({self.stored}), {self.low:.4g} to {self.high:.4g}, "
@@ -79,47 +79,47 @@ class Report:
             largest = sorted(self.classes.items(), key=lambda item: -item[1])[:SHOWN_CLASSES]
             others = len(self.classes) - len(largest)
             counts = ", ".join(f"{name} {count:,}" for name, count in largest)
-            found.append(("classes", f"{len(self.classes)}: {counts}" + (f" and {others} more" if others else "")))
+            lines.append(("classes", f"{len(self.classes)}: {counts}" + (f" and {others} more" if others else "")))
         pixels = int(np.prod(self.shape))
         if self.constant_pixels:
             advice = ""
             if "gaussian" in self.likelihoods:
-                advice = "; a gaussian's learned scale narrows there to its floor, for nats that say nothing"
-            found.append(("constant", f"{self.constant_pixels:,} of {pixels:,} pixels are the same everywhere{advice}"))
+                advice = "; there a gaussian's learned scale shrinks to its floor, which gains meaningless nats"
+            lines.append(("constant", f"{self.constant_pixels:,} of {pixels:,} pixels are the same everywhere{advice}"))
         if self.duplicates:
             shared = f", and {self.test_in_train:,} test examples are also training examples"
-            found.append(("duplicates", f"{self.duplicates:,} exact" + (shared if self.test_in_train else "")))
-        found.append(("likelihood", f"{' or '.join(self.likelihoods)}: {self.why}"))
-        return found
+            lines.append(("duplicates", f"{self.duplicates:,} exact" + (shared if self.test_in_train else "")))
+        lines.append(("likelihood", f"{' or '.join(self.likelihoods)}: {self.why}"))
+        return lines
 
 
 KINDS = {"binary": "binary", "bytes": "bytes", "unit": "real numbers in [0, 1]", "real": "real numbers"}
 
 
 def fitting(support: str, shape: Sequence[int], *, ends: bool = False) -> tuple[tuple[str, ...], str]:
-    """The likelihoods that fit such data, the best first, and why.
+    """The names of the likelihoods that fit, the best first, and the reason.
 
     Args:
         support: As in ``DataInfo``.
         shape: X.
-        ends: Whether much of the data lies at 0 and 1.
+        ends: Whether many values are at or near 0 and 1.
     """
     if support == "binary":
         return ("bernoulli",), "a pixel is 0 or 1, and its log-probability is exact"
     if support == "bytes" and shape[0] in (1, 2):
         return (
             ("bernoulli", "discretized-logistic"),
-            "bernoulli is the grey-level cross-entropy, which is no density; discretized-logistic is one of bytes",
+            "bernoulli is the grey-level cross-entropy, not a density; discretized-logistic is a probability of bytes",
         )
     if support == "bytes":
         return (
             ("discretized-logistic", "gaussian"),
-            "discretized-logistic is a probability of bytes; bernoulli takes colours for probabilities",
+            "discretized-logistic is a probability of bytes; bernoulli would treat colours as probabilities",
         )
     if support == "unit":
         names = ("continuous-bernoulli", "gaussian")
-        return (names, "values lie at both ends of [0, 1]") if ends else (names[::-1], "values lie within [0, 1]")
-    return ("gaussian", "laplace"), "the values are any real numbers"
+        return (names, "values lie at both ends of [0, 1]") if ends else (names[::-1], "values lie inside [0, 1]")
+    return ("gaussian", "laplace"), "the values are real numbers"
 
 
 def report_of(
@@ -132,33 +132,33 @@ def report_of(
     left_out: int = 0,
     streamed: bool = False,
 ) -> Report:
-    """The report of what a pass over a data set found.
+    """Build the report from the results of a pass over a data set.
 
     Args:
         info: The description of the data set.
-        tally: What its numbers are.
+        tally: Statistics of its numbers.
         digests: A digest of each example by split, uint8 (N, 16).
-        labels: Class of each example by split, int64 (N,), -1 where it has none.
-        stored: Type of a stored number.
-        left_out: Examples that could not be used.
-        streamed: Whether examples are read as they are needed.
+        labels: Class of each example by split, int64 (N,), -1 if it has none.
+        stored: Type of the stored numbers.
+        left_out: Number of examples that could not be used.
+        streamed: Whether the examples are streamed.
     """
     every = np.concatenate([digests[split] for split in SPLITS])
     _, number = np.unique(np.ascontiguousarray(every).view(f"V{every.shape[1]}")[:, 0], return_inverse=True)
     tests = len(digests["test"])
-    known, tested = number[: len(number) - tests], number[len(number) - tests :]
+    train_ids, test_ids = number[: len(number) - tests], number[len(number) - tests :]
     kinds, counts = np.unique(np.concatenate([labels[split] for split in SPLITS]), return_counts=True)
-    named = {
+    class_counts = {
         (info.classes[kind] if 0 <= kind < len(info.classes) else str(kind)): int(count)
         for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True)
         if kind != -1
     }
     low, high = tally.range
-    # a bathtub: more than half of the variance that numbers at the ends alone would have
+    # U-shaped: more than half of the variance of numbers that are only 0 and 1
     ends = tally.std**2 > 0.5 * tally.mean * (1 - tally.mean)
     likelihoods, why = fitting(info.support, info.shape, ends=ends)
     return Report(
         info.name, info.shape, info.support, stored, dict(info.sizes), low, high, tally.mean, tally.std, tally.binary,
-        tally.constant, len(number) - len(np.unique(number)), int(np.isin(tested, known).sum()),
-        named, left_out, streamed, likelihoods, why,
+        tally.constant, len(number) - len(np.unique(number)), int(np.isin(test_ids, train_ids).sum()),
+        class_counts, left_out, streamed, likelihoods, why,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""One pass over examples: which cannot be used, a digest of each, and what numbers they hold.
+"""One pass over all examples: unusable ones, a digest of each, and statistics of their numbers.
 
 Shapes: ``N`` examples, ``B`` of them at once, ``X`` data shape (C, H, W).
 """
@@ -15,16 +15,16 @@ import numpy as np
 from vaectl.data.own.ahead import ahead
 from vaectl.data.own.rows import BadExampleError, Rows
 
-# bytes of examples that a thread reads at once, and how many examples at most: a bad one is looked for among them
+# limits for what a thread reads at once: bytes, and examples, which are read one by one if one of them is bad
 PIECE_BYTES, MOST_AT_ONCE = 1 << 22, 64
 DIGEST_BYTES = 16
 
 
 class Tally:
-    """What numbers a data set holds, added up as they come; in units of the model, where a byte is k / 255.
+    """Running statistics of the numbers of a data set, in units of the model, where a byte is k / 255.
 
     Attributes:
-        count, total, squares: Numbers, their sum and that of their squares.
+        count, total, squares: How many numbers, their sum and the sum of their squares.
         low, high: Smallest and largest number at each pixel (*X).
         ends: Whether every number is 0 or 1.
     """
@@ -55,35 +55,35 @@ class Tally:
 
     @property
     def std(self) -> float:
-        """Their standard deviation."""
+        """The standard deviation of all numbers."""
         return float(max(0.0, self.squares / max(1, self.count) - self.mean**2) ** 0.5)
 
     @property
     def range(self) -> tuple[float, float]:
-        """The smallest and the largest of them."""
+        """The smallest and the largest number."""
         return float(self.low.min()), float(self.high.max())
 
     @property
     def constant(self) -> int:
-        """Pixels that are the same in every example."""
+        """The number of pixels that are the same in every example."""
         return int((self.low == self.high).sum())
 
     @property
     def binary(self) -> bool:
-        """Whether there are 0 and 1 and nothing else."""
+        """Whether the numbers are 0 and 1 and both occur."""
         return self.ends and self.range == (0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass found.
+    """The result of one pass.
 
     Attributes:
-        good: Rows that can be used, ascending, int64 (M,).
-        digests: A digest of each of them, uint8 (M, 16).
-        ranges: Smallest and largest number of each of them, float32 (M, 2).
-        bad: What is the matter with the others, by row.
-        images: The examples that can be used (M, *X), or None where they were not kept.
+        good: Rows of the usable examples, ascending, int64 (M,).
+        digests: A digest of each usable example, uint8 (M, 16).
+        ranges: Smallest and largest number of each usable example, float32 (M, 2).
+        bad: The problem of each unusable example, by row.
+        images: The usable examples (M, *X), or None if they were not kept in memory.
     """
 
     good: np.ndarray
@@ -98,8 +98,8 @@ def survey(rows: Rows, tally: Tally, *, keep: bool, progress: Callable[[int], No
 
     Args:
         rows: The examples.
-        tally: What their numbers are added to.
-        keep: Whether to keep them in memory.
+        tally: The statistics to update.
+        keep: Whether to keep the examples in memory.
         progress: Called with the number of examples done.
     """
     n, shape = len(rows), rows.shape
@@ -112,9 +112,9 @@ def survey(rows: Rows, tally: Tally, *, keep: bool, progress: Callable[[int], No
         good, stored, wrong = _readable(rows, index)
         return good, stored, digests_of(stored), wrong
 
-    with closing(ahead(read, (np.arange(a, min(n, a + at_once)) for a in range(0, n, at_once)))) as found:
+    with closing(ahead(read, (np.arange(a, min(n, a + at_once)) for a in range(0, n, at_once)))) as results:
         done = 0
-        for good, stored, marks, wrong in found:
+        for good, stored, marks, wrong in results:
             usable[good], digests[good], bad = True, marks, bad | wrong
             ranges[good] = ranges_of(stored)
             tally.add(stored)
@@ -129,7 +129,7 @@ def survey(rows: Rows, tally: Tally, *, keep: bool, progress: Callable[[int], No
 
 
 def digests_of(stored: np.ndarray) -> np.ndarray:
-    """A digest of each example, uint8 (B, 16): the same for the same numbers of one type."""
+    """A digest of each example, uint8 (B, 16); equal numbers of the same type have equal digests."""
     if not len(stored):
         return np.empty((0, DIGEST_BYTES), np.uint8)
     lines = np.ascontiguousarray(stored).reshape(len(stored), -1).view(np.uint8)
@@ -145,17 +145,17 @@ def ranges_of(stored: np.ndarray) -> np.ndarray:
 
 
 def _readable(rows: Rows, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
-    """Those of some examples that can be read, their rows, and what is the matter with the others."""
+    """The rows of the readable examples, the examples, and the problems of the others by row."""
     try:
         return index, rows.read(index), {}
     except BadExampleError:
         pass
-    good, found, wrong = list[int](), list[np.ndarray](), dict[int, str]()
+    good, examples, wrong = list[int](), list[np.ndarray](), dict[int, str]()
     for row in index.tolist():
         try:
-            found.append(rows.read(np.array([row])))
+            examples.append(rows.read(np.array([row])))
             good.append(row)
         except BadExampleError as error:
             wrong[row] = error.problem
-    stored = np.concatenate(found) if found else np.empty((0, *rows.shape), rows.dtype)
-    return np.array(good, np.int64), stored, wrong
+    stacked = np.concatenate(examples) if examples else np.empty((0, *rows.shape), rows.dtype)
+    return np.array(good, np.int64), stacked, wrong

@@ -1,4 +1,4 @@
-"""The mutual information gap: how far each known factor has a latent dimension to itself.
+"""The mutual information gap: to what extent each known factor has its own latent dimension.
 
 Shapes: ``N`` examples, ``D`` latent (flattened), ``F`` factors. Mutual information and entropy are in nats.
 """
@@ -23,18 +23,18 @@ Integers = npt.NDArray[np.int64]
 
 CODE_BINS = 20
 FACTOR_BINS = 10
-# examples encoded at once
+# number of examples encoded at once
 EXAMPLES_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
 class InformationGap:
-    """How much each latent dimension says of each factor, and by how much the best of them leads.
+    """The mutual information of latent dimensions and factors, and the gap between a factor's two best dimensions.
 
     Attributes:
         names: Name of each factor (F).
-        mutual_information: Of each latent dimension and factor, in nats (D, F).
-        entropy: Of each factor, in nats (F,).
+        mutual_information: Mutual information of each latent dimension and factor, in nats (D, F).
+        entropy: Entropy of each factor, in nats (F,).
     """
 
     names: tuple[str, ...]
@@ -43,9 +43,9 @@ class InformationGap:
 
     @property
     def gaps(self) -> Floats:
-        """By factor, from 0 to 1 (F,): the lead of the most informative latent dimension over the next, by entropy.
+        """The gap of each factor between the two most informative latent dimensions, divided by its entropy (F,).
 
-        A single latent dimension leads over one that says nothing.
+        Gaps are from 0 to 1. A single latent dimension is compared with one without information.
         """
         nothing = np.zeros((1, len(self.names)))
         ordered = np.sort(np.concatenate((nothing, self.mutual_information)), axis=0)  # (1 + D, F), rising over D
@@ -58,7 +58,7 @@ class InformationGap:
         return float(self.gaps.mean())
 
     def to_json(self) -> dict[str, Any]:
-        """The ``mutual_information_gap``, and by factor its ``gap``, and its best ``dimension`` and what that says."""
+        """The ``mutual_information_gap``, and for each factor its ``gap``, best ``dimension`` and their information."""
         best = self.mutual_information.argmax(0)  # (F,)
         factors = {
             name: {"gap": float(gap), "dimension": int(d), "mutual_information": float(self.mutual_information[d, f])}
@@ -70,43 +70,43 @@ class InformationGap:
 def mutual_information_gap(
     codes: npt.ArrayLike, factors: npt.ArrayLike, names: Sequence[str] | None = None
 ) -> InformationGap:
-    """The mutual information of every latent dimension and factor, and the gap between a factor's two best.
+    """Compute the mutual information of every latent dimension and factor, and the gap between a factor's two best.
 
-    ``1/F sum_k (I(z_j; v_k) - max_(i != j) I(z_i; v_k)) / H(v_k)``, j the dimension that says most of v_k. Codes are
-    put into 20 bins of equal frequency, so that neither the scale of a dimension nor a few far codes decide. The
-    information is that of the table of counts: where a dimension says nothing of a factor of V values it is too high by
-    about 19 (V - 1) / 2N nats. Give draws of q(z|x): the means of a dimension that has collapsed still tell examples
-    apart.
+    ``1/F sum_k (I(z_j; v_k) - max_(i != j) I(z_i; v_k)) / H(v_k)``, where j is the dimension with the most information
+    about v_k. Latents are put into 20 bins of equal frequency, so that neither the scale of a dimension nor outliers
+    matter. The information is estimated from the table of counts: for a dimension without information about a factor of
+    V values it is too high by about 19 (V - 1) / 2N nats. Use draws of q(z|x), because the means of a collapsed
+    dimension still distinguish examples.
 
     Args:
-        codes: A code for each example, any real numbers (N, D).
-        factors: What each example was made from, integers (N, F).
-        names: Name of each factor, ``factor 0`` and so on where there are none.
+        codes: A latent for each example, any real numbers (N, D).
+        factors: The factors of each example, integers (N, F).
+        names: Name of each factor; by default ``factor 0`` and so on.
 
     Raises:
-        ValueError: The shapes do not go together, or the factors are not integers.
-        DataError: A code is not finite, or a factor has one value only, so that there is nothing to know of it.
+        ValueError: The shapes do not match, or the factors are not integers.
+        DataError: A latent is not finite, or a factor has only one value.
 
     References:
         Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018), section 4.1, equation 6,
         https://arxiv.org/abs/1802.04942
     """
-    # here, because every evaluation comes by and only those with known factors need it
+    # imported here, because only evaluations with known factors need it
     from sklearn.metrics import mutual_info_score
 
     z, v = np.asarray(codes, np.float64), np.asarray(factors)
     if z.ndim != 2 or v.ndim != 2 or len(z) != len(v) or 0 in (*z.shape, *v.shape):
         raise ValueError(f"codes must be (N, D) and factors (N, F); got {z.shape} and {v.shape}")
     if not np.isfinite(z).all():
-        raise DataError("the codes are not all finite")
+        raise DataError("the latents are not all finite")
     if not np.issubdtype(v.dtype, np.integer):
-        raise ValueError(f"factors must be integers; got {v.dtype}; equal_frequency_bins makes them of real numbers")
+        raise ValueError(f"factors must be integers; got {v.dtype}; use equal_frequency_bins to bin real numbers")
     names = tuple(names) if names is not None else tuple(f"factor {f}" for f in range(v.shape[1]))
     if len(names) != v.shape[1]:
-        raise ValueError(f"{v.shape[1]} factors have {len(names)} names")
+        raise ValueError(f"got {len(names)} names for {v.shape[1]} factors")
     for name, column in zip(names, v.T, strict=True):
         if (column == column[0]).all():
-            raise DataError(f"factor '{name}' has one value only, {column[0]}: there is nothing to know of it")
+            raise DataError(f"factor '{name}' has only one value, {column[0]}, so its entropy is 0")
     bins = [equal_frequency_bins(column, CODE_BINS) for column in z.T]  # D of (N,)
     information = [[mutual_info_score(column, b) for column in v.T] for b in bins]  # D rows of F
     entropy = [mutual_info_score(column, column) for column in v.T]
@@ -114,9 +114,9 @@ def mutual_information_gap(
 
 
 def equal_frequency_bins(values: npt.ArrayLike, bins: int) -> Integers:
-    """The bin, from 0, of each of N values (N,), as many in each as ties allow: equal values are never parted.
+    """The bin, from 0, of each of N values (N,), with bins as equal in size as ties allow.
 
-    A value's bin is that of the middle of its ranks: up to ``bins`` values that are equally frequent stay apart.
+    Equal values share a bin, that of the middle of their ranks; up to ``bins`` equally frequent values stay separate.
     """
     _, which, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
     middle = np.cumsum(counts) - counts / 2  # of the ranks of each distinct value, from 0 to N
@@ -126,9 +126,9 @@ def equal_frequency_bins(values: npt.ArrayLike, bins: int) -> Integers:
 
 @torch.no_grad()
 def disentanglement(model: VAE, split: Examples, *, seed: int = 0) -> InformationGap | None:
-    """The mutual information gap of one draw of q(z|x) for every example of a split, whose factors must be known.
+    """Compute the mutual information gap from one draw of q(z|x) for every example of a split with known factors.
 
-    Factors that are real numbers are put into 10 bins of equal frequency.
+    Real-valued factors are put into 10 bins of equal frequency.
 
     Args:
         model: The model, on the split's device.
@@ -136,20 +136,20 @@ def disentanglement(model: VAE, split: Examples, *, seed: int = 0) -> Informatio
         seed: Seed of the draws.
 
     Raises:
-        DataError: A code is not finite.
+        DataError: A latent is not finite.
 
     Returns:
-        The gap of the factors that have several values in the split, or None where there are none.
+        The gap for the factors with several values in the split, or None if there are none.
     """
-    known = {
+    factors = {
         name: values if np.issubdtype(values.dtype, np.integer) else equal_frequency_bins(values, FACTOR_BINS)
         for name, values in split.factors.items()
         if len(np.unique(values)) > 1
     }
-    if not known:
+    if not factors:
         return None
     with evaluating(model, seed):
         codes = torch.cat(
             [model.encode(batch).sample().flatten(1) for batch in split.batches(at_once(EXAMPLES_AT_ONCE, split.shape))]
         )
-    return mutual_information_gap(codes.cpu().numpy(), np.stack([*known.values()], axis=1), [*known])
+    return mutual_information_gap(codes.cpu().numpy(), np.stack([*factors.values()], axis=1), [*factors])

@@ -1,4 +1,4 @@
-"""The selftest: the package's own estimators on models that are solved exactly.
+"""Checks of the package's estimators on models with known exact values.
 
 Shapes: ``N`` examples, ``D`` latent. Log quantities are in nats per example.
 """
@@ -21,21 +21,21 @@ from vaectl.evaluation.oracles import LinearGaussian, importance_gap, weight_mom
 from vaectl.stats import Estimate, mean_and_se, paired_difference
 from vaectl.system.runtime import seed_streams
 
-# in nats, of the worst example in fp32; the mean of thousands is nearer still
+# tolerance in nats for the worst example in fp32; the mean of thousands is more accurate
 EXACT = 1e-5
 STANDARD_ERRORS = 4
-# each step of the ladder may lie this many below the step before, by chance
+# number of standard errors by which the bound may decrease from one K to the next by chance
 LADDER_ERRORS = 2
 LADDER = (1, 10, 100, 1000, 5000)
-# where the expansion in 1/K holds, and 1, where the closed form does
+# values of K with a known bound: 1 by the closed form, the others by an expansion in 1/K
 PREDICTED = (1, 100, 1000, 5000)
 WIDE = 2.0
 
-# two strong latent dimensions, two to either side of the threshold of activity (variances 0.02 and 0.005), one dead
+# two strong latent dimensions, one on either side of the threshold of activity (variances 0.02 and 0.005), one inactive
 NORMS = (1.5, 0.75, 0.0715, 0.0355, 0.0)
 ACTIVE = 3
 PIXELS, SCALE = 6, 0.5
-# more than are encoded at once
+# more examples than are encoded at once
 SEPARATE = 3000
 
 COUNT = 33
@@ -43,14 +43,14 @@ COUNT = 33
 
 @dataclass(frozen=True)
 class Check:
-    """What an estimator found beside what it must find.
+    """An estimate and its true value.
 
     Attributes:
-        name: What was estimated.
+        name: Name of the estimated quantity.
         expected: The true value.
         got: The estimate.
-        tolerance: How far from the true value it may lie.
-        rule: Where the tolerance comes from, such as ``4 SE``.
+        tolerance: The largest allowed difference from the true value.
+        rule: The origin of the tolerance, such as ``4 SE``.
         at_least: Whether the estimate may be larger than expected by any amount.
     """
 
@@ -63,7 +63,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether the estimate lies within the tolerance; what is not a number does not."""
+        """Whether the difference is at most the tolerance; False for NaN."""
         difference = self.got - self.expected
         return difference >= -self.tolerance and (self.at_least or difference <= self.tolerance)
 
@@ -76,15 +76,15 @@ class Check:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where and on what the checks run.
+    """The setup of the checks.
 
     Attributes:
-        device: Where the models compute.
+        device: The device of the models.
         seed: Seed of the data and of every draw.
-        examples: N of the bound, the KL and the comparison.
-        weighed: N of the importance-weighted bounds.
-        coded: N of the mutual information.
-        codes: Its draws.
+        examples: N for the bound, the KL and the comparison.
+        weighed: N for the importance-weighted bounds.
+        coded: N for the mutual information.
+        codes: Number of draws for the mutual information.
         oracle: The model.
     """
 
@@ -97,22 +97,22 @@ class Bench:
     oracle: LinearGaussian = field(default_factory=lambda: LinearGaussian.orthogonal(NORMS, PIXELS, SCALE))
 
     def split(self, oracle: LinearGaussian, n: int) -> Split:
-        """``n`` examples of a model as a split, which passes float32 values on as they are."""
-        # a stream of its own, so that the data and the draws of z have nothing in common
+        """``n`` examples drawn from a model, as a split of float32 values."""
+        # a separate stream, so that the data and the draws of z are independent
         _, data_seed, _ = seed_streams(self.seed)
         x = oracle.sample(n, torch.Generator().manual_seed(data_seed)).float()
         return Split(x, torch.zeros(n, dtype=torch.int64), torch.arange(n)).to(self.device)
 
 
 def checks(device: torch.device, seed: int = 0) -> Iterator[Check]:
-    """Every check in turn, ``COUNT`` of them, each as soon as it is made."""
+    """Run the ``COUNT`` checks one after the other, and yield each result at once."""
     bench = Bench(device, seed)
     for group in GROUPS:
         yield from group(bench)
 
 
 def check_bound(bench: Bench) -> Iterator[Check]:
-    """The ELBO and its reconstruction term, with a posterior that is exact or too wide."""
+    """Check the ELBO and its reconstruction term, with a posterior that is exact or too wide."""
     oracle, split = bench.oracle, bench.split(bench.oracle, bench.examples)
     x, log_p = split.images, oracle.log_evidence(split.images)
     full = evaluate(oracle.full_model().to(bench.device), split, seed=bench.seed).per_example
@@ -129,7 +129,7 @@ def check_bound(bench: Bench) -> Iterator[Check]:
 
 
 def check_kl(bench: Bench) -> Iterator[Check]:
-    """The KL, in all and by dimension, by its closed form and from draws; the count of active units."""
+    """Check the KL, in total and by dimension, in closed form and from draws, and the count of active units."""
     oracle, split = bench.oracle, bench.split(bench.oracle, bench.examples)
     variance = oracle.covariance.diagonal()
     # the textbook formula: Auto-Encoding Variational Bayes (Kingma and Welling, 2014), appendix B
@@ -143,74 +143,74 @@ def check_kl(bench: Bench) -> Iterator[Check]:
 
 
 def check_importance(bench: Bench) -> Iterator[Check]:
-    """The importance-weighted bound: exact for any K with the exact posterior, and its climb with one too wide."""
+    """Check the importance-weighted bound: exact for any K with the exact posterior, rising with one too wide."""
     oracle, split = bench.oracle, bench.split(bench.oracle, bench.weighed)
     log_p = oracle.log_evidence(split.images)
     model = oracle.model().to(bench.device)
     for samples in (1, 100):
-        found = importance_bound(model, split, samples, seed=bench.seed)
-        yield _worst(f"bound error, K = {samples}, worst example", found.bound, log_p)
-        yield _worst(f"ess error, K = {samples}, worst example", found.ess, torch.full_like(log_p, samples))
+        estimate = importance_bound(model, split, samples, seed=bench.seed)
+        yield _worst(f"bound error, K = {samples}, worst example", estimate.bound, log_p)
+        yield _worst(f"ess error, K = {samples}, worst example", estimate.ess, torch.full_like(log_p, samples))
     wide, before = oracle.model(widen=WIDE).to(bench.device), None
     for samples in LADDER:
-        found = importance_bound(wide, split, samples, seed=bench.seed)
+        estimate = importance_bound(wide, split, samples, seed=bench.seed)
         if samples in PREDICTED:
             gap = importance_gap(samples, oracle.latent_dim, widen=WIDE)
-            yield _paired(f"bound, K = {samples}, posterior too wide", found.bound, log_p - gap)
+            yield _paired(f"bound, K = {samples}, posterior too wide", estimate.bound, log_p - gap)
         if before is not None:
-            step = paired_difference(found.bound.tolist(), before.tolist())
-            yield _at_least(f"climb of the bound to K = {samples}", step, LADDER_ERRORS)
-        before = found.bound
-    yield _at_least("log p(x) above the last bound", paired_difference(log_p.tolist(), found.bound.tolist()))
-    # the limit of ESS / K for many samples; at this K the next term of the expansion is below a hundredth
+            step = paired_difference(estimate.bound.tolist(), before.tolist())
+            yield _at_least(f"increase of the bound to K = {samples}", step, LADDER_ERRORS)
+        before = estimate.bound
+    yield _at_least("log p(x) above the last bound", paired_difference(log_p.tolist(), estimate.bound.tolist()))
+    # the limit of ESS / K for many samples; at this K the next term of the expansion is below one percent
     expected = samples / weight_moment(2, oracle.latent_dim, WIDE, 0.0)
-    ess = float(found.ess.mean())
+    ess = float(estimate.ess.mean())
     yield Check(f"ess, K = {samples}, posterior too wide", expected, ess, 0.01 * expected, "1 %")
 
 
 def check_information(bench: Bench) -> Iterator[Check]:
-    """Mutual information between its two bounds, and the aggregate posterior's KL, up to a bias that is known."""
-    # of modest information, where the bias is known well
+    """Check the two bounds on the mutual information and the aggregate posterior's KL, up to a known bias."""
+    # a model with little information, for which the bias is known well
     oracle = LinearGaussian.orthogonal((0.6, 0.4, 0.2), PIXELS, SCALE)
     split, true = bench.split(oracle, bench.coded), oracle.mutual_information
     model = oracle.model().to(bench.device)
-    found = information(model, split, draws=bench.codes, seed=bench.seed)
+    estimate = information(model, split, draws=bench.codes, seed=bench.seed)
     # KL(q_N || q) of N Gaussian posteriors whose mean is q is about chi^2 / 2N, with chi^2 = exp(2 I) - 1
     bias = math.expm1(2 * true) / (2 * bench.coded)
-    yield _within("mutual information, from below", true - bias, found.mutual_information)
-    yield _within("mutual information, from above", true + bias, found.mutual_information_upper)
-    yield _within("aggregate KL", bias, found.aggregate_kl)
+    yield _within("mutual information, from below", true - bias, estimate.mutual_information)
+    yield _within("mutual information, from above", true + bias, estimate.mutual_information_upper)
+    yield _within("aggregate KL", bias, estimate.aggregate_kl)
     kl = mean_and_se(evaluate(model, split, seed=bench.seed).per_example["kl"].tolist())
-    information_mean, information_se = found.mutual_information
-    both = Estimate(information_mean + found.aggregate_kl.mean, information_se + found.aggregate_kl.se)
+    information_mean, information_se = estimate.mutual_information
+    both = Estimate(information_mean + estimate.aggregate_kl.mean, information_se + estimate.aggregate_kl.se)
     yield _within("mutual information + aggregate KL", kl.mean, both)
-    # the aggregate of posteriors that are all one standard deviation off is N(sigma, I)
-    found = information(oracle.model(shift=1).to(bench.device), split, draws=bench.codes, seed=bench.seed)
+    # the aggregate of posteriors that are all shifted by one standard deviation is N(sigma, I)
+    estimate = information(oracle.model(shift=1).to(bench.device), split, draws=bench.codes, seed=bench.seed)
     off = 0.5 * float(oracle.covariance.diagonal().sum())
-    yield _within("aggregate KL, posterior off by sigma", off + bias, found.aggregate_kl)
+    yield _within("aggregate KL, posterior off by sigma", off + bias, estimate.aggregate_kl)
     collapsed = LinearGaussian.orthogonal((0.0, 0.0), PIXELS, SCALE)
-    found = information(collapsed.model().to(bench.device), bench.split(collapsed, 200), seed=bench.seed)
-    yield _exact("mutual information, collapsed", 0.0, found.mutual_information.mean)
-    yield _exact("aggregate KL, collapsed", 0.0, found.aggregate_kl.mean)
+    estimate = information(collapsed.model().to(bench.device), bench.split(collapsed, 200), seed=bench.seed)
+    yield _exact("mutual information, collapsed", 0.0, estimate.mutual_information.mean)
+    yield _exact("aggregate KL, collapsed", 0.0, estimate.aggregate_kl.mean)
     separate = LinearGaussian.orthogonal((1.0, 1.0, 1.0, 1.0), PIXELS, 1e-3)
-    found = information(separate.model().to(bench.device), bench.split(separate, SEPARATE), seed=bench.seed)
-    name = f"information of {SEPARATE} separate codes"
-    yield _exact(name, math.log(SEPARATE), found.mutual_information.mean)
+    estimate = information(separate.model().to(bench.device), bench.split(separate, SEPARATE), seed=bench.seed)
+    name = f"information of {SEPARATE} separate latents"
+    yield _exact(name, math.log(SEPARATE), estimate.mutual_information.mean)
 
 
 def check_comparison(bench: Bench) -> Iterator[Check]:
-    """A model whose posterior is off by exactly half a nat, found by a paired difference with the right spread."""
+    """Check the paired difference and its spread for a model whose posterior is off by exactly half a nat."""
     oracle, split = bench.oracle, bench.split(bench.oracle, bench.examples)
     shift = 1 / math.sqrt(oracle.latent_dim)
     models = (oracle.model(shift=shift), oracle.model())
     off, exact = (evaluate(model.to(bench.device), split, seed=bench.seed).per_example["elbo"] for model in models)
-    found = paired_difference(off.tolist(), exact.tolist())
-    yield _within("half a nat between two models", -0.5, found)
-    # with common draws the difference is Gaussian over examples: z moves by shift * sigma_d, and only the noise's
-    # part of the residual is left, shift * w_d^2 / (w_d^2 + s^2) in each dimension
+    difference = paired_difference(off.tolist(), exact.tolist())
+    yield _within("half a nat between two models", -0.5, difference)
+    # with common draws the difference is Gaussian over examples: z moves by shift * sigma_d, and only the noise part
+    # of the residual remains, shift * w_d^2 / (w_d^2 + s^2) in each dimension
     spread = shift * float(oracle.mean_variance.norm()) / math.sqrt(bench.examples)
     tolerance = STANDARD_ERRORS * spread / math.sqrt(2 * (bench.examples - 1))
-    yield Check("standard error of that half nat", spread, found.se, tolerance, f"{STANDARD_ERRORS} SE")
+    yield Check("standard error of that half nat", spread, difference.se, tolerance, f"{STANDARD_ERRORS} SE")
 
 
 GROUPS: tuple[Callable[[Bench], Iterator[Check]], ...] = (
@@ -227,20 +227,20 @@ def _exact(name: str, expected: float, got: float) -> Check:
 
 
 def _worst(name: str, got: Tensor, expected: Tensor) -> Check:
-    """The largest difference, which must be 0."""
+    """Check that the largest difference is 0."""
     return _exact(name, 0.0, float((got - expected).abs().max()))
 
 
-def _within(name: str, expected: float, found: Estimate) -> Check:
-    return Check(name, expected, found.mean, STANDARD_ERRORS * found.se, f"{STANDARD_ERRORS} SE")
+def _within(name: str, expected: float, estimate: Estimate) -> Check:
+    return Check(name, expected, estimate.mean, STANDARD_ERRORS * estimate.se, f"{STANDARD_ERRORS} SE")
 
 
 def _paired(name: str, got: Tensor, expected: Tensor) -> Check:
-    """A mean over examples against the mean of what is expected of each, with the spread of their differences."""
+    """Check a mean over examples against the mean of the expected values, with the spread of their differences."""
     truth = float(expected.mean())
     difference = paired_difference(got.tolist(), expected.tolist())
     return _within(name, truth, Estimate(truth + difference.mean, difference.se))
 
 
-def _at_least(name: str, found: Estimate, errors: int = STANDARD_ERRORS) -> Check:
-    return Check(name, 0.0, found.mean, errors * found.se, f"{errors} SE", at_least=True)
+def _at_least(name: str, estimate: Estimate, errors: int = STANDARD_ERRORS) -> Check:
+    return Check(name, 0.0, estimate.mean, errors * estimate.se, f"{errors} SE", at_least=True)

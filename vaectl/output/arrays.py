@@ -1,6 +1,6 @@
-"""Arrays of examples as files: ``.npy`` and ``.npz``, or tables as ``.csv`` and ``.parquet``, written as they come.
+"""Arrays of examples as files: ``.npy`` and ``.npz``, or tables as ``.csv`` and ``.parquet``, written part by part.
 
-Shapes: ``N`` examples, ``n`` of them in a part, ``S`` the shape of one; in a table there is
+Shapes: ``N`` examples, ``n`` of them in a part, ``S`` the shape of one; a table has
 one column for each number of ``S``.
 """
 
@@ -21,18 +21,18 @@ from vaectl.errors import VaectlError
 from vaectl.system.files import replacing
 
 FORMATS = (".npz", ".csv", ".parquet")
-# parts of a table that are one row group of .parquet: many small ones would make a larger file that is slower to read
+# parts of a table per row group of .parquet: many small groups would make a larger file that is slower to read
 PARTS_AT_ONCE = 20
 
 
 @dataclass(frozen=True)
 class Stream:
-    """An array that is made as it is written, and never held whole.
+    """An array that is computed part by part while it is written.
 
     Attributes:
         shape: (N, *S).
-        dtype: Of every part.
-        parts: (n, *S) each, N examples in all; they can be taken once.
+        dtype: Type of every part.
+        parts: Arrays (n, *S), N examples in total; can be iterated once.
     """
 
     shape: tuple[int, ...]
@@ -43,36 +43,36 @@ class Stream:
         return self.shape[0]
 
     def whole(self) -> np.ndarray:
-        """The array (N, *S), held after all."""
+        """The complete array (N, *S)."""
         return np.concatenate(list(self.parts))
 
 
 def require_format(suffix: str) -> None:
-    """Raise a VaectlError where a format needs a package that is not installed."""
+    """Raise a VaectlError if a format needs a package that is not installed."""
     if suffix == ".parquet" and find_spec("pyarrow") is None:
         raise VaectlError("a .parquet file needs the package pyarrow", hint="install it with: pip install pyarrow")
 
 
 def save_npy(stream: Stream, path: Path) -> None:
-    """Write an array as its parts come.
+    """Write an array part by part.
 
     Raises:
         OutputError: The file cannot be written.
     """
-    # given a name instead of a file, numpy may add a suffix to it
+    # opened here, because numpy may add a suffix to a file name
     with replacing(path) as temporary, temporary.open("wb") as file:
         _write(stream, file)
 
 
 def save_npz(streams: Mapping[str, Stream], path: Path) -> None:
-    """Write arrays as their parts come, one array after the other.
+    """Write arrays part by part, one array after the other.
 
     Raises:
         OutputError: The file cannot be written.
     """
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, stream in streams.items():
-            # how large a member will be is not known to zipfile before it is written
+            # zipfile does not know the size of a member before it is written
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 _write(stream, member)
 
@@ -85,15 +85,15 @@ def _write(stream: Stream, file: IO[bytes]) -> None:
 
 
 def save(rows: Iterable[Mapping[str, np.ndarray]], count: int, path: Path) -> None:
-    """Write arrays of N rows that come in parts; in a table the columns of an array ``z`` (N, D) are z0, z1, ... ,
-    and those of an array of more dimensions follow one another in the same way.
+    """Write arrays of N rows that come in parts.
 
-    A table is written as the parts come. An ``.npz`` file holds one array after the other, so its arrays are gathered
-    first: give it numbers of an example, not images, which are for ``save_npz``.
+    In a table the columns of an array ``z`` (N, D) are z0, z1, ... ; an array with more dimensions is flattened. Tables
+    are written part by part. An ``.npz`` file holds one array after the other, so its arrays are collected in memory
+    first; use ``save_npz`` for images.
 
     Args:
-        rows: Name -> numbers (n, *S), or texts (n,) of one type, with the same names in every part.
-        count: N, 1 at least.
+        rows: Name -> numbers (n, *S), or strings (n,) of one type, with the same names in every part.
+        count: N, at least 1.
         path: The file; its suffix is one of ``FORMATS``.
 
     Raises:
@@ -109,14 +109,14 @@ def save(rows: Iterable[Mapping[str, np.ndarray]], count: int, path: Path) -> No
 
 def _save_npz(rows: Iterator[Mapping[str, np.ndarray]], count: int, path: Path) -> None:
     first = next(rows)
-    # made at once: small arrays that stay, between large ones that go, would keep the heap from shrinking
+    # allocated at once: small arrays that stay between large temporary ones would keep the heap from shrinking
     arrays = {name: np.empty((count, *values.shape[1:]), values.dtype) for name, values in first.items()}
     start = 0
     for part in chain([first], rows):
         for name, values in part.items():
             arrays[name][start : start + len(values)] = values
         start += len(values)
-    # as np.savez does, which takes no array of the name "file"
+    # like np.savez, which does not accept an array called "file"
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -126,7 +126,7 @@ def _save_npz(rows: Iterator[Mapping[str, np.ndarray]], count: int, path: Path) 
 def _save_csv(rows: Iterator[Mapping[str, np.ndarray]], path: Path) -> None:
     tables = map(_columns, rows)
     first = next(tables)
-    # nine significant digits bring a float32 back exactly, seventeen a float64
+    # nine significant digits reproduce a float32 exactly, seventeen a float64
     digits = {"i": "%d", "f": "%.9g", "U": "%s"}
     form = ["%.17g" if column.dtype == np.float64 else digits[column.dtype.kind] for column in first.values()]
     texts = any(column.dtype.kind == "U" for column in first.values())

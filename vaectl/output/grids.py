@@ -1,6 +1,6 @@
-"""Batches of images as one picture: tiles in rows, enlarged without blur, and the PNG of it.
+"""Batches of images as one picture: tiles in rows, enlarged without blur, and its PNG.
 
-One channel is grey, three are colours, and four are colours with transparency, seen before a mid grey; of any other
+One channel is grey, three are colours, and four are colours with transparency on a mid-grey background; for any other
 number of channels the mean is shown as grey. A row of a table is a strip.
 
 Shapes: ``N`` images of shape (C, H, W); a picture is uint8 (height, width, 3).
@@ -19,11 +19,11 @@ from torch import Tensor
 
 from vaectl.system.files import replacing
 
-# small images are enlarged by a whole factor until a tile has about this many pixels: within figures and alone
+# small images are enlarged by a whole factor until a tile has about this many pixels, in figures and on its own
 TILE_PIXELS, LARGE_TILE_PIXELS = 56, 112
-# between tiles and around them
+# width and grey level of the gap between and around tiles
 GAP, GAP_GREY = 2, 64
-# what is seen through transparent pixels
+# grey level behind transparent pixels
 BEHIND = 0.5
 
 
@@ -33,29 +33,29 @@ def grid(
     tile_pixels: int = TILE_PIXELS,
     span: tuple[float, float] = (0.0, 1.0),
 ) -> np.ndarray:
-    """Tiles of ``images`` (N, C, H, W), row by row.
+    """Arrange ``images`` (N, C, H, W) as tiles, row by row.
 
     Args:
         images: Values in ``span``; others are clamped.
-        columns: Tiles in a row; the square root of N, rounded up, where None.
-        tile_pixels: What the longer side of a tile should have at least, unless that of the image has half of it.
-        span: What is shown as black and as white: the range of the data where they are any real numbers.
+        columns: Tiles per row; None uses the square root of N, rounded up.
+        tile_pixels: Upper limit for the longer side of a tile after it is enlarged by a whole factor.
+        span: Values shown as black and white, such as the range of real-valued data.
 
     Returns:
         The picture, uint8 (height, width, 3).
     """
     n = len(images)
     factor = max(1, tile_pixels // max(images.shape[-2:]))
-    shown = images.detach().float().cpu()
+    values = images.detach().float().cpu()
     if span != (0.0, 1.0):
-        shown = (shown - span[0]) / max(span[1] - span[0], torch.finfo(torch.float32).tiny)
-    pixels = _visible(shown.clamp(0, 1)).mul(255).round().to(torch.uint8)
+        values = (values - span[0]) / max(span[1] - span[0], torch.finfo(torch.float32).tiny)
+    pixels = _visible(values.clamp(0, 1)).mul(255).round().to(torch.uint8)
     pixels = pixels.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
     return _sheet(pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy(), columns or math.ceil(math.sqrt(n)))
 
 
 def _visible(images: Tensor) -> Tensor:
-    """Images (N, C, H, W) as grey (N, 1, H, W) or colour (N, 3, H, W)."""
+    """Convert images (N, C, H, W) to grey (N, 1, H, W) or colour (N, 3, H, W)."""
     channels = images.shape[1]
     if channels in (1, 3):
         return images
@@ -66,7 +66,7 @@ def _visible(images: Tensor) -> Tensor:
 
 
 def _sheet(tiles: np.ndarray, columns: int) -> np.ndarray:
-    """Tiles (N, height, width, 3) in rows, as torchvision's ``make_grid``, whose import takes as long as torch's."""
+    """Arrange tiles (N, height, width, 3) like torchvision's ``make_grid``, whose import takes as long as torch's."""
     n, height, width, channels = tiles.shape
     if n == 1:
         single: np.ndarray = tiles[0]
@@ -81,7 +81,7 @@ def _sheet(tiles: np.ndarray, columns: int) -> np.ndarray:
 
 
 def pairs(above: Tensor, below: Tensor, columns: int) -> Tensor:
-    """Images of two batches (N, C, H, W) ordered so that, in rows of ``columns``, each stands above its partner."""
+    """Interleave two batches of images (N, C, H, W) so that, in rows of ``columns``, each is above its partner."""
     rows = []
     for start in range(0, len(above), columns):
         upper, lower = above[start : start + columns], below[start : start + columns]

@@ -22,22 +22,23 @@ from matplotlib.transforms import Bbox
 
 from vaectl.system.files import replacing
 
-# ten colours that people with a colour-vision deficiency tell apart (Petroff, 2021, https://arxiv.org/abs/2107.02270)
+# ten colours that are distinct with a colour-vision deficiency (Petroff, 2021, https://arxiv.org/abs/2107.02270)
 PALETTE: list[Any] = mpl.color_sequences["petroff10"]
 MARKERS = "osD^v<>P*X"
 STYLES = ("-", "--", ":", "-.")
-# classes that a scatter names, letters of a name, and the last of those that matplotlib's font has without gaps
+# limits for the names in a scatter: classes, characters of a name, and the code point up to which matplotlib's font is
+# complete
 MOST_NAMED, LONGEST_NAME, LAST_LETTER = 40, 30, 0x52F
-# rows of a legend; classes that are named at their medians too, and points that each of them needs
+# rows of a legend; limit for classes with names at their medians, and the points that each such name needs
 LEGEND_ROWS, MOST_AT_MEDIANS, POINTS_OF_A_NAME = 24, 12, 10
-# pixels from the middle of a marker to a label beside it
+# pixels from the centre of a marker to its label
 NEAR = 10
-# matplotlib salts the ids in an SVG at random otherwise
+# without it matplotlib salts the ids in an SVG at random
 RC: Any = {"svg.hashsalt": "vaectl"}
 
 
 def encode(figure: Figure, suffix: str) -> bytes:
-    """A figure in the format of a suffix, the same bytes for the same figure."""
+    """Encode a figure in the format of a suffix; the same figure gives the same bytes."""
     dated: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     out = io.BytesIO()
     with mpl.rc_context(RC):
@@ -59,8 +60,9 @@ def save(figure: Figure, path: Path) -> None:
 def scatter(
     points: np.ndarray, labels: np.ndarray, axes: Sequence[str], title: str, names: Sequence[str] = ()
 ) -> Figure:
-    """Points (N, 2) coloured by label (N,), each class named in the legend, and a few at their medians; -1 is no
-    label.
+    """Plot points (N, 2) coloured by label (N,), with a legend, and with names at the medians if there are few classes.
+
+    A label of -1 means that there is none.
     """
     figure = _figure(7.2, 6.0)
     ax = figure.add_subplot()
@@ -76,20 +78,20 @@ def scatter(
 
 
 def draw_scatter(ax: Axes, points: np.ndarray, labels: np.ndarray, size: float, names: Sequence[str] = ()) -> None:
-    """Draw a scatter by label into axes; classes differ by colour, and past ten by marker too."""
+    """Draw a scatter plot by label; classes differ by colour and, if there are more than ten, also by marker."""
 
     def name(label: int) -> str:
         text = names[label] if 0 <= label < len(names) else "none" if label == -1 else str(label)
         text = "".join(letter if ord(letter) <= LAST_LETTER else "?" for letter in text[:LONGEST_NAME])
-        return _plain(f" {text}" if text.startswith("_") else text)  # a legend leaves out what begins with a dash
+        return _plain(f" {text}" if text.startswith("_") else text)  # a legend omits names that begin with "_"
 
     if len(np.unique(labels)) > MOST_NAMED:
         colours = [PALETTE[label % len(PALETTE)] for label in labels.tolist()]
         ax.scatter(points[:, 0], points[:, 1], s=size, c=colours, alpha=0.6, linewidths=0, rasterized=True)
         return
-    for place, label in enumerate(np.unique(labels)):
+    for number, label in enumerate(np.unique(labels)):
         mine = points[labels == label]
-        colour, marker = PALETTE[place % len(PALETTE)], MARKERS[place // len(PALETTE) % len(MARKERS)]
+        colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number // len(PALETTE) % len(MARKERS)]
         ax.scatter(
             mine[:, 0],
             mine[:, 1],
@@ -101,10 +103,11 @@ def draw_scatter(ax: Axes, points: np.ndarray, labels: np.ndarray, size: float, 
             label=name(label),
             rasterized=True,
         )
-    # names of many classes, or over few points, would hide what they name
-    named = len(np.unique(labels)) <= MOST_AT_MEDIANS and len(points) >= POINTS_OF_A_NAME * len(np.unique(labels))
-    for place, label in enumerate(np.unique(labels)):
-        if label == -1 or not named:
+    # names of many classes, or over few points, would hide the points
+    kinds = len(np.unique(labels))
+    has_names = kinds <= MOST_AT_MEDIANS and len(points) >= POINTS_OF_A_NAME * kinds
+    for number, label in enumerate(np.unique(labels)):
+        if label == -1 or not has_names:
             continue
         x, y = np.median(points[labels == label], axis=0)
         ax.annotate(
@@ -114,7 +117,7 @@ def draw_scatter(ax: Axes, points: np.ndarray, labels: np.ndarray, size: float, 
             va="center",
             fontsize=12,
             fontweight="bold",
-            color=PALETTE[place % len(PALETTE)],
+            color=PALETTE[number % len(PALETTE)],
             path_effects=[withStroke(linewidth=3, foreground="white")],
         )
 
@@ -122,7 +125,7 @@ def draw_scatter(ax: Axes, points: np.ndarray, labels: np.ndarray, size: float, 
 def sheet(
     picture: np.ndarray, title: str, *, x: tuple[str, Sequence[str]] | None, y: tuple[str, Sequence[str]] | None
 ) -> Figure:
-    """A picture of tiles between labelled axes; ``x`` and ``y`` are an axis name and one label for each tile."""
+    """Plot a picture of tiles with labelled axes; ``x`` and ``y`` are an axis name and one label for each tile."""
     height, width = picture.shape[:2]
     scale = 7.0 / max(height, width)
     figure = _figure(width * scale + 1.2, height * scale + 1.0)
@@ -145,12 +148,12 @@ def sheet(
 def code_usage(
     counts: np.ndarray, perplexity: float, examples: Sequence[tuple[np.ndarray, np.ndarray]], title: str
 ) -> Figure:
-    """How often each code is used, from the most used on, and images above the maps of their codes.
+    """Plot the frequency of each code, the most used first, and images above the maps of their codes.
 
     Args:
         counts: How often each of K codes is used (K,).
-        perplexity: Of their frequencies.
-        examples: Pictures of images, each with the rank of the code at every position by use (h, w).
+        perplexity: Perplexity of the frequencies.
+        examples: Pictures of images, each with the usage rank of the code at every position (h, w).
         title: The title.
     """
     figure = _figure(max(8.0, 1.1 * len(examples)), 6.2)
@@ -158,10 +161,10 @@ def code_usage(
     ax = parts[0].subplots()
     share = np.sort(counts)[::-1] / max(counts.sum(), 1)
     ax.stairs(share, np.arange(len(share) + 1) - 0.5, fill=True, color=PALETTE[0])
-    ax.axhline(1 / len(share), color="0.3", linestyle="--", linewidth=1, label="an even share")
+    ax.axhline(1 / len(share), color="0.3", linestyle="--", linewidth=1, label="uniform use")
     ax.axvline(perplexity, color=PALETTE[1], linestyle=":", linewidth=1.5, label=f"perplexity {perplexity:.1f}")
     ax.set_yscale("log")
-    ax.set(xlabel="codes, from the most used", ylabel="part of all positions", xlim=(-0.5, len(share) - 0.5))
+    ax.set(xlabel="codes, most used first", ylabel="fraction of positions", xlim=(-0.5, len(share) - 0.5))
     ax.set_title(_plain(title), fontsize=10)
     ax.legend(frameon=False)
     pairs = parts[1].subplots(2, len(examples), squeeze=False)
@@ -175,18 +178,18 @@ def code_usage(
 
 
 def _plain(name: str) -> str:
-    """A name from outside as it is: its dollar signs begin no formula, its control codes are left out."""
+    """Show a name literally: dollar signs do not start a formula, and control codes are removed."""
     return "".join(character for character in name if character.isprintable()).replace("$", r"\$")
 
 
 @dataclass(frozen=True)
 class Course:
-    """One run of a comparison: how its training went, and where it ended.
+    """The course of one run of a comparison.
 
     Attributes:
-        name: Its label; empty where another run of its setting stands for it.
-        setting: Place of its setting among all settings, shown as colour.
-        replica: Place of the run among those of its setting, shown as marker and line style.
+        name: Label of the run; empty if another run represents its setting.
+        setting: Index of the run's setting, shown as colour.
+        replica: Index of the run among those of its setting, shown as marker and line style.
         history: ``epoch``, ``elbo`` (validation, nats) and ``kl`` (nats) by epoch.
         rate: KL on the test split in nats.
         distortion: ``recon`` on the test split in nats.
@@ -201,7 +204,7 @@ class Course:
 
     @property
     def look(self) -> dict[str, Any]:
-        """Its colour and marker."""
+        """Colour and marker."""
         return {"color": PALETTE[self.setting % len(PALETTE)], "marker": MARKERS[self.replica % len(MARKERS)]}
 
 
@@ -216,7 +219,7 @@ def comparison(
     plane: bool,
     classes: Sequence[str] = (),
 ) -> Figure:
-    """Runs side by side: curves, rate and distortion, the same test images, same-seed samples, latents on shared axes.
+    """Plot runs side by side: curves, rate and distortion, test images, same-seed samples, latents on shared axes.
 
     Args:
         courses: Every run.
@@ -225,8 +228,8 @@ def comparison(
         reconstructions: For each column the picture of their reconstructions.
         samples: For each column the picture of its samples.
         latents: For each column points (N, 2), labels (N,) and axis names.
-        classes: Names of the labels 0, 1, ... ; empty where they have none.
-        plane: Whether to draw rate and distortion: only where the runs measure the same thing.
+        classes: Names of the labels 0, 1, ... ; empty if they have no names.
+        plane: Whether to draw rate and distortion, which needs runs with the same measure.
     """
     n, names = len(names), [_plain(name) for name in names]
     figure = _figure(max(13.0, 3.6 * n), 14.0 + 0.7 * n)
@@ -261,8 +264,8 @@ def comparison(
 def draw_rate_distortion(ax: Axes, courses: Sequence[Course]) -> None:
     """Draw each run at its rate (KL) and distortion (recon), with lines of equal ELBO, ``-(rate + distortion)``.
 
-    Runs on one line reach the same ELBO and spend it differently: to the right more nats go into the code, further
-    down the reconstruction is better. Call it last, because labels are fitted into the layout of the whole figure.
+    Runs on one line reach the same ELBO: further to the right the latents hold more nats, further down the
+    reconstruction is better. Call it last, because the labels are fitted into the layout of the whole figure.
 
     References:
         Fixing a Broken ELBO (Alemi et al., 2018), figure 1 and equation 6, https://arxiv.org/abs/1711.00464
@@ -272,17 +275,19 @@ def draw_rate_distortion(ax: Axes, courses: Sequence[Course]) -> None:
     ax.set(xlabel="rate: KL, nats", ylabel="distortion: recon, nats", title="rate and distortion (test)")
     ax.set_xlim(_with_margin([course.rate for course in courses]))
     ax.set_ylim(_with_margin([course.distortion for course in courses]))
-    # runs the layout, after which places on the page are known
+    # runs the layout, after which positions on the page are known
     _figure_of(ax).draw_without_rendering()
-    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in (_on_page(ax, c.rate, c.distortion) for c in courses)]
-    taken += _equal_elbo(ax, taken)
+    occupied = [
+        Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in (_on_page(ax, c.rate, c.distortion) for c in courses)
+    ]
+    occupied += _equal_elbo(ax, occupied)
     for course in courses:
         if course.name:
-            taken.append(_label_beside(ax, course, taken))
+            occupied.append(_label_beside(ax, course, occupied))
 
 
 def _with_margin(values: Sequence[float]) -> tuple[float, float]:
-    """Limits with a quarter of the range on either side, at least a nat wide."""
+    """Axis limits with a margin of a quarter of the range on either side, at least one nat wide in total."""
     low, high = min(values), max(values)
     margin = max(0.25 * (high - low), 0.5)
     return low - margin, high + margin
@@ -293,8 +298,8 @@ def _on_page(ax: Axes, x: float, y: float) -> tuple[float, float]:
     return float(px), float(py)
 
 
-def _equal_elbo(ax: Axes, taken: Sequence[Bbox]) -> list[Bbox]:
-    """Lines of rate + distortion = c, each with its ELBO -c written where there is room; where the texts are."""
+def _equal_elbo(ax: Axes, occupied: Sequence[Bbox]) -> list[Bbox]:
+    """Draw lines of rate + distortion = c, labelled with their ELBO -c if there is room; return the labels' boxes."""
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
     boxes: list[Bbox] = []
     for total in MaxNLocator(9, steps=[1, 2, 5, 10]).tick_values(left + low, right + high):
@@ -320,7 +325,7 @@ def _equal_elbo(ax: Axes, taken: Sequence[Bbox]) -> list[Bbox]:
         for along in range(8, int(length), 10):
             text.set_position((start + along / length * (end - start), total - start - along / length * (end - start)))
             box = text.get_window_extent()
-            if _is_free(ax, box, [*taken, *boxes]):
+            if _is_free(ax, box, [*occupied, *boxes]):
                 boxes.append(box)
                 break
         else:
@@ -328,23 +333,23 @@ def _equal_elbo(ax: Axes, taken: Sequence[Bbox]) -> list[Bbox]:
     return boxes
 
 
-def _is_free(ax: Axes, box: Bbox, taken: Sequence[Bbox]) -> bool:
+def _is_free(ax: Axes, box: Bbox, occupied: Sequence[Bbox]) -> bool:
     frame = ax.get_window_extent()
     inside = frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1)
-    return inside and not any(box.overlaps(other) for other in taken)
+    return inside and not any(box.overlaps(other) for other in occupied)
 
 
-def _label_beside(ax: Axes, course: Course, taken: Sequence[Bbox]) -> Bbox:
-    """Write a run's name at the nearest free place around its marker, with a thin line to it from further away."""
+def _label_beside(ax: Axes, course: Course, occupied: Sequence[Bbox]) -> Bbox:
+    """Write a run's name at the nearest free position around its marker, with a thin line to it if it is far away."""
     point = (course.rate, course.distortion)
     note = ax.annotate(
         _plain(course.name), point, (0, 0), textcoords="offset points", fontsize=9, va="bottom", zorder=4
     )
     note.set_in_layout(False)
     x, y = _on_page(ax, *point)
-    places = list(_around(x, y, note.get_window_extent()))
-    free = ((distance, box) for distance, box in places if _is_free(ax, box, taken))
-    distance, box = next(free, places[0])
+    candidates = list(_around(x, y, note.get_window_extent()))
+    free = ((distance, box) for distance, box in candidates if _is_free(ax, box, occupied))
+    distance, box = next(free, candidates[0])
     points = 72 / _figure_of(ax).dpi
     note.set_position(((box.x0 - x) * points, (box.y0 - y) * points))
     if distance > NEAR:
@@ -355,7 +360,7 @@ def _label_beside(ax: Axes, course: Course, taken: Sequence[Bbox]) -> Bbox:
 
 
 def _around(x: float, y: float, size: Bbox) -> Iterator[tuple[float, Bbox]]:
-    """Places for a text around a point, nearest first, with the distance from the point to the text."""
+    """Candidate boxes for a text around a point, nearest first, with the distance from the point to the text."""
     for distance in (NEAR, 2 * NEAR, 4 * NEAR, 6 * NEAR, 8 * NEAR):
         for degrees in range(0, 360, 30):
             across, up = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))

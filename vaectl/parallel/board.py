@@ -1,6 +1,6 @@
-"""The board: words that the processes of one training leave for each other.
+"""Messages between the processes of one training, on a board in the launcher's store.
 
-The board outlives each of them: what a process says of its own failure is read there by the others.
+The board outlives the processes, so a process can leave a message about its own failure for the others.
 """
 
 from __future__ import annotations
@@ -18,67 +18,67 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from vaectl.errors import InterruptedRunError, LostError, VaectlError
-from vaectl.system.launcher import Place
+from vaectl.system.launcher import ProcessInfo
 from vaectl.system.signals import SIGNALS, Signalled, deafen
 
 OPENING = timedelta(minutes=10)
-# the leader may have to download the data first
+# long enough for process 0 to download the data first
 WAITING_SECONDS = 3600.0
 POLL_SECONDS = 0.02
-# for what a process says of its own failure to reach the others
+# time for a message about a failure to reach the others
 WORD_SECONDS = 0.5
 FAILURE = "failure"
 
 
 class Board:
-    """What the processes of one training tell each other.
+    """A board on which the processes of one training post messages for each other.
 
     Attributes:
-        place: The place of this process.
-        said: The names under which it wrote something.
+        process: The rank of this process.
+        said: The names under which this process posted something.
 
     Args:
-        place: The place of this process.
-        store: Where the board is kept.
+        process: The rank of this process.
+        store: The store that holds the board.
     """
 
-    def __init__(self, place: Place, store: Store) -> None:
-        self.place = place
+    def __init__(self, process: ProcessInfo, store: Store) -> None:
+        self.process = process
         self.said: set[str] = set()
         self._store = PrefixStore("vaectl", store)
 
     @classmethod
-    def of_launcher(cls, place: Place) -> Board:
-        """The board that the launcher of this process keeps.
+    def of_launcher(cls, process: ProcessInfo) -> Board:
+        """The board in the store of this process's launcher.
 
         Raises:
-            VaectlError: It cannot be reached.
+            VaectlError: The launcher cannot be reached.
         """
         try:
             store, _, _ = next(rendezvous("env://", timeout=OPENING))
         except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise VaectlError(f"the launcher of these processes cannot be reached: {reason}") from error
-        return cls(place, store)
+        return cls(process, store)
 
     def store(self, name: str) -> Store:
-        """A part of the board for others to write on."""
+        """A separate part of the board, for other uses."""
         return PrefixStore(name, self._store)
 
     def post(self, name: str, word: Any = None) -> None:
-        """Write what can be JSON, for the others to read."""
+        """Post a JSON-able message for the others."""
         self._store.set(name, json.dumps(word))
         self.said.add(name)
 
     def is_posted(self, name: str) -> bool:
-        """Whether something is written under a name."""
+        """Whether a message is posted under a name."""
         return bool(self._store.check([name]))
 
     def read(self, name: str) -> Any:
-        """What is written under a name, waiting for it for an hour; signals are heard meanwhile.
+        """Read the message under a name, waiting for up to an hour; signals are handled while waiting.
 
         Raises:
-            LostError: Another process failed, or it waited in vain.
+            LostError: Another process failed, or the message did not arrive.
         """
         since = time.monotonic()
         try:
@@ -86,56 +86,56 @@ class Board:
                 if self.is_posted(FAILURE):
                     raise self.lost()
                 if time.monotonic() - since > WAITING_SECONDS:
-                    raise LostError("the other processes of this training did not come")
+                    raise LostError("the other processes of this training did not respond")
                 time.sleep(POLL_SECONDS)
             return json.loads(self._store.get(name))
         except RuntimeError as error:
             raise self.lost() from error
 
     def wait_for_all(self) -> None:
-        """Return once all processes have come here.
+        """Wait until all processes have called this method.
 
         Raises:
             LostError: Another process failed.
         """
-        self.post(f"ready/{self.place.rank}")
-        for rank in range(self.place.world):
+        self.post(f"ready/{self.process.rank}")
+        for rank in range(self.process.world):
             self.read(f"ready/{rank}")
 
     @contextmanager
     def one_by_one(self) -> Iterator[None]:
-        """The first process of each machine goes through the block before the others of that machine.
+        """Let the first process of each machine run the block before the others of that machine.
 
         Raises:
             LostError: Another process failed.
         """
-        done = f"first/{self.place.node}"
-        if self.place.local_rank:
+        done = f"first/{self.process.node}"
+        if self.process.local_rank:
             self.read(done)
         yield
-        if not self.place.local_rank:
+        if not self.process.local_rank:
             self.post(done)
 
     @contextmanager
     def telling(self) -> Iterator[None]:
-        """Within the block what fails here is told to the others, which then end, too."""
+        """Post a failure in the block to the others, so that they end, too."""
         try:
             yield
         except BaseException as error:
-            with contextlib.suppress(RuntimeError):  # where the board is gone, too, there is no one to tell
+            with contextlib.suppress(RuntimeError):  # the board may be gone, too
                 if not isinstance(error, LostError) and not self.is_posted(FAILURE):
-                    self.post(FAILURE, _told(error, self.place.rank))
+                    self.post(FAILURE, _failure(error, self.process.rank))
             raise
 
     def lost(self, reason: str = "") -> LostError:
-        """What to say of another process that failed: its own words, where it had any.
+        """The error for a failure of another process, with that process's own message if it posted one.
 
         Args:
-            reason: How it came to light, for where all processes are alive.
+            reason: The symptom, used if all processes are alive.
         """
-        # the launcher is about to end the others with a signal, and what they say then is why
+        # the launcher is about to end the others with a signal, which must not replace their message
         deafen()
-        rank, world = self.place.rank, self.place.world
+        rank, world = self.process.rank, self.process.world
         try:
             self.post(f"seen/{rank}")
             until = time.monotonic() + WORD_SECONDS
@@ -143,23 +143,23 @@ class Board:
                 time.sleep(POLL_SECONDS)
             if self.is_posted(FAILURE):
                 word = json.loads(self._store.get(FAILURE))
-                # the leader tells what the others fail of; what it fails of itself it has told
+                # process 0 reports the failures of the others; it has already reported its own
                 return LostError(
                     word["message"], hint=word["hint"], exit_code=word["exit_code"], code=word["code"], told=rank == 0
                 )
             gone = [other for other in range(world) if not self.is_posted(f"seen/{other}")]
-            told = all(other in gone for other in range(rank))
+            reports = all(other in gone for other in range(rank))
         except RuntimeError:
-            # the machine of the board is gone, and with it whoever else could say so
+            # the machine with the board is gone, so this process reports the loss
             return LostError("process 0 or its launcher was lost")
         if not gone:
-            return LostError(f"the connection between its processes failed: {reason}", told=told)
+            return LostError(f"the connection between its processes failed: {reason}", told=reports)
         noun, verb = ("process", "was") if len(gone) == 1 else ("processes", "were")
-        return LostError(f"{noun} {', '.join(map(str, gone))} {verb} lost", told=told)
+        return LostError(f"{noun} {', '.join(map(str, gone))} {verb} lost", told=reports)
 
 
-def _told(error: BaseException, rank: int) -> Mapping[str, Any]:
-    """What the others are told of a failure."""
+def _failure(error: BaseException, rank: int) -> Mapping[str, Any]:
+    """The message about a failure that is posted to the others."""
     if isinstance(error, KeyboardInterrupt):
         signum = error.signum if isinstance(error, Signalled) else SIGNALS[0]
         error = InterruptedRunError("interrupted", signum=signum)

@@ -1,8 +1,7 @@
-"""Several processes that train one model: each computes its rows of a batch, and sums go to all.
+"""Several processes that train one model: each computes its rows of a batch; gradients are summed.
 
-All of them draw the random numbers of the whole batch from the same streams and keep those of their rows, so that a
-training is that of one process but for the order in which numbers are added. gloo adds them up on the CPU, NCCL on
-CUDA.
+Every process draws the random numbers of the whole batch from the same streams and keeps those of its rows, so training
+matches that of one process up to the order in which numbers are added. gloo sums on the CPU, NCCL on CUDA.
 
 Shapes: ``B`` batch.
 """
@@ -21,12 +20,12 @@ from torch import Tensor, nn
 from vaectl.errors import UsageError
 from vaectl.parallel.board import Board
 from vaectl.parallel.shares import Share, sharing
-from vaectl.system.launcher import Place
+from vaectl.system.launcher import ProcessInfo
 from vaectl.system.signals import SIGNALS
 
-# for so long a process waits for another that is alive and does nothing, before it takes it for lost
+# time after which a process that is alive but does not respond counts as lost
 TIMEOUT = timedelta(minutes=10)
-# on an accelerator reading a value stalls the queue: there signals are agreed on once in so many steps
+# on an accelerator reading a value stalls the queue, so signals are exchanged only once in this many steps
 LISTEN_EVERY = 50
 
 
@@ -34,18 +33,19 @@ class Processes:
     """The processes of one training, of which this is one.
 
     Attributes:
-        rank: The number of this process; 0 leads.
-        world: How many there are.
-        heard: The signals that came to this process, as they come.
-        steps: Optimizer steps that all have added up.
+        process: The rank of this process and the number of processes.
+        rank: Number of this process; process 0 leads.
+        world: Number of processes.
+        heard: The signals that this process has received so far.
+        steps: Number of optimizer steps whose gradients were summed.
 
     Args:
-        board: The board of several processes; None is for one.
+        board: The board of several processes; None for a single process.
     """
 
     def __init__(self, board: Board | None = None) -> None:
-        self.place = Place() if board is None else board.place
-        self.rank, self.world = self.place.rank, self.place.world
+        self.process = ProcessInfo() if board is None else board.process
+        self.rank, self.world = self.process.rank, self.process.world
         self.heard: Sequence[int] = ()
         self._board = board
         self._device: torch.device | None = None
@@ -53,32 +53,32 @@ class Processes:
 
     @property
     def board(self) -> Board:
-        """What several processes tell each other."""
+        """The board of several processes."""
         assert self._board is not None
         return self._board
 
     def device(self, device: torch.device) -> torch.device:
-        """The device of this process, given the one that was asked for: of several GPUs each process has its own.
+        """The device of this process for a requested device; each of several processes has its own GPU.
 
         Raises:
-            UsageError: There are fewer GPUs than processes on this machine, or processes cannot share the device.
+            UsageError: This machine has fewer GPUs than processes, or processes cannot share the device.
         """
         if self.world == 1 or device.type == "cpu":
             return device
         if device.type != "cuda":
-            raise UsageError(f"--device {device.type} is for one process; there are {self.world}")
+            raise UsageError(f"--device {device.type} supports one process; there are {self.world}")
         if device.index is not None:
-            raise UsageError(f"--device {device}: each of several processes has a GPU of its own", hint="--device cuda")
+            raise UsageError(f"--device {device}: each of several processes needs its own GPU", hint="--device cuda")
         count = torch.cuda.device_count()
-        if self.place.local_rank >= count:
+        if self.process.local_rank >= count:
             raise UsageError(
-                f"there are more processes on this machine than its {count} CUDA devices",
+                f"this machine has more processes than its {count} CUDA devices",
                 hint=f"torchrun --nproc-per-node {count} ..., or vaectl train --device cpu",
             )
-        return torch.device("cuda", self.place.local_rank)
+        return torch.device("cuda", self.process.local_rank)
 
     def connect(self, device: torch.device) -> None:
-        """Connect the processes, all of which must do so, to add up numbers on a device.
+        """Connect to the other processes, all of which must call this, to sum numbers on a device.
 
         Raises:
             LostError: Another process failed.
@@ -98,13 +98,13 @@ class Processes:
         self._device = device
 
     def disconnect(self) -> None:
-        """End the connection; numbers are then those of this process."""
+        """End the connection; sums are then those of this process alone."""
         if self._device is not None:
             self._device = None
             dist.destroy_process_group()
 
     def share(self, size: int) -> Share | None:
-        """The own share of a batch of ``size`` examples; None where one process computes all of it."""
+        """The share of a batch of ``size`` examples for this process; None if one process computes all of it."""
         if self._device is None:
             return None
         start, stop = (size * rank // self.world for rank in (self.rank, self.rank + 1))
@@ -114,13 +114,13 @@ class Processes:
 
     @contextmanager
     def sharing(self, size: int) -> Iterator[Share | None]:
-        """Within the block a batch of ``size`` examples is computed by all processes, of which this has its share."""
+        """Compute this process's share of a batch of ``size`` examples within the block."""
         share = self.share(size)
         with sharing(share):
             yield share
 
     def sum(self, tensors: Iterable[Tensor]) -> list[Tensor]:
-        """The sums of tensors of one type over all processes, the same bits in each.
+        """The sums of tensors of one type over all processes, bit for bit the same in each.
 
         Raises:
             LostError: Another process failed.
@@ -129,10 +129,10 @@ class Processes:
         if self._device is None:
             return tensors
         flat = torch.cat([tensor.flatten() for tensor in tensors])
-        there = flat.to(self._device)
+        total = flat.to(self._device)
         with self._losing():
-            dist.all_reduce(there)
-        parts = torch.split(there.to(flat.device), [tensor.numel() for tensor in tensors])
+            dist.all_reduce(total)
+        parts = torch.split(total.to(flat.device), [tensor.numel() for tensor in tensors])
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
     def _add(self, tensor: Tensor) -> Tensor:
@@ -141,12 +141,12 @@ class Processes:
     def add(
         self, gradients: Sequence[Tensor | None], parameters: Sequence[nn.Parameter], figures: Tensor
     ) -> tuple[Sequence[Tensor | None], Tensor]:
-        """The sums of the gradients over all processes, and those of some figures; signals are agreed on by the way.
+        """Sum the gradients and some figures over all processes, and exchange signals at the same time.
 
         Args:
-            gradients: Of each parameter, that of the own share of the loss, or None where it has none.
+            gradients: For each parameter the gradient of this process's share of the loss, or None.
             parameters: The parameters.
-            figures: Numbers of the parameters' type and device, weighted by the own share.
+            figures: Numbers of the parameters' type and device, weighted by this process's share.
 
         Raises:
             LostError: Another process failed.
@@ -164,13 +164,13 @@ class Processes:
 
     @property
     def stop(self) -> int:
-        """The signal at which all processes stop now, or 0: one that came to any of them, and that all know of."""
+        """The signal at which all processes stop now, or 0; any of them may have received it."""
         if self._device is not None:
             return self._agreed
         return self.heard[0] if self.heard else 0
 
     def from_leader(self, thing: Any) -> Any:
-        """What the leader gave, whatever the others did; tensors in it lie on the CPU."""
+        """The object that process 0 passed, whatever the others passed; its tensors must be on the CPU."""
         if self._device is None:
             return thing
         things = [thing]
@@ -182,7 +182,7 @@ class Processes:
     def _losing(self) -> Iterator[None]:
         try:
             yield
-        except RuntimeError as error:  # gloo's and NCCL's are of no other kind
+        except RuntimeError as error:  # gloo and NCCL raise nothing else
             self._device = None
             raise self.board.lost(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 

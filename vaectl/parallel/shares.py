@@ -1,6 +1,6 @@
-"""The share of a batch that a process computes, and means over the whole batch.
+"""The share of a batch that one of several processes computes, and means over the whole batch.
 
-Shapes: ``B`` batch and ``b`` of its rows here.
+Shapes: ``B`` batch, ``b`` rows of this process.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch import Tensor
 class Share:
     """The rows of a batch that one of several processes computes.
 
-    A process for which there is no row takes one all the same, at weight 0: all then do the same work.
+    A process without a row takes one with weight 0, so that all processes do the same work.
 
     Attributes:
         rows: The rows.
-        count: How many of them count: all (b), or none of the one that is taken all the same.
-        size: Examples in the batch (B).
+        count: Number of rows that count: all (b), or 0 for a row with weight 0.
+        size: Number of examples in the batch (B).
         add: A tensor -> its sum over all processes, without a gradient.
     """
 
@@ -34,11 +34,11 @@ class Share:
 
     @property
     def weight(self) -> float:
-        """The part of the batch that counts here, b / B."""
+        """The fraction of the batch in this share, b / B."""
         return self.count / self.size
 
     def within(self, own: Tensor) -> Tensor:
-        """The values of the own rows (b, ...), or none (0, ...), in their place in the batch (B, ...); 0 elsewhere."""
+        """Put the values of this share's rows (b, ...), or none (0, ...), into a batch (B, ...) of zeros."""
         start = self.rows.start
         before, after = (own.new_zeros(n, *own.shape[1:]) for n in (start, self.size - start - len(own)))
         return torch.cat((before, own, after))
@@ -49,7 +49,7 @@ _SHARE: ContextVar[Share | None] = ContextVar("share", default=None)
 
 @contextmanager
 def sharing(share: Share | None) -> Iterator[None]:
-    """Within the block what is computed is a share of a batch, or all of it where that is None."""
+    """Set the share of the batch that is computed within the block; None for the whole batch."""
     before = _SHARE.set(share)
     try:
         yield
@@ -58,18 +58,18 @@ def sharing(share: Share | None) -> Iterator[None]:
 
 
 def current_share() -> Share | None:
-    """The share of the batch that is computed now; None where one process computes all of it."""
+    """The share of the batch that is being computed; None if one process computes all of it."""
     return _SHARE.get()
 
 
 def batch_mean(own: Tensor) -> Tensor:
-    """The mean over the whole batch, of the mean over the rows that are computed here.
+    """The mean over the whole batch, from the mean over the rows of this process.
 
-    Its gradient is that of the own mean, which is right once all gradients are weighted by their share and added up.
-    Every process must call it as often as the others.
+    Its gradient is that of ``own``, which is correct once all gradients are weighted by their share and summed. Every
+    process must call it equally often.
 
     Args:
-        own: A mean over the rows that are computed here, of any shape.
+        own: A mean over the rows of this process, of any shape.
     """
     share = current_share()
     if share is None:

@@ -1,4 +1,4 @@
-"""The runs there are: new ids, and references such as ``latest`` or ``42``."""
+"""The runs in a directory: allocating new ids, and resolving references such as ``latest`` or ``42``."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def runs_directory(runs_dir: str | Path | None = None) -> Path:
 
 
 def check_name(name: str, runs_dir: Path) -> None:
-    """Refuse an id for a new run before any work is done for it.
+    """Check the id of a new run before any work is done for it.
 
     Raises:
-        UsageError: It can be no run's id.
-        RunError: There is such a run.
+        UsageError: The id is invalid.
+        RunError: A run with this id exists.
     """
     if not NAME.fullmatch(name) or name == "latest" or name.isdecimal():
         raise UsageError(
-            f"--name {name!r} is no run id",
-            hint="letters, digits, '.', '_' and '-', beginning with a letter or digit, at most 64; "
+            f"--name {name!r} is not a valid run id",
+            hint="use at most 64 letters, digits, '.', '_' and '-', starting with a letter or digit; "
             "not 'latest' and not a bare number",
         )
     if os.path.exists(runs_dir / name):
@@ -35,10 +35,10 @@ def check_name(name: str, runs_dir: Path) -> None:
 
 
 def allocate(runs_dir: Path, name: str | None) -> Path:
-    """Make the folder of a new run by an atomic mkdir: a name's, or the next ``run<N>``.
+    """Create the folder of a new run by an atomic mkdir, under a given name or the next ``run<N>``.
 
     Raises:
-        RunError: The name is taken, or the folder cannot be made.
+        RunError: The name is taken, or the folder cannot be created.
     """
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
@@ -52,11 +52,11 @@ def allocate(runs_dir: Path, name: str | None) -> Path:
                 continue
             return path
     except OSError as error:
-        raise RunError(f"cannot make a run in {place(runs_dir)}: {error.strerror}") from None
+        raise RunError(f"cannot create a run in {folder_text(runs_dir)}: {error.strerror}") from None
 
 
 def _taken(name: str, runs_dir: Path) -> RunError:
-    return RunError(f"run '{name}' exists in {place(runs_dir)}", hint="choose another --name")
+    return RunError(f"run '{name}' exists in {folder_text(runs_dir)}", hint="choose another --name")
 
 
 def _highest(runs_dir: Path) -> int:
@@ -65,7 +65,7 @@ def _highest(runs_dir: Path) -> int:
 
 
 def listing(runs_dir: Path) -> list[Path]:
-    """The run folders of a directory, oldest first by number, others by name after them; none where it is missing.
+    """The run folders of a directory: ``run<N>`` by number, then others by name; empty if the directory is missing.
 
     Raises:
         RunError: The directory cannot be read.
@@ -80,46 +80,48 @@ def listing(runs_dir: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise RunError(f"cannot read the runs in {place(runs_dir)}: {error.strerror}") from None
+        raise RunError(f"cannot read the runs in {folder_text(runs_dir)}: {error.strerror}") from None
 
 
-def place(folder: Path) -> str:
-    """A folder as messages name it: ``./runs`` where it is a relative path."""
+def folder_text(folder: Path) -> str:
+    """The text of a folder for messages, such as ``./runs`` for a relative path."""
     return str(folder) if folder.is_absolute() or str(folder).startswith(".") else f"./{folder}"
 
 
 def find(reference: str | Path, runs_dir: Path) -> Path:
-    """The folder that a reference names, as ``Run.open``.
+    """The folder of the run that a reference names, as in ``Run.open``.
 
     Raises:
-        RunError: There is none.
+        RunError: There is no such run.
     """
     if isinstance(reference, Path) or os.sep in reference or reference in (".", ".."):
         path = Path(reference)
         if os.path.isfile(path / "run.json"):
             return path.resolve()
-        raise RunError(f"no run at '{reference}'", hint="a path must name a run's folder, with its run.json")
-    known = listing(runs_dir)
+        raise RunError(f"no run at '{reference}'", hint="a path must name the folder of a run, which has a run.json")
+    runs = listing(runs_dir)
     match = re.fullmatch(r"latest(?:~(\d{1,6}))?", reference)
     if match:
-        by_start = sorted(known, key=_started)
+        by_start = sorted(runs, key=_started)
         back = int(match[1] or 0)
         if back < len(by_start):
             return by_start[-1 - back]
         raise RunError(
-            f"no run '{reference}' in {place(runs_dir)}: it holds {len(known)}", hint="list them with: vaectl runs"
+            f"no run '{reference}' in {folder_text(runs_dir)}: it holds {len(runs)}", hint="list them with: vaectl runs"
         )
     name = f"run{int(reference)}" if re.fullmatch(r"\d{1,18}", reference) else reference
-    for path in known:
+    for path in runs:
         if path.name == name:
             return path
-    near = nearest(name, [path.name for path in known])
+    near = nearest(name, [path.name for path in runs])
     hint = f"{near} list them with: vaectl runs" if near else "list them with: vaectl runs"
-    raise RunError(f"no run '{reference}' in {place(runs_dir)}", hint=hint if known else "train one with: vaectl train")
+    raise RunError(
+        f"no run '{reference}' in {folder_text(runs_dir)}", hint=hint if runs else "train one with: vaectl train"
+    )
 
 
 def _started(path: Path) -> str:
-    # to the second; sorting is stable, so of two in one second the higher number is the later
+    # precise to the second; sorting is stable, so of two runs in one second the higher number is the later
     try:
         return str(read_record(path)["started"])
     except VaectlError:

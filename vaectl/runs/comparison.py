@@ -1,4 +1,4 @@
-"""A comparison of runs as data: settings, paired differences, and whether they may be ranked.
+"""A comparison of runs as data: differing settings, metrics with paired differences, and verdicts.
 
 It reads only run records, so that the text ``compare`` needs no torch. A column is a run or a group of runs.
 """
@@ -22,16 +22,16 @@ SEED = "training.seed"
 
 @dataclass(frozen=True)
 class Metric:
-    """What is compared.
+    """A metric that is compared.
 
     Attributes:
-        name: Its name in an evaluation.
+        name: Name of the metric in an evaluation.
         unit: nats, bits, bits/dim, squared (units of the data), codes or count.
-        direction: 1 higher is better, -1 lower, 0 neither.
-        digits: Decimals to show.
+        direction: 1 if higher is better, -1 if lower is better, 0 if neither.
+        digits: Number of decimals to show.
         samples: K of an importance-weighted bound.
-        source: Name of the per-example values that it is the mean of, but for a constant; None where there are none.
-        scale: What those are multiplied by.
+        source: Name of the per-example values whose mean is the metric up to a constant; None if there are none.
+        scale: Factor for the per-example values.
     """
 
     name: str
@@ -43,21 +43,21 @@ class Metric:
     scale: float = 1.0
 
     def word(self, delta: float, *, beyond: bool) -> str:
-        """What a difference is called, that is or is not beyond its error."""
+        """The verdict on a difference that is or is not ``beyond`` its error."""
         if not beyond:
             return "≈"
         return "better" if delta * self.direction > 0 else "worse"
 
     def of(self, evaluation: Mapping[str, Any]) -> float | None:
-        """Its value in an evaluation."""
+        """The value of the metric in an evaluation."""
         value: float | None
         value = evaluation["metrics"].get(self.name) if self.samples is None else evaluation["importance"]["bound"]
         return value
 
     def examples(self, values: Mapping[str, list[float]]) -> list[float]:
-        """Its value of each example, but for a constant; empty where there are none."""
-        found = values.get(self.source, []) if self.source else []
-        return found if self.scale == 1 else [self.scale * value for value in found]
+        """The value for each example, up to a constant; empty if there are none."""
+        numbers = values.get(self.source, []) if self.source else []
+        return numbers if self.scale == 1 else [self.scale * value for value in numbers]
 
 
 METRICS = (
@@ -66,7 +66,7 @@ METRICS = (
     Metric("kl", "nats", 0, source="kl"),
     Metric("active_units", "count", 1, digits=0),
 )
-# what only some runs keep: of any posterior, in evaluations since it is kept; and of codes
+# metrics that only some evaluations have: older ones lack RATE and MSE; OF_CODES are for discrete latents
 RATE = Metric("rate_bits", "bits", 0, 1, source="kl", scale=1 / math.log(2))
 MSE = Metric("mse", "squared", -1, 5, source="mse")
 OF_CODES = (Metric("codes_used", "count", 1, digits=0), Metric("perplexity", "codes", 0, 1))
@@ -74,7 +74,7 @@ OF_CODES = (Metric("codes_used", "count", 1, digits=0), Metric("perplexity", "co
 
 @dataclass(frozen=True)
 class Column:
-    """What stands in one column: one run, or the runs of one setting."""
+    """A column of a comparison: one run, or the runs of one setting."""
 
     label: str
     runs: tuple[Run, ...]
@@ -87,16 +87,16 @@ class Column:
 
 @dataclass
 class Row:
-    """One metric over all columns; each list has one entry a column, and the first column is the baseline.
+    """One metric over all columns; each list has one entry per column, and the first column is the baseline.
 
     Attributes:
-        metric: What it is.
-        values: Means over examples, of a group the mean of its runs; None where a run has none.
+        metric: The metric.
+        values: Means over examples, for a group the mean over its runs; None if a run has no value.
         sd: Standard deviations over the runs of a group; None for a single run.
-        delta: Differences from the baseline; None for the baseline itself and where runs measure different things.
-        delta_se: Standard errors of the differences; None where the errors cannot be told.
-        interval: Ends of the 95 % intervals of differences of groups; None elsewhere.
-        verdict: better, worse, ≈ (a difference within its error), or None where no verdict is due.
+        delta: Differences from the baseline; None for the baseline itself and for runs with a different measure.
+        delta_se: Standard errors of the differences; None if unknown.
+        interval: Ends of the 95 % intervals for differences of groups; otherwise None.
+        verdict: better, worse, ≈ (a difference smaller than its error), or None if there is no verdict.
     """
 
     metric: Metric
@@ -113,13 +113,13 @@ class Comparison:
     """Runs, or groups of runs, side by side.
 
     Attributes:
-        columns: What is compared, the baseline first.
-        grouped: Whether a column is the runs of one setting.
+        columns: The columns, the baseline first.
+        grouped: Whether a column is a group of runs with one setting.
         settings: Every setting by path, with its value in each column.
-        n: Test examples that the metrics are means over, in each run.
-        unlike: For each column why its metrics do not measure the same thing as the baseline's, or None.
-        withheld: For each column why it has no verdict, or None.
-        notes: What else is to be known of the numbers.
+        n: Number of test examples in each run's evaluation.
+        unlike: The reason why each column cannot be compared with the baseline, or None.
+        withheld: The reason why each column has no verdict, or None.
+        notes: Further notes on the numbers.
         rows: The metrics.
     """
 
@@ -149,7 +149,7 @@ class Comparison:
 
     @property
     def reasons(self) -> list[str]:
-        """Why columns have no verdict."""
+        """The reasons why columns have no verdict."""
         return list(dict.fromkeys(reason for reason in self.withheld if reason))
 
     @property
@@ -158,7 +158,7 @@ class Comparison:
         return None in self.withheld[1:]
 
     def to_json(self) -> dict[str, Any]:
-        """The document that ``compare --json`` prints; a metric's lists have one entry a column."""
+        """The document that ``compare --json`` prints; a metric's lists have one entry per column."""
         document: dict[str, Any] = {
             "baseline": self.labels[0],
             "runs": [run.id for run in self.runs],
@@ -197,11 +197,11 @@ class Comparison:
                 "seeds": column.seeds,
                 "n": len(column.runs),
                 "metrics": {
-                    row.metric.name: {"mean": row.values[place], "sd": row.sd[place], "n": len(column.runs)}
+                    row.metric.name: {"mean": row.values[index], "sd": row.sd[index], "n": len(column.runs)}
                     for row in self.rows
                 },
             }
-            for place, column in enumerate(self.columns)
+            for index, column in enumerate(self.columns)
         ]
 
 
@@ -226,10 +226,10 @@ def compare_runs(runs: Iterable[Run | str | Path], runs_dir: str | Path | None =
 
 
 def compare(runs: Sequence[Run]) -> Comparison:
-    """Compare evaluated runs with the first; each must keep an evaluation of its best weights on the test split.
+    """Compare evaluated runs with the first; each must have an evaluation of its best weights on the test split.
 
     A difference is the mean of the paired per-example differences. Its standard error covers the choice of test images
-    and not the luck of the training seed, so runs that differ in nothing but the seed get no verdict.
+    but not of the training seed, so runs that differ only in the seed get no verdict.
     """
     evaluations = [evaluation(run) for run in runs]
     examples = [run.per_example(SPLIT, CHECKPOINT) for run in runs]
@@ -237,29 +237,29 @@ def compare(runs: Sequence[Run]) -> Comparison:
     withheld = [why or alone for why, alone in zip(different, _seeds_alone(runs), strict=True)]
     rows = []
     for metric in metrics_of(runs, evaluations):
-        row = Row(metric, [metric.of(found) for found in evaluations])
+        row = Row(metric, [metric.of(item) for item in evaluations])
         row.sd = [None for _ in runs]
         paired = [metric.examples(values) for values in examples]
-        for place in range(1, len(runs)):
-            ranked = different[place] is None and may_rank(metric, runs[place], runs[0])
-            value, base = row.values[place], row.values[0]
-            delta = None if different[place] or value is None or base is None else value - base
+        for index in range(1, len(runs)):
+            ranked = different[index] is None and may_rank(metric, runs[index], runs[0])
+            value, base = row.values[index], row.values[0]
+            delta = None if different[index] or value is None or base is None else value - base
             se = None
-            if delta is not None and ranked and paired[place] and len(paired[place]) == len(paired[0]):
-                delta, se = paired_difference(paired[place], paired[0])
+            if delta is not None and ranked and paired[index] and len(paired[index]) == len(paired[0]):
+                delta, se = paired_difference(paired[index], paired[0])
             row.delta.append(delta)
             row.delta_se.append(se)
             row.interval.append(None)
-            row.verdict.append(_verdict(metric, delta, se) if ranked and withheld[place] is None else None)
+            row.verdict.append(_verdict(metric, delta, se) if ranked and withheld[index] is None else None)
         rows.append(row)
     columns = [Column(run.id, (run,)) for run in runs]
     notes = [SEEDS_NOTE, *notes_on(runs, evaluations)]
-    counts = [found["n"] for found in evaluations]
+    counts = [item["n"] for item in evaluations]
     return Comparison(columns, False, settings_of(columns), counts, different, withheld, notes, rows)
 
 
 def evaluation(run: Run) -> dict[str, Any]:
-    """The evaluation that a run is compared by; an empty one where it has none."""
+    """The evaluation used to compare a run; an empty one if it has none."""
     return run.evaluation(SPLIT, CHECKPOINT) or {"n": 0, "seed": 0, "metrics": {}}
 
 
@@ -271,32 +271,32 @@ def settings_of(columns: Sequence[Column], *, without: Sequence[str] = ()) -> di
 
 
 def metrics_of(runs: Sequence[Run], evaluations: Sequence[Mapping[str, Any]]) -> list[Metric]:
-    """The metrics that a comparison of these runs shows, in order: the usual ones, and those that every run has."""
+    """The metrics to show for these runs, in order: the usual ones, and optional ones that every run has."""
     elbo, recon, kl, active = METRICS
-    found = [elbo]
-    bounds = [_bound(kept) for kept in evaluations]
+    metrics = [elbo]
+    bounds = [_bound(item) for item in evaluations]
     if bounds[0] is not None and all(bound == bounds[0] for bound in bounds):
-        found.append(Metric("importance_bound", "nats", 1, samples=bounds[0][0], source="importance_bound"))
+        metrics.append(Metric("importance_bound", "nats", 1, samples=bounds[0][0], source="importance_bound"))
     if _all_have("bits_per_dim", evaluations):
-        # an affine function of the ELBO with the same constant in all runs of one measure
+        # an affine function of the ELBO with the same constant for all runs with one measure
         size = _dimensions(runs[0])
         scale = -1 / (size * math.log(2)) if size else 1.0
-        found.append(Metric("bits_per_dim", "bits/dim", -1, 4, source="elbo" if size else None, scale=scale))
-    found += [recon, kl]
-    found += [metric for metric in (RATE, MSE) if _all_have(metric.name, evaluations)]
+        metrics.append(Metric("bits_per_dim", "bits/dim", -1, 4, source="elbo" if size else None, scale=scale))
+    metrics += [recon, kl]
+    metrics += [metric for metric in (RATE, MSE) if _all_have(metric.name, evaluations)]
     if _all_have("mutual_information", evaluations):
-        found.append(Metric("mutual_information", "nats", 0))
-    coded = [kept["metrics"].get("codes_used") is not None for kept in evaluations]
-    return [*found, *([] if all(coded) and coded else [active]), *(OF_CODES if any(coded) else [])]
+        metrics.append(Metric("mutual_information", "nats", 0))
+    coded = [item["metrics"].get("codes_used") is not None for item in evaluations]
+    return [*metrics, *([] if all(coded) and coded else [active]), *(OF_CODES if any(coded) else [])]
 
 
 def may_rank(metric: Metric, run: Run, base: Run) -> bool:
-    """Whether a metric means the same in two runs that measure the same thing: 2 of 2 active units is not 2 of 20."""
+    """Whether a metric may be ranked between two runs with one measure; counts need equal totals (2 of 2, 2 of 20)."""
     return metric.unit != "count" or total_of(metric, run) == total_of(metric, base)
 
 
 def total_of(metric: Metric, run: Run) -> Any:
-    """How many there could be of what a metric counts; None where a run has none of it."""
+    """The largest possible value of a count; None if the metric does not apply to the run."""
     counts = evaluation(run)["metrics"]
     if metric.name == "codes_used":
         return counts.get("codes")
@@ -304,50 +304,50 @@ def total_of(metric: Metric, run: Run) -> Any:
 
 
 def same_but_seed(run: Run) -> dict[str, Any]:
-    """What two runs of one setting have in common: every setting but the seed, and the data."""
+    """All settings but the seed, and the data: equal for runs of one setting."""
     data = {key: run.record["dataset"].get(key) for key in DATA}
     return {path: value for path, value in run.spec.flat().items() if path != SEED} | data
 
 
 SEEDS_NOTE = "± is over test images, not over training seeds; --group compares settings over several seeds"
 
-# what must be equal in the records of the data, and what is the matter where it is not
+# fields of the data's record that must be equal, and the problem if they are not
 DATA = {
     "fingerprint": "were trained on different data",
     "preprocessing": "prepare their data differently",
-    "support": "take their data for different kinds of numbers",
+    "support": "treat their data as different kinds of numbers",
 }
 
 
 def unlike(runs: Sequence[Run], evaluations: Sequence[Mapping[str, Any]]) -> list[str | None]:
-    """For each run why its figures do not measure the same thing as those of the first, or None where they do."""
-    return [_unlike(runs[0], evaluations[0], run, found) for run, found in zip(runs, evaluations, strict=True)]
+    """The reason why each run cannot be compared with the first, or None if it can."""
+    return [_unlike(runs[0], evaluations[0], run, item) for run, item in zip(runs, evaluations, strict=True)]
 
 
-def _unlike(base: Run, first: Mapping[str, Any], run: Run, found: Mapping[str, Any]) -> str | None:
+def _unlike(base: Run, first: Mapping[str, Any], run: Run, other: Mapping[str, Any]) -> str | None:
     for name, problem in DATA.items():
         if run.record["dataset"].get(name) != base.record["dataset"].get(name):
             return f"{base.id} and {run.id} {problem}"
-    ours, theirs = first.get("measure"), found.get("measure")
+    ours, theirs = first.get("measure"), other.get("measure")
     if ours != theirs:
-        return f"{base.id} measures a {ours} and {run.id} a {theirs}: nats of different base measures cannot be ranked"
-    if found["n"] != first["n"]:
-        return f"{base.id} was evaluated on {first['n']} test examples and {run.id} on {found['n']}"
+        return f"{base.id} measures a {ours} and {run.id} a {theirs}: nats with different measures cannot be ranked"
+    if other["n"] != first["n"]:
+        return f"{base.id} was evaluated on {first['n']} test examples and {run.id} on {other['n']}"
     return None
 
 
 def notes_on(runs: Sequence[Run], evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What evaluations do not have in common, although they may be ranked."""
+    """Notes on differences between evaluations that may still be ranked."""
     notes = []
-    if len({found["seed"] for found in evaluations}) > 1:
-        seeds = ", ".join(f"{run.id} {found['seed']}" for run, found in zip(runs, evaluations, strict=True))
-        notes.append(f"evaluated with different seeds, so without common noise: {seeds}")
-    bounds = [_bound(found) for found in evaluations]
+    if len({item["seed"] for item in evaluations}) > 1:
+        seeds = ", ".join(f"{run.id} {item['seed']}" for run, item in zip(runs, evaluations, strict=True))
+        notes.append(f"evaluated with different seeds, so their noise differs: {seeds}")
+    bounds = [_bound(item) for item in evaluations]
     if any(bounds) and len(set(bounds)) > 1:
-        kept = ", ".join(
+        samples = ", ".join(
             f"{run.id} {f'K={bound[0]}' if bound else 'none'}" for run, bound in zip(runs, bounds, strict=True)
         )
-        notes.append(f"no row for the importance-weighted bound, whose K and seed must be the same: {kept}")
+        notes.append(f"no row for the importance-weighted bound, whose K and seed must be the same: {samples}")
     return notes
 
 
@@ -356,7 +356,7 @@ def _seeds_alone(runs: Sequence[Run]) -> list[str | None]:
     for run in runs:
         alone = run.spec.training.seed != base.spec.training.seed and same_but_seed(run) == same_but_seed(base)
         reasons.append(
-            f"{base.id} and {run.id} differ in nothing but the seed, whose luck the standard error does not cover; "
+            f"{base.id} and {run.id} differ only in the seed, which the standard error does not cover; "
             "--group compares settings over several seeds"
             if alone
             else None
@@ -373,19 +373,19 @@ def _verdict(metric: Metric, delta: float | None, se: float | None) -> str | Non
     return metric.word(delta, beyond=abs(delta) > (0 if counted else 2 * (se or 0.0)))
 
 
-def _bound(kept: Mapping[str, Any]) -> tuple[int, int] | None:
+def _bound(evaluation: Mapping[str, Any]) -> tuple[int, int] | None:
     """K and seed of the importance-weighted bound in an evaluation."""
-    found = kept.get("importance")
-    if not isinstance(found, Mapping) or not isinstance(found.get("samples"), int):
+    importance = evaluation.get("importance")
+    if not isinstance(importance, Mapping) or not isinstance(importance.get("samples"), int):
         return None
-    return (found["samples"], kept["seed"]) if isinstance(found.get("bound"), int | float) else None
+    return (importance["samples"], evaluation["seed"]) if isinstance(importance.get("bound"), int | float) else None
 
 
 def _all_have(name: str, evaluations: Sequence[Mapping[str, Any]]) -> bool:
-    return all(kept["metrics"].get(name) is not None for kept in evaluations)
+    return all(item["metrics"].get(name) is not None for item in evaluations)
 
 
 def _dimensions(run: Run) -> int:
-    """Numbers in an example; 0 where the record does not say."""
+    """The number of values in an example; 0 if the record does not say."""
     shape = run.record["dataset"].get("shape")
     return math.prod(shape) if isinstance(shape, list) and all(isinstance(size, int) for size in shape) else 0

@@ -1,4 +1,4 @@
-"""Settings compared over several seeds: runs that are equal in all but the seed form a group.
+"""Comparison of settings over several seeds: runs that differ only in the seed form a group.
 
 Shapes: ``J`` test images, ``n`` seeds of a group.
 """
@@ -30,7 +30,7 @@ from vaectl.stats import Difference, difference_over_seeds, mean_and_se
 
 
 def by_setting(runs: Sequence[Run]) -> list[Column]:
-    """Runs of one setting together, in the order of first appearance; a label is the first run's id and the count."""
+    """Group runs by setting, in the order of first appearance; a label is the first run's id and the count."""
     groups: list[list[Run]] = []
     for run in runs:
         mine = same_but_seed(run)
@@ -43,34 +43,34 @@ def by_setting(runs: Sequence[Run]) -> list[Column]:
 
 
 def seed_groups(runs: Sequence[Run]) -> list[Column]:
-    """As ``by_setting``, where every run of a group must have a seed of its own.
+    """Group runs by setting, as ``by_setting``; the runs of a group must have different seeds.
 
     Raises:
-        UsageError: Two runs are equal in all settings and in the seed: they would count one draw of the seed twice.
+        UsageError: Two runs have the same settings and the same seed, which would count that seed twice.
     """
     groups = by_setting(runs)
     for group in groups:
-        for place, seed in enumerate(group.seeds):
-            if seed in group.seeds[:place]:
+        for index, seed in enumerate(group.seeds):
+            if seed in group.seeds[:index]:
                 twin = group.runs[group.seeds.index(seed)]
                 raise UsageError(
-                    f"--group: {twin.id} and {group.runs[place].id} have the same settings and the same seed, {seed}; "
+                    f"--group: {twin.id} and {group.runs[index].id} have the same settings and the same seed, {seed}; "
                     "a spread over seeds would count that seed twice",
-                    hint=f"leave {group.runs[place].id} out",
+                    hint=f"leave {group.runs[index].id} out",
                 )
     return groups
 
 
 def compare_groups(groups: Sequence[Column]) -> Comparison:
-    """Compare groups of runs with the first; each run keeps an evaluation of its best weights on the test split.
+    """Compare groups of runs with the first; each run must have an evaluation of its best weights on the test split.
 
     A value is the mean over a group's runs with their standard deviation. A difference has the error of
-    ``stats.difference_over_seeds``, and a verdict where its 95 % interval excludes 0; there is none with fewer than two
-    seeds, because a single run does not tell the luck of its seed.
+    ``stats.difference_over_seeds``, and a verdict if its 95 % interval excludes 0. There is no verdict with fewer than
+    two seeds, because a single run does not show the spread over seeds.
     """
     runs = [run for group in groups for run in group.runs]
     evaluations = [[evaluation(run) for run in group.runs] for group in groups]
-    flat = [found for group in evaluations for found in group]
+    flat = [item for group in evaluations for item in group]
     examples = [[run.per_example(SPLIT, CHECKPOINT) for run in group.runs] for group in groups]
     per_run = dict(zip((run.id for run in runs), unlike(runs, flat), strict=True))
     each = [next((per_run[run.id] for run in group.runs if per_run[run.id]), None) for group in groups]
@@ -78,34 +78,34 @@ def compare_groups(groups: Sequence[Column]) -> Comparison:
     withheld = [why or few for why, few in zip(different, _too_few(groups), strict=True)]
     rows = []
     for metric in metrics_of(runs, flat):
-        values = [[metric.of(found) for found in group] for group in evaluations]
+        values = [[metric.of(item) for item in group] for group in evaluations]
         images = [_image_means([metric.examples(run) for run in group]) for group in examples]
         row = Row(metric, [])
         for group in values:
             mean, sd = _spread(group)
             row.values.append(mean)
             row.sd.append(sd)
-        for place in range(1, len(groups)):
-            ranked = different[place] is None and may_rank(metric, groups[place].runs[0], groups[0].runs[0])
-            value, base = row.values[place], row.values[0]
-            row.delta.append(None if different[place] or value is None or base is None else value - base)
-            found = None
-            if ranked and withheld[place] is None:
-                found = _difference(metric, values[place], values[0], images[place], images[0])
-            row.delta_se.append(None if found is None else found.se)
-            row.interval.append(None if found is None else (found.low, found.high))
-            row.verdict.append(None if found is None else _verdict(metric, found))
+        for index in range(1, len(groups)):
+            ranked = different[index] is None and may_rank(metric, groups[index].runs[0], groups[0].runs[0])
+            value, base = row.values[index], row.values[0]
+            row.delta.append(None if different[index] or value is None or base is None else value - base)
+            difference = None
+            if ranked and withheld[index] is None:
+                difference = _difference(metric, values[index], values[0], images[index], images[0])
+            row.delta_se.append(None if difference is None else difference.se)
+            row.interval.append(None if difference is None else (difference.low, difference.high))
+            row.verdict.append(None if difference is None else _verdict(metric, difference))
         rows.append(row)
     settings = settings_of(groups, without=(SEED,))
-    counts = [found["n"] for found in flat]
+    counts = [item["n"] for item in flat]
     return Comparison(groups, True, settings, counts, different, withheld, notes_on(runs, flat), rows)
 
 
 def _too_few(groups: Sequence[Column]) -> list[str | None]:
-    """For each group why it has no verdict; the baseline's entry says so where there is nothing to compare it with."""
+    """The reason why each group has no verdict, or None; a single group has nothing to be compared with."""
     base = groups[0]
     if len(groups) == 1:
-        return ["the runs differ in nothing but the seed: there is no second setting to compare with"]
+        return ["the runs differ only in the seed: there is no second setting to compare with"]
     reasons: list[str | None] = [None]
     for group in groups[1:]:
         single = next((each for each in (base, group) if len(each.runs) < 2), None)
@@ -118,16 +118,16 @@ def _too_few(groups: Sequence[Column]) -> list[str | None]:
 
 
 def _spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Mean and standard deviation; None where a value is missing, and no deviation of a single one."""
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
+    """Mean and standard deviation; both None if a value is missing, the deviation None for a single value."""
+    numbers = [value for value in values if value is not None]
+    if len(numbers) < len(values):
         return None, None
-    mean, se = mean_and_se(known)
-    return mean, se * math.sqrt(len(known)) if len(known) > 1 else None
+    mean, se = mean_and_se(numbers)
+    return mean, se * math.sqrt(len(numbers)) if len(numbers) > 1 else None
 
 
 def _image_means(runs: Sequence[Sequence[float]]) -> list[float]:
-    """The mean over runs of each image's value, (n, J) -> (J,); empty where a run has no values of the same images."""
+    """The mean over runs of each image's value, (n, J) -> (J,); empty if the runs do not have the same images."""
     if len({len(run) for run in runs}) > 1:
         return []
     return [math.fsum(image) / len(image) for image in zip(*runs, strict=True)]
@@ -140,11 +140,11 @@ def _difference(
     images: Sequence[float],
     base_images: Sequence[float],
 ) -> Difference | None:
-    """The difference with all of its errors, or None where one of them cannot be told."""
+    """The difference with both sources of error, or None if one of them is unknown."""
     ours, theirs = ([value for value in group if value is not None] for group in (values, baseline))
     if len(ours) < len(values) or len(theirs) < len(baseline):
         return None
-    # without values of an image the other half of the error is not known, and two equal counts do not mean no spread
+    # without values per image one source of error is unknown, and equal counts do not mean that there is no spread
     if metric.source is None:
         return None
     if len(images) != len(base_images) or len(images) < 2:
@@ -152,7 +152,7 @@ def _difference(
     return difference_over_seeds(ours, theirs, [a - b for a, b in zip(images, base_images, strict=True)])
 
 
-def _verdict(metric: Metric, found: Difference) -> str | None:
-    if metric.direction == 0 or not math.isfinite(found.se):
+def _verdict(metric: Metric, difference: Difference) -> str | None:
+    if metric.direction == 0 or not math.isfinite(difference.se):
         return None
-    return metric.word(found.delta, beyond=not found.low <= 0 <= found.high)
+    return metric.word(difference.delta, beyond=not difference.low <= 0 <= difference.high)

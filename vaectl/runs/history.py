@@ -1,4 +1,4 @@
-"""The history of a run: ``metrics.jsonl``, one JSON object an epoch, appended and flushed to disk."""
+"""The history of a run: ``metrics.jsonl``, one JSON object per epoch, appended and flushed to disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
     """Append an epoch to the file and flush it to disk.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: The file cannot be written.
     """
     with writing(path), open_append(path) as file:
         file.write(_line(row))
@@ -28,7 +28,7 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> tuple[list[dict[str, Any]], bool]:
-    """The epochs of the file, none where it is missing, and whether a torn last line was left out.
+    """The epochs of the file, empty if it is missing, and whether an incomplete last line was dropped.
 
     Raises:
         RunError: Another line is damaged, or the file cannot be read.
@@ -44,7 +44,7 @@ def read(path: Path) -> tuple[list[dict[str, Any]], bool]:
         try:
             row = parse_json(line)
             if not isinstance(row, dict):
-                raise ValueError("no object")
+                raise ValueError("not an object")
         except ValueError:
             if number == len(lines):
                 return rows, True
@@ -54,10 +54,10 @@ def read(path: Path) -> tuple[list[dict[str, Any]], bool]:
 
 
 def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace all epochs of the file, whole or not at all.
+    """Replace all epochs of the file atomically.
 
     Raises:
-        OutputError: They cannot be written.
+        OutputError: The file cannot be written.
     """
     with replacing(path) as temporary:
         temporary.write_text("".join(map(_line, rows)), encoding="utf-8")

@@ -1,7 +1,6 @@
-"""``train.log``: the lines of a training, and the lock that tells a running run from a crashed one.
+"""``train.log``: the output of a training, and the lock that tells a running run from a crashed one.
 
-The process that trains a run holds the lock for as long as it lives. The system lets go of it when the process ends,
-however it ends.
+The process that trains a run holds the lock. The system releases it when the process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ from vaectl.system.files import open_append, writing
 from vaectl.system.reading import open_regular
 
 NAME = "train.log"
-# for so long another process may look at the lock
+# time for which another process may hold the lock while it checks it
 LOOKING_SECONDS = 1.0
 
 
 class TrainLog:
-    """A run's ``train.log``, locked and open for more lines.
+    """The ``train.log`` of a run, locked and open for appending.
 
     Args:
-        path: The file, made if missing.
+        path: The file, created if missing.
 
     Raises:
-        RunError: Another process holds it.
-        OutputError: It cannot be written.
+        RunError: Another process holds the lock.
+        OutputError: The file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,27 +47,27 @@ class TrainLog:
 
     @property
     def seconds(self) -> float:
-        """Time since it was opened."""
+        """Seconds since the log was opened."""
         return time.monotonic() - self._since
 
     def write(self, line: str) -> None:
         """Append a line.
 
         Raises:
-            OutputError: It cannot be written.
+            OutputError: The file cannot be written.
         """
         with writing(self._path):
             self._file.write(line.rstrip() + "\n")
             self._file.flush()
 
     def close(self) -> None:
-        """Let go of it."""
-        with contextlib.suppress(OSError):  # what the full disk has no room for was an error before
+        """Close the file and release the lock."""
+        with contextlib.suppress(OSError):  # a full disk has already caused an error
             self._file.close()
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process trains the run of a ``train.log``."""
+    """Whether a process is training the run that a ``train.log`` belongs to."""
     try:
         with open_regular(path) as log:
             fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)

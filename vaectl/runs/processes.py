@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from vaectl.config.spec import Part, Spec
 from vaectl.data.location import find_directory, home_of
 from vaectl.errors import DataError, DivergedError, InterruptedRunError, LostError, UsageError
-from vaectl.system.launcher import Place
+from vaectl.system.launcher import ProcessInfo
 from vaectl.system.signals import noting
 from vaectl.training.events import Lost, Tell
 
@@ -36,7 +36,7 @@ STUCK_SECONDS = 25.0
 
 
 @contextmanager
-def leading(place: Place) -> Iterator[Processes | None]:
+def leading(place: ProcessInfo) -> Iterator[Processes | None]:
     """Within the block this process leads the others, which end with it; None where there are none."""
     if place.world == 1:
         yield None
@@ -103,7 +103,7 @@ def match(processes: Processes, state: TrainState, reference: str = "") -> str:
     return reference
 
 
-def follow(place: Place, data_dir: Path | None, tell: Tell) -> None:
+def follow(place: ProcessInfo, data_dir: Path | None, tell: Tell) -> None:
     """Train with the leader, without a run.
 
     Args:

@@ -1,4 +1,4 @@
-"""run.json: what it must hold, and reading it with suspicion."""
+"""run.json: its required fields, and safe reading."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from vaectl.errors import RunError
 from vaectl.system.reading import RECORD_BYTES, is_number, parse_json, read_text, within
 
 SCHEMA = 1
-# characters of a text in it; the longest is a path
+# limit for the characters of a string; the longest is a path
 LONGEST_TEXT = 4096
 
-# what run.json must hold, by type; None stands for null
+# required fields of run.json with their types; type(None) stands for null
 FIELDS: dict[str, tuple[type, ...]] = {
     "schema": (int,),
     "id": (str,),
@@ -39,7 +39,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """The content of a run folder's ``run.json``.
 
     Raises:
-        RunError: It is missing or damaged, or a newer vaectl wrote it.
+        RunError: The file is missing or damaged, or was written by a newer vaectl.
     """
     file = within(path, "run.json")
     try:
@@ -49,21 +49,21 @@ def read_record(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise RunError(f"{file} is damaged: {error}") from None
     if not isinstance(record, dict):
-        raise RunError(f"{file} is damaged: it holds no object")
+        raise RunError(f"{file} is damaged: it is not an object")
     schema = record.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         raise RunError(f"{file} has schema {schema}; this vaectl reads up to {SCHEMA}", hint="upgrade vaectl")
     for name, kinds in FIELDS.items():
         value = record.get(name, ...)
         if not isinstance(value, kinds) or isinstance(value, bool):
-            raise RunError(f"{file} is damaged: field '{name}' is {'missing' if value is ... else 'of a wrong type'}")
+            raise RunError(f"{file} is damaged: field '{name}' {'is missing' if value is ... else 'has a wrong type'}")
         if isinstance(value, str) and len(value) > LONGEST_TEXT:
             raise RunError(f"{file} is damaged: field '{name}' has {len(value):,} characters")
     return record
 
 
 def is_evaluation(item: Any) -> bool:
-    """Whether an entry of ``evaluations`` has all that its readers use, of the right types."""
+    """Whether an entry of ``evaluations`` has all fields that its readers use, with the right types."""
     kinds = {
         "split": str,
         "checkpoint": str,

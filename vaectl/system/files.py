@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, flushed to disk, then renamed."""
+"""Atomic files: written under a temporary name in the same folder, flushed to disk, then renamed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from typing import Any, TextIO
 
 from vaectl.errors import OutputError, UsageError
 
-# in the names of files that are not whole yet
+# part of the names of incomplete files
 MARK = ".tmp-"
-# what safetensors calls its own file while it writes one
+# pattern of the temporary files of safetensors
 FOREIGN = ".tmp??????"
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Within the block a file is written: what the system refuses is an OutputError that names it.
+    """Turn an OSError in the block, which writes ``path``, into an OutputError that names it.
 
     Raises:
-        OutputError: It cannot be written, or the disk is full.
+        OutputError: The file cannot be written, or the disk is full.
     """
     try:
         yield
@@ -36,8 +36,8 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A new empty file in the folder of ``path``, removed when the block ends unless that gave it another name."""
-    # named before it is made, so that it is removed whenever a signal comes; writers choose a format by the suffix
+    """A new empty file in the folder of ``path``; the end of the block removes it unless it was renamed."""
+    # named before it is created, so that it is removed even after a signal; writers choose a format by the suffix
     temporary = path.with_name(f".{path.stem}{MARK}{os.urandom(6).hex()}{path.suffix}")
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -57,7 +57,7 @@ def _flush(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of ``path``, renamed to it when the block ends well, else removed.
+    """A temporary path in the folder of ``path``; renamed to ``path`` if the block succeeds, else removed.
 
     Raises:
         OutputError: The folder is missing or cannot be written, or the disk is full.
@@ -69,31 +69,31 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left half-written in a folder; nobody may be writing to it."""
+    """Remove the incomplete files of killed processes from a folder; no process may be writing to it."""
     for pattern in (f".*{MARK}*", FOREIGN):
         for file in folder.glob(pattern):
             file.unlink(missing_ok=True)
 
 
 def rename(source: Path, target: Path) -> None:
-    """Rename a file within its folder, over an older one, and flush the folder to disk, so that it stays renamed."""
+    """Rename a file within its folder, replacing an older one, and flush the folder so that the name is durable."""
     os.replace(source, target)
     _flush(target.parent)
 
 
 def write_numbered(folder: Path, suffix: str, write: Callable[[Path], None]) -> Path:
-    """Write a file under the next free number of a folder, ``0001.png``; it is whole as soon as it is there.
+    """Write a file under the next free number of a folder, such as ``0001.png``; it is complete once it is visible.
 
     Args:
-        folder: Made if missing.
-        suffix: Suffix of the file, which the numbers of other suffixes count for, too.
-        write: Called with a path that has the suffix.
+        folder: The folder, created if missing.
+        suffix: Suffix of the file; numbers of files with other suffixes are skipped, too.
+        write: Called with a temporary path that has the suffix.
 
     Returns:
-        The path, which no other call and no other process has got or will overwrite.
+        The path, which no other call or process gets or overwrites.
 
     Raises:
-        OutputError: The folder cannot be made or written, or the disk is full.
+        OutputError: The folder cannot be created or written, or the disk is full.
     """
     try:
         folder.mkdir(exist_ok=True)
@@ -101,8 +101,8 @@ def write_numbered(folder: Path, suffix: str, write: Callable[[Path], None]) -> 
             write(temporary)
             _flush(temporary)
             while True:
-                taken = (int(file.stem) for file in folder.iterdir() if file.stem.isdecimal())
-                path = folder / f"{max(taken, default=0) + 1:04d}{suffix}"
+                numbers = (int(file.stem) for file in folder.iterdir() if file.stem.isdecimal())
+                path = folder / f"{max(numbers, default=0) + 1:04d}{suffix}"
                 with suppress(FileExistsError):
                     _name(temporary, path)
                     _flush(folder)
@@ -112,27 +112,27 @@ def write_numbered(folder: Path, suffix: str, write: Callable[[Path], None]) -> 
 
 
 def _name(temporary: Path, path: Path) -> None:
-    """Give a file a name that is free, or raise FileExistsError; a rename would overwrite."""
+    """Give a file a new name, or raise FileExistsError if it exists, which a rename would overwrite."""
     try:
         os.link(temporary, path)
     except FileExistsError:
         raise
     except OSError:
-        # a file system without hard links: the name is taken by an empty file, and for a moment that is seen
+        # a file system without hard links: an empty file reserves the name and is visible for a moment
         path.touch(exist_ok=False)
         os.replace(temporary, path)
 
 
 def open_append(path: Path) -> TextIO:
-    """A regular file opened to append text to it, made if missing: never a FIFO, which would wait for a reader.
+    """Open a regular file for appending text, created if missing; a FIFO, which would block, is refused.
 
     Raises:
-        OSError: It cannot be written or is something else.
+        OSError: The file cannot be written or is not a regular file.
     """
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return os.fdopen(handle, "a", encoding="utf-8")
 
 
@@ -148,11 +148,11 @@ def finite(document: Any) -> Any:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write a JSON document, whole or not at all.
+    """Write a JSON document atomically.
 
     Raises:
         OutputError: As ``replacing``.
-        ValueError: The document holds a number that is not finite.
+        ValueError: The document holds a non-finite number.
     """
     text = json.dumps(document, indent=1, allow_nan=False)
     with replacing(path) as temporary:
@@ -160,21 +160,21 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def check_output(path: Path, suffixes: Collection[str], *, force: bool, flag: str = "-o") -> None:
-    """Refuse an output path before any work is done for it.
+    """Check an output path before any work is done for it.
 
     Raises:
         UsageError: The suffix is not one of ``suffixes``.
         OutputError: The path is a directory or exists and ``force`` is false, or its folder is missing or read-only.
     """
     if path.suffix.lower() not in suffixes:
-        given = f"unknown format '{path.suffix}'" if path.suffix else "has no suffix that names a format"
-        raise UsageError(f"{flag} {path}: {given}", hint="allowed: " + ", ".join(suffixes))
-    # os.path answers False where Path raises: for a name that is too long
+        problem = f"unknown format '{path.suffix}'" if path.suffix else "has no suffix that names a format"
+        raise UsageError(f"{flag} {path}: {problem}", hint="allowed: " + ", ".join(suffixes))
+    # os.path returns False for a name that is too long, where Path raises
     if os.path.isdir(path):
         raise OutputError(f"{flag} {path} is a directory", hint="name a file in it")
     if not os.path.isdir(path.parent):
         raise OutputError(
-            f"{flag} {path}: there is no folder {path.parent}", hint=f"make it with: mkdir -p {path.parent}"
+            f"{flag} {path}: the folder {path.parent} does not exist", hint=f"create it with: mkdir -p {path.parent}"
         )
     if os.path.exists(path) and not force:
         raise OutputError(f"{flag} {path} exists", hint="overwrite it with --force, or name another file")

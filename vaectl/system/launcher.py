@@ -1,4 +1,4 @@
-"""The launcher, such as torchrun: which of how many processes this one is, and on which machine."""
+"""The rank of this process, as a launcher such as torchrun sets it in the environment."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 from typing import NamedTuple
 
 
-class Place(NamedTuple):
-    """The place of a process among those of one training.
+class ProcessInfo(NamedTuple):
+    """The rank of a process among those of one training.
 
     Attributes:
-        rank: Its number, from 0; number 0 leads.
-        world: How many there are.
-        local_rank: Its number among those of its machine.
-        node: The machine's number.
+        rank: Number of the process, from 0; process 0 leads.
+        world: Number of processes.
+        local_rank: Number of the process on its machine, from 0.
+        node: Number of the machine, from 0.
     """
 
     rank: int = 0
@@ -22,9 +22,9 @@ class Place(NamedTuple):
     node: int = 0
 
 
-def here() -> Place:
-    """The place of this process, as torchrun wrote it into the environment; of one process without a launcher."""
+def here() -> ProcessInfo:
+    """The rank of this process, read from torchrun's environment variables; process 0 of 1 without a launcher."""
     if not {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys():
-        return Place()
+        return ProcessInfo()
     rank, world, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    return Place(rank, world, local_rank, int(os.environ.get("GROUP_RANK", 0)))
+    return ProcessInfo(rank, world, local_rank, int(os.environ.get("GROUP_RANK", 0)))

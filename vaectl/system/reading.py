@@ -1,4 +1,4 @@
-"""Files read with suspicion: regular, of bounded size and depth, and within their folder."""
+"""Safe reading of untrusted files: regular files of bounded size and depth, inside their folder."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from typing import Any, BinaryIO
 
 from vaectl.errors import RunError
 
-# the largest files that are read: a config, the header of weights, a run.json, and what grows with epochs or examples;
-# parsed, JSON takes up to some thirty times the memory of its text
+# size limits for a config, the header of weights, run.json, and files that grow with epochs or examples; parsed JSON
+# takes up to about thirty times the memory of its text
 CONFIG_BYTES, HEADER_BYTES, RECORD_BYTES, SERIES_BYTES = 1 << 18, 1 << 20, 1 << 24, 1 << 26
-# tables and lists within each other; no file of ours has more than six
+# levels of nested tables and lists; files written by vaectl have at most six
 LEVELS = 16
-# beyond it the square of a number in a float32 overflows
+# the square of a larger number overflows a float32
 LARGEST = 1e30
 
 
 @contextmanager
 def open_regular(path: Path) -> Iterator[BinaryIO]:
-    """A regular file opened for reading: never a FIFO, which would wait for a writer, or a device.
+    """Open a regular file for reading; a FIFO, which would block, and a device are refused.
 
     Raises:
-        OSError: It is missing, cannot be read or is something else.
+        OSError: The file is missing, cannot be read or is not a regular file.
     """
     if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     with path.open("rb") as file:
         yield file
 
 
 def read_text(path: Path, limit: int, *, errors: str = "strict") -> str:
-    """The UTF-8 text of a regular file of at most ``limit`` bytes, of which no more is read.
+    """Read the UTF-8 text of a regular file of at most ``limit`` bytes.
 
     Raises:
-        OSError: It is missing, cannot be read, is no regular file or is larger.
-        ValueError: It is not UTF-8, where ``errors`` is strict.
+        OSError: The file is missing, cannot be read, is not a regular file or is larger.
+        ValueError: The file is not UTF-8 and ``errors`` is strict.
     """
     with open_regular(path) as file:
-        # no more than that of a sparse file, which may claim terabytes
+        # no more than the limit, because a sparse file may have terabytes
         content = file.read(limit + 1)
         if len(content) > limit:
             raise OSError(errno.EFBIG, f"it is larger than {size_text(limit)}", str(path))
@@ -52,14 +52,14 @@ def read_text(path: Path, limit: int, *, errors: str = "strict") -> str:
 
 
 def parse_json(text: str, *, any_number: bool = False) -> Any:
-    """JSON whose numbers are finite, whose whole numbers have 64 bits, and whose objects name a key once.
+    """Parse JSON with finite numbers, 64-bit whole numbers and unique keys.
 
     Args:
         text: The document.
-        any_number: Take NaN, infinity and numbers of any size too, for who checks each of them under its name.
+        any_number: Also accept NaN, infinity and numbers of any size, which the caller must check.
 
     Raises:
-        ValueError: It is something else, or has more than ``LEVELS`` levels.
+        ValueError: The text is not such JSON, or has more than ``LEVELS`` levels.
     """
     checks: dict[str, Any] = {"parse_constant": _no_constant, "parse_float": _finite, "parse_int": _whole}
     try:
@@ -71,9 +71,9 @@ def parse_json(text: str, *, any_number: bool = False) -> Any:
 
 
 def check_depth(document: Any) -> None:
-    """Raise a ValueError where lists and tables within each other have more than ``LEVELS`` levels.
+    """Raise a ValueError if lists and tables are nested more than ``LEVELS`` levels deep.
 
-    Whoever walks a document calls itself once a level, as does Python to show one.
+    Functions that walk a document recurse once per level, and so does Python's ``repr``.
     """
     level = [document]
     for _ in range(LEVELS + 1):
@@ -85,10 +85,10 @@ def check_depth(document: Any) -> None:
 
 
 def within(folder: Path, name: str) -> Path:
-    """A path below a folder; the folder itself may be a link, what lies in it may not lead out of it.
+    """A path below a folder. The folder itself may be a link, but no link below it may lead out of it.
 
     Raises:
-        RunError: A link on the way leads out of the folder.
+        RunError: A link on the path leads out of the folder.
     """
     home, path = os.path.realpath(folder), folder
     for step in Path(name).parts:
@@ -99,7 +99,7 @@ def within(folder: Path, name: str) -> Path:
 
 
 def size_text(count: float) -> str:
-    """A number of bytes as a person reads it: ``64 KiB``."""
+    """A number of bytes with a unit, such as ``64 KiB``."""
     for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
         if count < 1024 or unit == "TiB":
             break
@@ -110,33 +110,33 @@ def size_text(count: float) -> str:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        raise ValueError("an object names a key twice")
+        raise ValueError("an object has a duplicate key")
     return table
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text:.40} is too large a number")
+        raise ValueError(f"the number {text:.40} is too large")
     return number
 
 
 def _whole(text: str) -> int:
     if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
-        raise ValueError(f"{text:.40} is too large a number")
+        raise ValueError(f"the number {text:.40} is too large")
     return int(text)
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number that JSON has")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def is_number(value: Any) -> bool:
-    """Whether something is a number that may be in nats, and whose square does not overflow."""
+    """Whether a value is a number whose square does not overflow a float32."""
     return isinstance(value, int | float) and abs(value) <= LARGEST
 
 
 def has_numbers(table: Any, *keys: str) -> bool:
-    """Whether something is a table with a finite number under each key."""
+    """Whether a value is a table with a finite number under each key."""
     values = [table.get(key) for key in keys] if isinstance(table, Mapping) else [None]
     return all(is_number(value) for value in values)

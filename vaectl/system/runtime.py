@@ -1,4 +1,4 @@
-"""The machine: device, seeds, and the versions that a run records."""
+"""The run-time environment: device, memory, seeds, and the versions that a run records."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from vaectl.system.launcher import here
 if TYPE_CHECKING:
     import torch
 
-# of Linux's control groups, as a container sees its own
+# memory limit of the container, in Linux's control groups
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 # a little less than the 32 MB that glibc's threshold can rise to
 KEPT_BYTES = 2**25 - 2**13
-# numbers of images that are computed at once where nothing is learned from them: what bounds the memory
+# limit for the numbers computed at once outside of training, to bound the memory
 NUMBERS_AT_ONCE = 2**23
 
 
@@ -29,16 +29,16 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def check_device(name: str) -> None:
-    """Raise a UsageError unless ``name`` has the form of a device, whether or not this machine has it."""
+    """Raise a UsageError unless ``name`` is the name of a device, which this machine may lack."""
     if name not in DEVICES and not re.fullmatch(r"cuda:\d{1,4}", name):
         raise UsageError(f"--device must be auto, cpu, cuda, cuda:N or mps; got '{name}'")
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; auto takes CUDA, then MPS, then the CPU.
+    """The device called ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; auto prefers CUDA, then MPS, then the CPU.
 
     Raises:
-        UsageError: The name is another one, or this machine has no such device.
+        UsageError: The name is unknown, or this machine has no such device.
     """
     import torch
 
@@ -70,7 +70,7 @@ def use_true_fp32(device: torch.device) -> None:
 
 
 def memory() -> int:
-    """Bytes of memory of this machine, or those that its container may use where they are fewer."""
+    """Bytes of memory of this machine, or the limit of its container if that is lower."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         limit = CONTAINER_LIMIT.read_text(encoding="ascii").strip()
@@ -80,12 +80,12 @@ def memory() -> int:
 
 
 def at_once(most: int, shape: Sequence[int]) -> int:
-    """How many examples, or decoded draws, of a shape to compute at once: ``most``, or fewer where they are large."""
+    """How many examples, or decoded draws, of a shape to compute at once: ``most``, or fewer if they are large."""
     return max(1, min(most, NUMBERS_AT_ONCE // math.prod(shape)))
 
 
 def seed_streams(seed: int) -> tuple[int, int, int]:
-    """Independent seeds of a run's three random streams: initial weights, data order, posterior samples."""
+    """Independent seeds for a run's three random streams: initial weights, data order, posterior samples."""
     import numpy as np
 
     weights, order, noise = np.random.SeedSequence(seed).generate_state(3)
@@ -93,14 +93,14 @@ def seed_streams(seed: int) -> tuple[int, int, int]:
 
 
 def keep_freed_memory(most: int = KEPT_BYTES) -> None:
-    """Have glibc keep what is freed for the next tensors, as it otherwise comes to do by chance.
+    """Make glibc keep freed memory for the next tensors, which it otherwise does only by chance.
 
-    Memory above a threshold goes back to the system when it is freed, and the system clears every page of it when it
-    is next written: for the tensors of a batch that takes longer than computing them. The threshold rises to the
-    largest block that was ever freed, here one that is never written. Other C libraries are not affected.
+    Freed blocks above a threshold go back to the system, which clears every page when it is next written. For the
+    tensors of a batch this takes longer than computing them. The threshold rises to the size of the largest block ever
+    freed, so one such block is allocated here and never written. Other C libraries are not affected.
 
     Args:
-        most: Bytes of the largest tensors to keep, up to 32 MB, which is the default; twice as many are kept in all.
+        most: Bytes of the largest tensors to keep, up to 32 MB, which is the default; glibc keeps up to twice as many.
 
     References:
         mallopt(3), M_MMAP_THRESHOLD, https://man7.org/linux/man-pages/man3/mallopt.3.html
@@ -112,9 +112,9 @@ def keep_freed_memory(most: int = KEPT_BYTES) -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Within the block torch's random streams start from ``seed``; after it they go on as if it had not been.
+    """Start torch's random streams from ``seed`` within the block, and restore them afterwards.
 
-    Evaluation and pictures run inside it, so that they repeat and leave the training stream alone.
+    Evaluation and pictures use it, so that they are reproducible and do not affect the training streams.
     """
     import torch
 
@@ -131,7 +131,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a run's numbers."""
+    """Versions of Python and of the packages that affect a run's results."""
     import importlib.metadata
     import platform
 
@@ -140,7 +140,7 @@ def versions() -> dict[str, str]:
 
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """The states of torch's global random streams, of the CPU and of a device, by the kind of device."""
+    """The states of torch's global random streams for the CPU and a device, by the kind of device."""
     import torch
 
     states = {"cpu": torch.get_rng_state()}
@@ -152,10 +152,10 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_random_state(device: torch.device, states: Mapping[str, torch.Tensor]) -> None:
-    """Set torch's global random streams to what ``random_state`` returned; what it did not hold is left alone.
+    """Set torch's global random streams to states from ``random_state``; streams without a state are unchanged.
 
     Raises:
-        RuntimeError: A state is none.
+        RuntimeError: A state is invalid.
     """
     import torch
 
@@ -168,7 +168,7 @@ def set_random_state(device: torch.device, states: Mapping[str, torch.Tensor]) -
 
 
 def arithmetic(device: torch.device) -> dict[str, str]:
-    """What decides the last bits of a computation: two trainings that differ in it agree only up to rounding."""
+    """The settings that affect the last bits of a computation; trainings that differ in them agree up to rounding."""
     import torch
 
     return {

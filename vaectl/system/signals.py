@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a command: raised wherever they come, or a moment later."""
+"""Ctrl-C and SIGTERM as exceptions, raised again if they arrive where Python cannot raise them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# a signal this soon after another is the same, sent to a process and its group; it must not cut the tidying up short
+# a signal this soon after another is the same one, sent to a process and its group; it must not interrupt the cleanup
 SAME_SECONDS = 0.2
 AGAIN_SECONDS = 0.01
 
 
 class Signalled(KeyboardInterrupt):
-    """A signal came. It is no Exception, so that no library takes it for a failure of its own and goes on.
+    """A signal arrived. It is not an Exception, so that no library catches it as an ordinary failure.
 
     Args:
-        signum: Its number.
+        signum: Number of the signal.
     """
 
     def __init__(self, signum: int) -> None:
@@ -30,11 +30,11 @@ class Signalled(KeyboardInterrupt):
 
 
 class Listener:
-    """What came of SIGINT and SIGTERM.
+    """The handler of SIGINT and SIGTERM.
 
     Attributes:
         signum: The last signal, or None.
-        deaf: Whether nothing is raised any more, because the command has ended and only its end is to be told.
+        deaf: Whether signals are ignored, because the command has ended and only its outcome remains to be printed.
     """
 
     def __init__(self) -> None:
@@ -43,24 +43,25 @@ class Listener:
         self._since = 0.0
 
     def hear(self, signum: int, frame: FrameType | None) -> None:
-        """Handle a signal: raise ``Signalled``, unless it is the one that was just raised."""
+        """Handle a signal: raise ``Signalled``, unless it is a repetition of the last one."""
         now = time.monotonic()
         if not self.deaf and (self.signum is None or now - self._since > SAME_SECONDS):
             self.signum, self._since = signum, now
             raise Signalled(signum)
 
     def hear_again(self, signum: int, frame: FrameType | None) -> None:
-        """Handle the alarm: raise what could not be raised before."""
+        """Handle the alarm: raise a signal that could not be raised before."""
         if not self.deaf and self.signum is not None:
             raise Signalled(self.signum)
 
 
 @contextmanager
 def listening() -> Iterator[Listener]:
-    """Within the block SIGINT and SIGTERM raise ``Signalled``; then all is as before.
+    """Make SIGINT and SIGTERM raise ``Signalled`` within the block, and restore the handlers afterwards.
 
-    Python cannot raise from a finalizer or a callback, as there are many in an import, and would print the exception
-    and go on; there it is raised again a moment later. Off the main thread the caller owns the signals.
+    Python cannot raise from a finalizer or a callback, of which an import has many: it prints the exception and
+    continues. In that case the exception is raised again a moment later. Outside the main thread signals are left to
+    the caller.
     """
     listener = Listener()
     unraisable = sys.unraisablehook
@@ -89,9 +90,9 @@ def listening() -> Iterator[Listener]:
 
 
 def deafen() -> None:
-    """Ignore SIGINT and SIGTERM for good: the process is about to end, and not because of them.
+    """Ignore SIGINT and SIGTERM from now on, because the process is about to end for another reason.
 
-    Off the main thread the caller owns the signals.
+    Outside the main thread signals are left to the caller.
     """
     with contextlib.suppress(ValueError):
         for signum in SIGNALS:
@@ -100,9 +101,9 @@ def deafen() -> None:
 
 @contextmanager
 def noting() -> Iterator[list[int]]:
-    """Within the block the first SIGINT or SIGTERM is only noted, in the list; the second does what it does outside.
+    """Add the first SIGINT or SIGTERM to a list within the block; the second has its usual effect.
 
-    Off the main thread the caller owns the signals.
+    Outside the main thread signals are left to the caller.
     """
     received: list[int] = []
     previous: dict[int, Any] = {}

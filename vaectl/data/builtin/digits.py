@@ -10,7 +10,7 @@ TEST_EXAMPLES = 300
 
 
 def load_digits(store: Store) -> Raw:
-    """The digits, 1,497 to train on and 300 to test, the same rows every time; 17 grey levels spread over a byte.
+    """Load 1,497 training and 300 test digits, the same rows every time, with 17 grey levels spread over a byte.
 
     References:
         Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, 1998), https://doi.org/10.24432/C50P49

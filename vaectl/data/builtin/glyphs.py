@@ -1,8 +1,8 @@
 """glyphs: digits of matplotlib's fonts, redrawn with a round pen and bent like handwriting.
 
-Shapes: N images (n in a chunk), F factors, G glyphs (all that the fonts lend, digit fastest), T side of a
+Shapes: N images (n in a chunk), F factors, G glyphs (all usable ones of the fonts, digit fastest), T side of a
 glyph's tile, H hull points, K control points along an edge of a smooth field, S = 28 side of an image.
-Axes of two hold (y, x); y grows downwards. Lengths are in pixels of the finished image if not said otherwise.
+Axes of two hold (y, x); y grows downwards. Lengths are in pixels of the finished image unless stated otherwise.
 """
 
 import importlib.util
@@ -33,9 +33,9 @@ FACTORS = ("font", "slant", "thickness", "width", "rotation", "size", "elastic",
 (pixels, longer side of the digit's box before bending), elastic (pixels, standard deviation of the bending),
 shift_x and shift_y (pixels, right and down, of that box from the middle of the image)."""
 
-# (file, its own slant in degrees, what it draws for 0 to 9). A dot is a digit that it does not lend: slab
-# feet and curls fill up under a thick pen. Letters shaped like digits add what people write and no font has
-# for a digit: a plain stroke for 1, an open 4, a 9 with a straight back.
+# (file, slant of the font in degrees, characters for 0 to 9). A dot is an unusable digit: slab feet and curls
+# fill up under a thick pen. Letters shaped like digits add handwritten forms that no font has for a digit: a
+# plain stroke for 1, an open 4, a 9 with a straight back.
 FONTS = (
     ("DejaVuSans.ttf", 0.0, "0I23456789"),
     ("DejaVuSans.ttf", 0.0, "OIZƷЧSб7ზq"),
@@ -49,16 +49,16 @@ FONTS = (
     ("cmtt10.ttf", 0.0, "0123.56789"),
     ("cmmi10.ttf", 0.0, "0.2......."),
 )
-LENT = np.array([[character != "." for character in drawn] for _, _, drawn in FONTS])  # (fonts, 10)
-NUMBER = LENT.cumsum().reshape(LENT.shape) - 1  # (fonts, 10): place in the atlas of what is lent
+USABLE = np.array([[character != "." for character in characters] for _, _, characters in FONTS])  # (fonts, 10)
+NUMBER = USABLE.cumsum().reshape(USABLE.shape) - 1  # (fonts, 10): index in the atlas of a usable digit
 OWN_SLANT = np.array([slant for _, slant, _ in FONTS], np.float32)  # (fonts,)
 TRAIN, TEST = (60_000, 1), (10_000, 2)  # (n, seed)
 
 SIDE = 28
-PART_BYTES = 1 << 20  # of the cache, read at once
+PART_BYTES = 1 << 20  # bytes of the cache that are read at once
 CHUNK = 500  # images rendered at once: small enough for the processor's cache
 TILE = 160
-HEIGHT = 96  # of a glyph in its tile: the margin is wider than the thickest pen reaches
+HEIGHT = 96  # height of a glyph in its tile; the margin is wider than the thickest pen
 HULL = 32
 CONTROL = 4
 EDGE = 1.4  # pixels over which a stroke's edge fades, as soft as MNIST's
@@ -73,7 +73,7 @@ class Glyphs(NamedTuple):
 
 
 class Atlas(NamedTuple):
-    """Midlines in tile pixels: distance (G*T, T) to them, centre (G, 2), hull about it (G, H, 2)."""
+    """Midlines in tile pixels: distance (G*T, T) to them, centre (G, 2), hull around it (G, H, 2)."""
 
     distance: Floats
     centre: Floats
@@ -81,7 +81,7 @@ class Atlas(NamedTuple):
 
 
 def generate(n: int, seed: int) -> Glyphs:
-    """Draw n digits, a pure function of (n, seed).
+    """Draw n digits as a pure function of (n, seed).
 
     Args:
         n: Number of images, at least 1.
@@ -96,8 +96,8 @@ def generate(n: int, seed: int) -> Glyphs:
     atlas = _atlas()
     rng = np.random.Generator(np.random.PCG64(seed))
     labels = rng.permutation(np.arange(n, dtype=np.int64) % 10)  # (N,)
-    # The largest of independent uniform numbers falls on each font that lends the digit equally often.
-    font = np.where(LENT.T[labels], rng.random((n, len(FONTS))), -1).argmax(1)  # (N,)
+    # The largest of independent uniform numbers chooses each font with the digit equally often.
+    font = np.where(USABLE.T[labels], rng.random((n, len(FONTS))), -1).argmax(1)  # (N,)
     factors = np.stack(
         [
             font,
@@ -126,7 +126,7 @@ def generate(n: int, seed: int) -> Glyphs:
 
 
 def known_factors(glyphs: Glyphs) -> dict[str, npt.NDArray[Any]]:
-    """What each glyph was made from, by name (N,): the digit and the font as integers, the rest as real numbers."""
+    """The factors of each glyph by name (N,): the digit and the font as integers, the others as real numbers."""
     columns = dict(zip(FACTORS, glyphs.factors.T, strict=True))
     return {"digit": glyphs.labels, **columns, "font": columns["font"].astype(np.int64)}
 
@@ -135,9 +135,9 @@ def load_or_generate(directory: Path, note: Callable[[str], None], *, keep: bool
     """Return (train, test), 60,000 and 10,000 glyphs, cached under directory.
 
     Args:
-        directory: Folder of data sets, made if missing.
-        note: Called with a sentence where a cache is made again or cannot be written; neither is an error.
-        keep: Whether to write the cache where there is none, or a damaged one.
+        directory: Folder of data sets, created if missing.
+        note: Called with a sentence if the cache is rebuilt or cannot be written; neither is an error.
+        keep: Whether to write a missing or damaged cache.
 
     Raises:
         FileNotFoundError: matplotlib's fonts are missing.
@@ -148,14 +148,14 @@ def load_or_generate(directory: Path, note: Callable[[str], None], *, keep: bool
     except (FileNotFoundError, NotADirectoryError):
         pass
     except Exception as error:  # a damaged archive fails in more ways than numpy and zipfile list
-        note(f"The cached glyphs in {path} could not be used ({error}) and are made again.")
+        note(f"The cached glyphs in {path} could not be used ({error}) and are generated again.")
     train, test = generate(*TRAIN), generate(*TEST)
     if not keep:
         return train, test
     try:
         _save(path, train, test)
     except OSError as error:
-        note(f"The glyphs were made but not cached in {path.parent}: {error.strerror or error}.")
+        note(f"The glyphs were generated but not cached in {path.parent}: {error.strerror or error}.")
     return train, test
 
 
@@ -171,20 +171,20 @@ def _load(path: Path) -> tuple[Glyphs, Glyphs]:
 
 
 def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:
-    """An array of an archive, read only once its header says that it is the one that is looked for."""
+    """Read an array of an archive after checking in its header that it has the expected shape and type."""
     with archive.open(name) as member:
         version = np.lib.format.read_magic(member)
-        found = np.lib.format.read_array_header_1_0(member) if version == (1, 0) else None
-        if found != (shape, False, np.dtype(dtype)):
-            raise ValueError(f"unexpected array {name}: {found}")
+        header = np.lib.format.read_array_header_1_0(member) if version == (1, 0) else None
+        if header != (shape, False, np.dtype(dtype)):
+            raise ValueError(f"unexpected array {name}: {header}")
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        # to its end, where zipfile compares the checksum; a member that goes on beyond it is none of ours
-        # in parts, because at once zipfile would hold it twice
+        # read to the end, where zipfile compares the checksum, and one byte further to detect a longer member;
+        # in parts, because zipfile would hold the whole array twice
         content = bytearray()
         while len(content) <= size and (part := member.read(min(PART_BYTES, size + 1 - len(content)))):
             content += part
     if len(content) != size:
-        raise ValueError(f"{name} has not the {size} bytes of its shape")
+        raise ValueError(f"{name} does not have the {size} bytes of its shape")
     return np.frombuffer(content, dtype).reshape(shape)
 
 
@@ -205,17 +205,17 @@ def _save(path: Path, train: Glyphs, test: Glyphs) -> None:
 
 def _render(atlas: Atlas, labels: Integers, factors: Floats, control: Floats) -> npt.NDArray[np.uint8]:
     """Images (n, S, S) of labels (n,), factors (n, F) and control points (n, 3, K, K)."""
-    # here and below, because the cache is read without drawing
+    # imported here and below, because reading the cache needs no scipy
     from scipy import ndimage
 
-    # All that is one per image has the shape (n, 1, 1), to go with the pixels.
+    # Values per image have the shape (n, 1, 1), to broadcast over the pixels.
     columns = factors.T.astype(np.float64)[..., None, None]  # (F, n, 1, 1)
     font, slant, thickness, width, rotation, size, elastic, shift_x, shift_y = columns
     kind = font.astype(np.int64)
     glyph = NUMBER[kind, labels[:, None, None]]
     shear = np.tan(np.deg2rad(slant)) - np.tan(np.deg2rad(OWN_SLANT[kind])) * width
     cos, sin = np.cos(np.deg2rad(rotation)), np.sin(np.deg2rad(rotation))
-    # Rotation @ shear @ width takes an offset in the tile to one in the image, but for the scale.
+    # Rotation @ shear @ width maps an offset in the tile to one in the image, up to the scale.
     yy, yx, xy, xx = cos - sin * shear, sin * width, -sin - cos * shear, cos * width
     hull = atlas.hull[glyph]  # (n, 1, 1, H, 2)
     hull_y = hull[..., 0] * yy[..., None] + hull[..., 1] * yx[..., None]  # (n, 1, 1, H)
@@ -234,7 +234,7 @@ def _render(atlas: Atlas, labels: Integers, factors: Floats, control: Floats) ->
         atlas.distance, [tile_y + glyph * TILE, tile_x], output=np.float32, order=1, mode="nearest"
     )  # (n, S, S)
     radius = thickness / 2 * (1 + 0.12 * pressure).clip(0.75, 1.3)  # (n, S, S)
-    # Width stretches strokes too, but only along x: its root keeps their thickness right on average.
+    # Width stretches strokes too, but only along x: its square root keeps their thickness right on average.
     coverage = (radius - distance * scale * np.sqrt(width)) / EDGE + 0.5  # (n, S, S)
     images: npt.NDArray[np.uint8] = np.rint(coverage.clip(0, 1) * 255).astype(np.uint8)
     return images
@@ -255,8 +255,8 @@ def _smooth(control: Floats) -> Floats:
 def _atlas() -> Atlas:
     from scipy import ndimage
 
-    lent = [(file, character) for file, _, drawn in FONTS for character in drawn if character != "."]
-    lines = _thin(np.stack([_mask(file, character) for file, character in lent]))  # (G, T, T)
+    usable = [(file, character) for file, _, characters in FONTS for character in characters if character != "."]
+    lines = _thin(np.stack([_mask(file, character) for file, character in usable]))  # (G, T, T)
     fields = [ndimage.gaussian_filter(ndimage.distance_transform_edt(~line), 1.0) for line in lines]
     angles = np.arange(HULL) * (2 * np.pi / HULL)
     directions = np.stack([np.sin(angles), np.cos(angles)])  # (2, H)
@@ -267,10 +267,10 @@ def _atlas() -> Atlas:
 
 
 def _mask(file: str, character: str) -> Bools:
-    """Filled shape (T, T) of a character, its longer side HEIGHT, in the middle of its tile."""
+    """Filled shape (T, T) of a character, with longer side HEIGHT, in the middle of its tile."""
     from scipy import ndimage
 
-    # Found but not imported: that would take longer than the drawing.
+    # Located but not imported, because the import would take longer than the drawing.
     spec = importlib.util.find_spec("matplotlib")
     if spec is None or spec.origin is None:
         raise FileNotFoundError("the glyphs need the fonts of matplotlib, which is not installed")
@@ -286,12 +286,12 @@ def _mask(file: str, character: str) -> Bools:
     tile.paste(cut, ((TILE - cut.width) // 2, (TILE - cut.height) // 2))
     # Rounded corners leave fewer spurs on the midline.
     parts, _ = ndimage.label(ndimage.gaussian_filter(np.asarray(tile, np.float32), 1.5) > 110)
-    # Only the largest part: some zeros have a dot inside, which no one writes.
+    # Only the largest part, because some zeros have a dot inside that people do not write.
     return np.asarray(parts == 1 + np.bincount(parts.ravel())[1:].argmax(), np.bool_)
 
 
 def _thin(masks: Bools) -> Bools:
-    """Midlines (G, T, T) of shapes (G, T, T) that keep clear of their tiles' edges (Zhang and Suen, 1984)."""
+    """Midlines (G, T, T) of shapes (G, T, T) that do not touch their tiles' edges (Zhang and Suen, 1984)."""
     ring = (np.arange(256)[:, None] >> np.arange(8)) & 1  # (256, 8): neighbours, north first, then clockwise
     count, starts = ring.sum(1), ((ring == 0) & (np.roll(ring, -1, 1) == 1)).sum(1)  # (256,)
     joined = (count >= 2) & (count <= 6) & (starts == 1)  # (256,)
@@ -304,8 +304,8 @@ def _thin(masks: Bools) -> Bools:
     offsets = (-side, 1 - side, 1, 1 + side, side, side - 1, -1, -1 - side)
     flat = masks.ravel().astype(np.int64)  # (G*T*T,)
     before = -1
-    while (left := int(np.count_nonzero(flat))) != before:
-        before = left
+    while (count_now := int(np.count_nonzero(flat))) != before:
+        before = count_now
         for table in removable:
             inside = np.flatnonzero(flat)
             code = sum(flat[inside + offset] << bit for bit, offset in enumerate(offsets))

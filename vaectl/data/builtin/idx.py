@@ -1,4 +1,4 @@
-"""MNIST and its siblings: IDX files, read where they lie or downloaded with checksums.
+"""MNIST and related data sets: IDX files, read if present, else downloaded with checksums.
 
 Shapes: ``N`` images of 28 x 28.
 """
@@ -23,12 +23,12 @@ from vaectl.system.files import beside
 from vaectl.system.reading import open_regular, size_text
 
 TIMEOUT_SECONDS = 15
-# of the four files of a torchvision class, in its order: what is read where it lies needs no torchvision, whose import
-# takes as long as torch's
+# the four files of a torchvision class, in its order; listed here because importing torchvision takes as long as torch,
+# and files that are present do not need it
 ARCHIVES = tuple(
     f"{split}-{kind}-idx{dims}-ubyte.gz" for split in ("train", "t10k") for kind, dims in (("images", 3), ("labels", 1))
 )
-# pixels of a file, and how many are read at once
+# limit for the pixels of a file, and how many are read at once
 MAX_BYTES, CHUNK_BYTES = 1 << 30, 1 << 20
 
 
@@ -37,14 +37,14 @@ class UnavailableError(DataError):
 
 
 def load_idx(name: str, store: Store) -> Raw:
-    """The data set of a torchvision class from ``directory/NAME/raw``; what is missing there is downloaded.
+    """Load the data set of a torchvision class from ``directory/NAME/raw``; missing files are downloaded.
 
     Args:
         name: The class: ``MNIST``, or one derived from it.
-        store: Where the files are, and whom to tell.
+        store: The data directory and the callbacks.
 
     Raises:
-        UnavailableError: A file is neither there nor to be had.
+        UnavailableError: A file is missing and cannot be downloaded.
         DataError: A file is damaged or cannot be read.
     """
     folder = store.directory / name / "raw"
@@ -55,8 +55,8 @@ def load_idx(name: str, store: Store) -> Raw:
         if not plain.exists() and not file.exists():
             if not store.keeps:
                 raise DataError(
-                    f"no {archive} in {folder}, where the run's record says that its data are",
-                    hint="name a folder of data sets with --data-dir; what is missing there is downloaded",
+                    f"no {archive} in {folder}, the data directory in the run's record",
+                    hint="name a data directory with --data-dir; missing files are downloaded there",
                 )
             _download(name, file, store)
         arrays.append(_read_idx(plain if plain.exists() else file))
@@ -70,7 +70,7 @@ def load_idx(name: str, store: Store) -> Raw:
 
 
 def present(name: str, directory: Path) -> bool:
-    """Whether all four files of a torchvision class lie in the data directory, gzipped or not."""
+    """Whether all four files of a torchvision class are in the data directory, gzipped or not."""
     folder = directory / name / "raw"
     return all((folder / archive).exists() or (folder / archive[:-3]).exists() for archive in ARCHIVES)
 
@@ -82,15 +82,15 @@ def _read_idx(file: Path) -> np.ndarray:
         with open_regular(file) as stored, gzip.open(stored) if file.suffix == ".gz" else stored as stream:
             header = stream.read(4)
             if len(header) < 4 or header[:3] != b"\0\0\x08" or not 1 <= header[3] <= 3:
-                raise DataError(f"{damaged}: it is no IDX file of bytes", hint=hint)
+                raise DataError(f"{damaged}: it is not an IDX file of bytes", hint=hint)
             dims = header[3]
             if len(sizes := stream.read(4 * dims)) < 4 * dims:
-                raise DataError(f"{damaged}: its header is cut short", hint=hint)
+                raise DataError(f"{damaged}: its header is incomplete", hint=hint)
             shape = struct.unpack(f">{dims}I", sizes)
             size = math.prod(shape)
             if size > MAX_BYTES:
-                raise DataError(f"{damaged}: {shape} are more than {size_text(MAX_BYTES)}", hint=hint)
-            # as it comes, because a gzip file may claim much and hold little, or hold much more than it claims
+                raise DataError(f"{damaged}: shape {shape} is more than {size_text(MAX_BYTES)}", hint=hint)
+            # in chunks, because a gzip file may hold less or much more than its header states
             content = bytearray()
             while len(content) <= size and (part := stream.read(min(CHUNK_BYTES, size + 1 - len(content)))):
                 content += part
@@ -99,8 +99,8 @@ def _read_idx(file: Path) -> np.ndarray:
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror or error}") from None
     if len(content) != size:
-        held = f"{len(content)} bytes" if len(content) < size else "more bytes"
-        raise DataError(f"{damaged}: {held} where {shape} needs {size}", hint=hint)
+        amount = f"{len(content)} bytes" if len(content) < size else "more bytes"
+        raise DataError(f"{damaged}: {amount} where {shape} needs {size}", hint=hint)
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 
@@ -118,7 +118,7 @@ def _download(name: str, file: Path, store: Store) -> None:
             problems.append(str(getattr(error, "reason", error)))
     raise UnavailableError(
         f"no {file.name} in {file.parent}, and it could not be downloaded: {'; '.join(dict.fromkeys(problems))}",
-        hint=f"put the IDX files into {file.parent}, or use --dataset glyphs, which is built in",
+        hint=f"put the IDX files into {file.parent}, or use the built-in --dataset glyphs",
     )
 
 

@@ -22,7 +22,7 @@ CIFAR10_CLASSES = (
 
 
 def load_cifar10(store: Store) -> Raw:
-    """CIFAR-10 from ``directory/cifar-10-batches-py``, downloaded where it is missing.
+    """Load CIFAR-10 from ``directory/cifar-10-batches-py``, or download it if it is missing.
 
     References:
         Learning Multiple Layers of Features from Tiny Images (Krizhevsky, 2009),
@@ -30,14 +30,14 @@ def load_cifar10(store: Store) -> Raw:
     """
     arrays = []
     for train in (True, False):
-        found = _opened("CIFAR10", store, train=train)
+        dataset = _opened("CIFAR10", store, train=train)
         # (N, 32, 32, 3) -> (N, 3, 32, 32)
-        arrays += [np.ascontiguousarray(np.asarray(found.data).transpose(0, 3, 1, 2)), np.array(found.targets)]
+        arrays += [np.ascontiguousarray(np.asarray(dataset.data).transpose(0, 3, 1, 2)), np.array(dataset.targets)]
     return _raw("cifar10", arrays, CIFAR10_CLASSES)
 
 
 def load_svhn(store: Store) -> Raw:
-    """The cropped digits of SVHN from ``directory/train_32x32.mat`` and ``test_32x32.mat``, downloaded where missing.
+    """Load the cropped digits of SVHN from ``directory/train_32x32.mat`` and ``test_32x32.mat``, or download them.
 
     References:
         Reading Digits in Natural Images with Unsupervised Feature Learning (Netzer et al., 2011),
@@ -45,42 +45,42 @@ def load_svhn(store: Store) -> Raw:
     """
     arrays = []
     for split in ("train", "test"):
-        found = _opened("SVHN", store, split=split)
-        arrays += [np.ascontiguousarray(found.data), np.asarray(found.labels)]
+        dataset = _opened("SVHN", store, split=split)
+        arrays += [np.ascontiguousarray(dataset.data), np.asarray(dataset.labels)]
     return _raw("svhn", arrays, tuple(map(str, range(10))))
 
 
 def _opened(name: str, store: Store, **part: Any) -> Any:
-    """A torchvision data set; downloaded only where it is not there, and a directory that is kept was asked for.
+    """Open a torchvision data set, or download it if it is missing and ``store.keeps``.
 
     Raises:
-        UnavailableError: It is not there and not to be had.
-        DataError: It is not there, and the directory is not one to download into; or it cannot be read.
+        UnavailableError: The data set is missing and cannot be downloaded.
+        DataError: It is missing and must not be downloaded into this directory, or it cannot be read.
     """
     from torchvision import datasets
 
     dataset = getattr(datasets, name)
     try:
         return dataset(store.directory, **part)
-    except RuntimeError:  # torchvision's word for files that are missing, or whose sums are wrong
+    except RuntimeError:  # raised by torchvision for missing files and wrong checksums
         pass
     except OSError as error:
         raise DataError(f"cannot read {name} in {store.directory}: {error.strerror or error}") from None
     if not store.keeps:
         raise DataError(
-            f"no {name} in {store.directory}, where the run's record says that its data are",
-            hint="name a folder of data sets with --data-dir; what is missing there is downloaded",
+            f"no {name} in {store.directory}, the data directory in the run's record",
+            hint="name a data directory with --data-dir; missing files are downloaded there",
         )
     store.note(f"dataset: downloading {name} to {store.directory}")
     try:
-        # it shows a progress of its own
+        # torchvision prints its own progress
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             return dataset(store.directory, download=True, **part)
     except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
         reason = str(getattr(error, "reason", error))
         raise UnavailableError(
             f"no {name} in {store.directory}, and it could not be downloaded: {reason}",
-            hint=f"put torchvision's files of it into {store.directory}, or use --dataset glyphs, which is built in",
+            hint=f"put torchvision's files of {name} into {store.directory}, or use the built-in --dataset glyphs",
         ) from None
 
 

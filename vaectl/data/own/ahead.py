@@ -1,6 +1,7 @@
-"""Threads that work a bounded number of items ahead of results that are wanted in order.
+"""An ordered parallel ``map`` that runs a bounded number of results ahead.
 
-Threads, because PIL and NumPy let others run while they decode and copy, and a signal comes to the main thread alone.
+It uses threads, because PIL and NumPy release the lock while they decode and copy, and only the main thread receives
+signals.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ WORKERS = min(8, os.cpu_count() or 1)
 
 
 def ahead(work: Callable[[T], R], items: Iterable[T], workers: int = WORKERS) -> Generator[R]:
-    """``map(work, items)``, with at most two results for each worker done and not taken yet.
+    """Compute ``map(work, items)`` in threads, with at most two pending results per worker.
 
-    Closing the generator ends the threads once each has done what it is at.
+    Closing the generator ends the threads after their current items.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="vaectl-reader")
     waiting: deque[Future[R]] = deque()

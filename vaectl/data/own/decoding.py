@@ -1,4 +1,4 @@
-"""Images of files: what a file says of its image, and its pixels.
+"""Image files: their headers and their pixels.
 
 Shapes: ``B`` images read at once, ``X`` data shape (C, H, W).
 """
@@ -18,7 +18,7 @@ from vaectl.data.changes import Change
 from vaectl.data.own.rows import BadExampleError
 from vaectl.system.reading import open_regular
 
-# PIL's mode -> channels and depth of what it holds; what is not here is colour of 8 bits
+# PIL mode -> channels and depth; all other modes are colour with 8 bits
 MODES = {
     "1": ("L", 8), "L": ("L", 8), "LA": ("LA", 8), "La": ("LA", 8), "RGB": ("RGB", 8), "RGBA": ("RGBA", 8),
     "RGBa": ("RGBA", 8), "PA": ("RGBA", 8), "I;16": ("L", 16), "I;16B": ("L", 16), "I;16L": ("L", 16),
@@ -30,7 +30,7 @@ ORIENTATION, TURNED = 0x0112, 5
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its image: height and width as it is to be looked at, channels and bits."""
+    """The header of an image file: height and width after rotation, channels and bits."""
 
     size: tuple[int, int]
     bands: str
@@ -39,15 +39,15 @@ class Header:
 
 @dataclass(frozen=True)
 class FileRows:
-    """Images of files, decoded as they are read.
+    """Image files that are decoded when they are read.
 
     Attributes:
         root: The folder.
-        files: Path of each within it.
-        size: Height and width of every image before it is changed; None where they differ.
-        bands: Channels that all come to: L, LA, RGB or RGBA.
-        depth: Bits of a channel: 8, 16 or 32 (floats).
-        change: What is done to each image, or None.
+        files: Path of each file within the folder.
+        size: Height and width of every image before ``change``; None if they differ.
+        bands: Channels that all images are converted to: L, LA, RGB or RGBA.
+        depth: Bits per channel: 8, 16 or 32 (floats).
+        change: The change applied to each image, or None.
     """
 
     root: Path
@@ -65,26 +65,26 @@ class FileRows:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of what is read."""
+        """Type of the numbers that ``read`` returns."""
         return np.dtype(np.uint8 if self.depth == 8 else np.float32)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def name(self, row: int) -> str:
-        """Its path within the folder."""
+        """Path of the file within the folder."""
         return self.files[row]
 
     def read(self, index: np.ndarray) -> np.ndarray:
-        """As ``Rows``."""
+        """Read examples as ``Rows.read`` does."""
         out = np.empty((len(index), *self.shape), self.dtype)
-        for place, row in enumerate(index.tolist()):
+        for position, row in enumerate(index.tolist()):
             image = self._decoded(row)
             if self.change is not None:
                 image = self.change(image)
             if image.shape != out.shape[1:] or image.dtype != out.dtype:
                 raise BadExampleError(row, f"is {image.dtype} {image.shape}, not {out.dtype} {out.shape[1:]}")
-            out[place] = image
+            out[position] = image
         return out
 
     def _decoded(self, row: int) -> np.ndarray:
@@ -108,17 +108,17 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _pixels(image: Image.Image, bands: str, depth: int) -> np.ndarray:
-    """An image as numbers (C, H, W): uint8, or float32 where a channel has more than 8 bits."""
-    found = _form(image)
-    if found.depth == 8:
-        whole = image if image.mode in ("1", "L", "LA", "RGB", "RGBA") else image.convert(found.bands)
+    """Convert an image to numbers (C, H, W): uint8, or float32 if a channel has more than 8 bits."""
+    form = _form(image)
+    if form.depth == 8:
+        whole = image if image.mode in ("1", "L", "LA", "RGB", "RGBA") else image.convert(form.bands)
         numbers = np.asarray(whole.convert(bands) if whole.mode != bands else whole)
         pixels = numbers if depth == 8 else numbers.astype(np.float32) * np.float32(1 / 255)
     else:
         numbers = np.asarray(image)
-        if found.depth == 16 and (numbers.min(initial=0) < 0 or numbers.max(initial=0) > 65535):
+        if form.depth == 16 and (numbers.min(initial=0) < 0 or numbers.max(initial=0) > 65535):
             raise ValueError("it holds numbers of more than 16 bits")
-        pixels = numbers.astype(np.float32) * np.float32(1 / 65535 if found.depth == 16 else 1)
+        pixels = numbers.astype(np.float32) * np.float32(1 / 65535 if form.depth == 16 else 1)
         if bands != "L":  # grey among colours
             opaque = np.ones_like(pixels)
             pixels = np.stack({"LA": [pixels], "RGB": [pixels] * 3, "RGBA": [pixels] * 3}[bands]
@@ -140,26 +140,26 @@ def _form(image: Image.Image) -> Header:
 
 
 def header_of(path: Path) -> Header | str:
-    """What a file says of its image, or what is the matter with it."""
+    """Read the header of an image file; if it cannot be used, return the problem as text."""
     try:
         with _opened(path) as image:
-            found = _form(image)
+            header = _form(image)
             turned = image.getexif().get(ORIENTATION, 1) >= TURNED
-    except Exception as error:  # as in decoding
+    except Exception as error:  # a decoder may raise anything
         with suppress(OSError):
             if path.stat().st_size == 0:
                 return "is empty"
         return _problem(error)
-    if 0 in found.size:
+    if 0 in header.size:
         return "has no pixels"
-    return Header(found.size[::-1], found.bands, found.depth) if turned else found
+    return Header(header.size[::-1], header.bands, header.depth) if turned else header
 
 
 def _problem(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError):
         return f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels"
     if isinstance(error, UnidentifiedImageError):
-        return "is no image that can be read"
+        return "is not a readable image"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -168,7 +168,7 @@ def _problem(error: Exception) -> str:
 
 @contextmanager
 def strict_pictures() -> Iterator[None]:
-    """Within the block an image that is too large is an error; what else PIL warns of is no concern of a person's."""
+    """Make PIL's warning about too large images an error, and silence its other warnings, within the block."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)

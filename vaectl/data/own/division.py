@@ -1,4 +1,4 @@
-"""The splits of own data: those that the source has, and those held out of its training part.
+"""The splits of own data: those of the source, and those held out from its training part.
 
 Shapes: ``N`` examples of a split.
 """
@@ -23,27 +23,27 @@ from vaectl.data.own.streamed import StreamedSplit
 from vaectl.data.survey import Survey
 from vaectl.errors import DataError
 
-# which choice of rows this is: that of the validation split is 0
+# random stream of the test split; the validation split uses stream 0
 TEST_STREAM = 1
 
 
 @dataclass(frozen=True)
 class Division:
-    """Which examples are in which split.
+    """The assignment of examples to splits.
 
     Attributes:
-        part: Part of the source that each split is of.
-        places: Place of each example among those of the part that can be used, int64 (N,) by split, ascending.
-        rows: Row of each in the part, int64 (N,) by split.
+        part: The part of the source from which each split is taken.
+        positions: Position of each example among the usable ones of the part, int64 (N,) by split, ascending.
+        rows: Row of each example in the part, int64 (N,) by split.
         labels: int64 (N,) by split.
-        kept: Places of what of the training part is no test, which training and validation share.
+        shared: Positions in the training part that are not test examples; training and validation share them.
     """
 
     part: Mapping[str, str]
-    places: Mapping[str, np.ndarray]
+    positions: Mapping[str, np.ndarray]
     rows: Mapping[str, np.ndarray]
     labels: Mapping[str, np.ndarray]
-    kept: np.ndarray
+    shared: np.ndarray
 
 
 def divide(
@@ -55,67 +55,69 @@ def divide(
     *,
     divided: bool = True,
 ) -> Division:
-    """Divide what can be used, the same way whatever the run's seed; unless ``divided`` only as the source does.
+    """Divide the usable examples into splits, in the same way for every seed.
+
+    Without ``divided`` only the splits of the source itself are used.
 
     Raises:
-        DataError: Nothing would be left to train on.
+        DataError: No training or test examples would be left.
     """
     part = {split: split if split in surveys else "train" for split in SPLITS}
-    places = {split: np.arange(len(found.good)) for split, found in surveys.items()}
-    kept = places["train"]
+    positions = {split: np.arange(len(part_survey.good)) for split, part_survey in surveys.items()}
+    shared = positions["train"]
     if not divided:
-        places = {split: places.get(split, np.arange(0)) for split in SPLITS}
-        return _division(part, places, source, surveys, kept)
+        positions = {split: positions.get(split, np.arange(0)) for split in SPLITS}
+        return _division(part, positions, source, surveys, shared)
     if "test" not in surveys:
-        kept, places["test"] = held_out(len(kept), test_fraction, TEST_STREAM)
-    places["train"] = kept
+        shared, positions["test"] = held_out(len(shared), test_fraction, TEST_STREAM)
+    positions["train"] = shared
     if "validation" not in surveys:
-        stay, held = held_out(len(kept), validation_fraction)
-        places["train"], places["validation"] = kept[stay], kept[held]
-    if not len(places["train"]) or not len(places["test"]):
+        stay, validation = held_out(len(shared), validation_fraction)
+        positions["train"], positions["validation"] = shared[stay], shared[validation]
+    if not len(positions["train"]) or not len(positions["test"]):
         raise DataError(
-            f"{path}: of {len(surveys['train'].good)} examples none is left to train on",
-            hint="lower --test-fraction or --validation-fraction, or give it more",
+            f"{path}: none of its {len(surveys['train'].good)} examples is left to train on",
+            hint="lower --test-fraction or --validation-fraction, or add examples",
         )
-    return _division(part, places, source, surveys, kept)
+    return _division(part, positions, source, surveys, shared)
 
 
 def _division(
     part: Mapping[str, str],
-    places: Mapping[str, np.ndarray],
+    positions: Mapping[str, np.ndarray],
     source: Source,
     surveys: Mapping[str, Survey],
-    kept: np.ndarray,
+    shared: np.ndarray,
 ) -> Division:
-    rows = {split: surveys[part[split]].good[places[split]] for split in SPLITS}
+    rows = {split: surveys[part[split]].good[positions[split]] for split in SPLITS}
     labels = {split: source.labels[part[split]][rows[split]] for split in SPLITS}
-    return Division(part, places, rows, labels, kept)
+    return Division(part, positions, rows, labels, shared)
 
 
 def resident(
     division: Division, source: Source, surveys: Mapping[str, Survey], binarize: Binarize, seed: int
 ) -> dict[str, Split]:
-    """The splits of examples that the surveys kept, binarised as ``base.split_data`` does it."""
+    """Build resident splits from the images in the surveys, binarised as in ``base.split_data``."""
     images = {}
-    for part, found in surveys.items():
-        assert found.images is not None
-        images[part] = found.images
-    grey = {split: images[division.part[split]].take(division.places[split], axis=0) for split in SPLITS}
-    shown, fresh = grey, None
+    for part, part_survey in surveys.items():
+        assert part_survey.images is not None
+        images[part] = part_survey.images
+    grey = {split: images[division.part[split]].take(division.positions[split], axis=0) for split in SPLITS}
+    pixels, fresh = grey, None
     if binarize != "none":
         random = np.random.RandomState(seed)
         own = division.part["validation"] == "validation"
-        train = np.searchsorted(division.kept, division.places["train"])
-        held = np.searchsorted(division.kept, division.places["validation"]) if not own else train[:0]
-        drawn = binarized(images["train"].take(division.kept, axis=0), random, train, held)
+        train = np.searchsorted(division.shared, division.positions["train"])
+        validation = np.searchsorted(division.shared, division.positions["validation"]) if not own else train[:0]
+        draws = binarized(images["train"].take(division.shared, axis=0), random, train, validation)
         tested = binarized(grey["test"], random, np.arange(len(grey["test"])))
         if own:
-            drawn[1:] = binarized(grey["validation"], random, np.arange(len(grey["validation"])))
-        shown = {"train": drawn[0], "validation": drawn[1], "test": tested[0]}
+            draws[1:] = binarized(grey["validation"], random, np.arange(len(grey["validation"])))
+        pixels = {"train": draws[0], "validation": draws[1], "test": tested[0]}
         fresh = torch.from_numpy(grey["train"]) if binarize == "dynamic" else None
     return {
         split: Split(
-            torch.from_numpy(shown[split]),
+            torch.from_numpy(pixels[split]),
             torch.from_numpy(division.labels[split]),
             torch.from_numpy(division.rows[split]),
             fresh if split == "train" else None,
@@ -131,30 +133,30 @@ def streamed(
     seed: int,
     progress: Callable[[str, int, int], None] = lambda split, done, total: None,
 ) -> dict[str, StreamedSplit]:
-    """The splits of examples that are read as they are needed, with the draws that ``resident`` makes.
+    """Build streamed splits with the same binary draws as ``resident``.
 
     Args:
-        division: Which examples are in which split.
-        source: What they are read from.
+        division: The assignment of examples to splits.
+        source: The source of the examples.
         binarize: Whether and how pixels become 0 or 1.
-        seed: Seed of what is drawn once.
-        progress: Called with (split, examples drawn, in all).
+        seed: Seed of the images that are drawn once.
+        progress: Called with (split, examples drawn, total).
     """
     grey: dict[str, Rows] = {split: source.parts[division.part[split]] for split in SPLITS}
-    shown = dict(grey)
+    pixels = dict(grey)
     if binarize != "none":
         random = np.random.RandomState(seed)
         shared = division.part["validation"] == "train"
         everything = np.sort(np.concatenate([division.rows[split] for split in ("train", *["validation"] * shared)]))
         for split, rows in (("train", everything), ("test", division.rows["test"])):
-            shown[split] = packed(grey[split], rows, random, _told(progress, split, len(rows)))
+            pixels[split] = packed(grey[split], rows, random, _told(progress, split, len(rows)))
         rows = division.rows["validation"]
-        shown["validation"] = shown["train"]
+        pixels["validation"] = pixels["train"]
         if not shared:
-            shown["validation"] = packed(grey["validation"], rows, random, _told(progress, "validation", len(rows)))
+            pixels["validation"] = packed(grey["validation"], rows, random, _told(progress, "validation", len(rows)))
     return {
         split: StreamedSplit(
-            shown[split],
+            pixels[split],
             division.rows[split],
             torch.from_numpy(division.labels[split]),
             grey=grey[split] if binarize == "dynamic" and split == "train" else None,
@@ -168,15 +170,15 @@ def _told(progress: Callable[[str, int, int], None], split: str, total: int) -> 
 
 
 def fingerprint(division: Division, source: Source, surveys: Mapping[str, Survey]) -> str:
-    """SHA-256 of what each example holds and of its label: the same however much is held out for validation."""
+    """SHA-256 of the content and the label of every example; it does not depend on the validation fraction."""
     digest = hashlib.sha256()
-    parts = {"train": division.kept, "test": division.places["test"]}
+    parts = {"train": division.shared, "test": division.positions["test"]}
     if division.part["validation"] == "validation":
-        parts["validation"] = division.places["validation"]
-    for split, places in parts.items():
+        parts["validation"] = division.positions["validation"]
+    for split, positions in parts.items():
         part = division.part[split]
-        rows, found = source.parts[part], surveys[part]
-        digest.update(f"{rows.dtype}{(len(places), *rows.shape)}".encode())
-        digest.update(np.ascontiguousarray(found.digests[places]).data)
-        digest.update(np.ascontiguousarray(source.labels[part][found.good][places]).data)
+        rows, part_survey = source.parts[part], surveys[part]
+        digest.update(f"{rows.dtype}{(len(positions), *rows.shape)}".encode())
+        digest.update(np.ascontiguousarray(part_survey.digests[positions]).data)
+        digest.update(np.ascontiguousarray(source.labels[part][part_survey.good][positions]).data)
     return digest.hexdigest()

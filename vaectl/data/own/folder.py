@@ -17,14 +17,14 @@ from PIL import Image
 
 from vaectl.data.own.ahead import ahead
 from vaectl.data.own.decoding import CHANNELS, FileRows, Header, header_of
-from vaectl.data.own.source import Asked, Source, named, unlabelled
+from vaectl.data.own.source import Reading, Source, named, unlabelled
 from vaectl.errors import DataError
 
 SUFFIXES = frozenset({
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
     ".pnm", ".tga", ".jp2", ".avif",
 })  # fmt: skip
-# split -> names of its folder, in small letters
+# split -> names of its folder, in lower case
 SPLIT_FOLDERS = {
     "train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing"),
 }  # fmt: skip
@@ -32,66 +32,61 @@ DEEPEST = 32
 FILES_AT_ONCE = 32
 
 
-def open_folder(root: Path, asked: Asked) -> Source:
-    """The images of a folder.
+def open_folder(root: Path, reading: Reading) -> Source:
+    """Open a folder of images.
 
     Raises:
-        DataError: It cannot be listed, or holds no images.
-        SettingError: The change that was asked for is not one for such images.
+        DataError: The folder cannot be listed, or holds no images.
+        SettingError: The requested change does not apply to these images.
     """
-    Image.init()  # which threads must not do at once
+    Image.init()  # must not run in several threads at once
     bad: list[tuple[str, str]] = []
-    places = _splits(root)
-    found, others = dict[str, list[str]](), 0
-    for part, folder in places.items():
-        found[part], left = _listed(root, folder, bad)
-        others += left
-    if not any(found.values()) and not bad:
+    folders = _splits(root)
+    images, others = dict[str, list[str]](), 0
+    for part, folder in folders.items():
+        images[part], skipped = _listed(root, folder, bad)
+        others += skipped
+    if not any(images.values()) and not bad:
         suffixes = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
         raise DataError(f"{root} holds no images", hint=f"names of images end in: {suffixes}")
     if others:
-        what = (
-            "1 file is no image by its name and is"
-            if others == 1
-            else f"{others} files are no images by their names and are"
-        )
-        asked.note(f"{root.name}: {what} left alone")
-    if len(places) > 1 or "" not in places.values():
-        beside = sorted(entry.name for entry in os.scandir(root) if entry.name not in places.values())
+        reading.note(f"{root.name}: {others} {'file' if others == 1 else 'files'} without an image suffix ignored")
+    if len(folders) > 1 or "" not in folders.values():
+        beside = sorted(entry.name for entry in os.scandir(root) if entry.name not in folders.values())
         if beside := [name for name in beside if not name.startswith(".")]:
-            asked.note(f"{root.name}: beside its splits there is {', '.join(beside[:3])}; it is left alone")
-    labels, classes = _classes(found, places, bad)
-    headers = _headers(root, found, asked)
-    kept: dict[str, list[int]] = {}
-    for part, files in found.items():
+            reading.note(f"{root.name}: {', '.join(beside[:3])} ignored, outside its split folders")
+    labels, classes = _classes(images, folders, bad)
+    headers = _headers(root, images, reading)
+    usable: dict[str, list[int]] = {}
+    for part, files in images.items():
         for file, header in zip(files, headers[part], strict=True):
             if isinstance(header, str):
                 bad.append((file, header))
-        kept[part] = [row for row, header in enumerate(headers[part]) if isinstance(header, Header)]
-    sound = [header for part in found for header in headers[part] if isinstance(header, Header)]
+        usable[part] = [row for row, header in enumerate(headers[part]) if isinstance(header, Header)]
+    sound = [header for part in images for header in headers[part] if isinstance(header, Header)]
     sizes = Counter(header.size for header in sound)
-    differ = len(sizes) > 1 and (asked.change is None or asked.change.size is None)
+    differ = len(sizes) > 1 and (reading.change is None or reading.change.size is None)
     if differ:
-        # most are right; of equally many the size that comes first
+        # the most common size is right; of equally common ones, the first
         usual = sizes.most_common(1)[0][0]
-        for part, rows in kept.items():
+        for part, rows in usable.items():
             wrong = [row for row in rows if _size(headers[part][row]) != usual]
-            bad += [(found[part][row], f"is {_by(_size(headers[part][row]))}, not {_by(usual)}") for row in wrong]
-            kept[part] = [row for row in rows if _size(headers[part][row]) == usual]
+            bad += [(images[part][row], f"is {_by(_size(headers[part][row]))}, not {_by(usual)}") for row in wrong]
+            usable[part] = [row for row in rows if _size(headers[part][row]) == usual]
         sizes = Counter({usual: sizes[usual]})
-    bands, depth = _common(sound, asked)
+    bands, depth = _common(sound, reading)
     size = next(iter(sizes)) if len(sizes) == 1 else None
     parts = {
-        part: FileRows(root, [found[part][row] for row in rows], size, bands, depth, asked.change)
-        for part, rows in kept.items()
+        part: FileRows(root, [images[part][row] for row in rows], size, bands, depth, reading.change)
+        for part, rows in usable.items()
     }
     if sound:
-        next(iter(parts.values())).shape  # noqa: B018 - refuses a change that is not one for such images
+        next(iter(parts.values())).shape  # noqa: B018 - raises if the change does not apply to these images
     scaling = {8: "uint8 / 255", 16: "uint16 / 65535", 32: "numbers as they are"}[depth]
-    if asked.change is not None:
-        scaling += asked.change.text([(CHANNELS[bands], *size) for size in sizes])
+    if reading.change is not None:
+        scaling += reading.change.text([(CHANNELS[bands], *size) for size in sizes])
     return Source(
-        parts, {part: labels[part][rows] for part, rows in kept.items()}, scaling, classes, bad, sizes_differ=differ
+        parts, {part: labels[part][rows] for part, rows in usable.items()}, scaling, classes, bad, sizes_differ=differ
     )
 
 
@@ -105,34 +100,36 @@ def _by(size: tuple[int, int]) -> str:
 
 
 def _splits(root: Path) -> dict[str, str]:
-    """Split -> its folder; without a ``train`` folder the whole is one part."""
+    """Split -> its folder; without a ``train`` folder everything is one part."""
     try:
-        folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+        names_there = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
     except OSError as error:
         raise DataError(f"cannot read {root}: {error.strerror}") from None
-    places = {}
+    folders = {}
     for part, names in SPLIT_FOLDERS.items():
-        there = [name for name in folders if name.lower() in names]
-        if len(there) > 1:
-            raise DataError(f"{root} has two folders of one split: {' and '.join(there[:2])}", hint="keep one of them")
-        if there:
-            places[part] = there[0]
+        matches = [name for name in names_there if name.lower() in names]
+        if len(matches) > 1:
+            raise DataError(
+                f"{root} has two folders for one split: {' and '.join(matches[:2])}", hint="keep one of them"
+            )
+        if matches:
+            folders[part] = matches[0]
         elif part == "train":
             return {"train": ""}
-    return places
+    return folders
 
 
 def _listed(root: Path, folder: str, bad: list[tuple[str, str]], depth: int = 0) -> tuple[list[str], int]:
-    """The images below a folder by their paths within the root, sorted, and how many files there are besides."""
+    """The sorted paths of the images below a folder, relative to the root, and the number of other files."""
     if depth > DEEPEST:
-        raise DataError(f"{root / folder}: folders lie more than {DEEPEST} deep within each other")
+        raise DataError(f"{root / folder}: folders are nested more than {DEEPEST} levels deep")
     try:
         entries = sorted(os.scandir(root / folder), key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"cannot read {root / folder}: {error.strerror}") from None
     images, others, home = list[str](), 0, os.path.realpath(root)
     for entry in entries:
-        name = os.path.join(folder, entry.name)  # noqa: PTH118 - a text, as there may be millions
+        name = os.path.join(folder, entry.name)  # noqa: PTH118 - a string, as there may be millions
         if entry.name.startswith("."):
             continue
         is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES  # noqa: PTH122
@@ -146,61 +143,61 @@ def _listed(root: Path, folder: str, bad: list[tuple[str, str]], depth: int = 0)
                 bad.append((name, "is a link to a folder"))
                 continue
         if entry.is_dir():
-            more, left = _listed(root, name, bad, depth + 1)
-            images, others = images + more, others + left
+            more, skipped = _listed(root, name, bad, depth + 1)
+            images, others = images + more, others + skipped
         elif not is_image:
             others += 1
         elif not os.path.exists(entry.path) or not stat.S_ISREG(entry.stat().st_mode):
-            bad.append((name, "is no regular file"))
+            bad.append((name, "is not a regular file"))
         else:
             images.append(name)
     return images, others
 
 
 def _classes(
-    found: dict[str, list[str]], places: Mapping[str, str], bad: list[tuple[str, str]]
+    images: dict[str, list[str]], folders: Mapping[str, str], bad: list[tuple[str, str]]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Labels by part and the names of their classes, the first folder below a split's; images beside those are bad."""
-    first = {part: [_class(file, places[part]) for file in files] for part, files in found.items()}
+    """Labels by part and class names, the folders directly below each split; images outside of them are bad."""
+    first = {part: [_class(file, folders[part]) for file in files] for part, files in images.items()}
     names = sorted({name for labels in first.values() for name in labels if name})
     if not names:
-        return {part: unlabelled(len(files)) for part, files in found.items()}, ()
-    labels, number = {}, {name: place for place, name in enumerate(names)}
-    for part, files in found.items():
+        return {part: unlabelled(len(files)) for part, files in images.items()}, ()
+    labels, number = {}, {name: index for index, name in enumerate(names)}
+    for part, files in images.items():
         pairs = list(zip(files, first[part], strict=True))
-        bad += [(file, "lies beside the folders of the classes") for file, name in pairs if not name]
-        found[part] = [file for file, name in pairs if name]
+        bad += [(file, "is outside the class folders") for file, name in pairs if not name]
+        images[part] = [file for file, name in pairs if name]
         labels[part] = np.array([number[name] for _, name in pairs if name], np.int64)
     return labels, named(names)
 
 
-def _class(file: str, place: str) -> str:
-    steps = Path(file).relative_to(place).parts if place else Path(file).parts
+def _class(file: str, folder: str) -> str:
+    steps = Path(file).relative_to(folder).parts if folder else Path(file).parts
     return steps[0] if len(steps) > 1 else ""
 
 
-def _headers(root: Path, found: Mapping[str, list[str]], asked: Asked) -> dict[str, list[Header | str]]:
-    """What every file says of its image."""
-    total, done = sum(map(len, found.values())), 0
+def _headers(root: Path, images: Mapping[str, list[str]], reading: Reading) -> dict[str, list[Header | str]]:
+    """Read the header of every image file."""
+    total, done = sum(map(len, images.values())), 0
     headers: dict[str, list[Header | str]] = {}
-    for part, files in found.items():
+    for part, files in images.items():
         chunks = (files[start : start + FILES_AT_ONCE] for start in range(0, len(files), FILES_AT_ONCE))
         headers[part] = []
         with closing(ahead(lambda chunk: [header_of(root / file) for file in chunk], chunks)) as results:
             for result in results:
                 headers[part] += result
                 done += len(result)
-                asked.progress(f"{root.name}: looking at images", done, total)
+                reading.progress(f"{root.name}: reading image headers", done, total)
     return headers
 
 
-def _common(sound: Sequence[Header], asked: Asked) -> tuple[str, int]:
-    """The channels and the depth that hold every image, said where they are several."""
+def _common(sound: Sequence[Header], reading: Reading) -> tuple[str, int]:
+    """The channels and the depth that hold every image; a note says so if the images differ."""
     forms = Counter((header.bands, header.depth) for header in sound)
     bands = "".join(("RGB" if any("RGB" in band for band, _ in forms) else "L",
                      "A" if any(band.endswith("A") for band, _ in forms) else ""))  # fmt: skip
     depth = max((bits for _, bits in forms), default=8)
     if len(forms) > 1:
-        counts = ", ".join(f"{count} {band} of {bits} bits" for (band, bits), count in forms.most_common())
-        asked.note(f"images are of several kinds ({counts}): all are read as {bands} of {depth} bits")
+        counts = ", ".join(f"{count} {band} with {bits} bits" for (band, bits), count in forms.most_common())
+        reading.note(f"images are of several kinds ({counts}): all are read as {bands} with {depth} bits")
     return bands, depth

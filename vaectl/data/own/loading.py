@@ -1,4 +1,4 @@
-"""A person's own data: a path -> Data, resident or streamed, with a report of what was found.
+"""Own data: a path -> Data, resident or streamed, with a data report.
 
 Shapes: ``N`` examples.
 """
@@ -23,7 +23,7 @@ from vaectl.data.own.decoding import FileRows, strict_pictures
 from vaectl.data.own.division import divide, fingerprint, resident, streamed
 from vaectl.data.own.folder import open_folder
 from vaectl.data.own.rows import Rows
-from vaectl.data.own.source import Asked, Source, refuse_bad
+from vaectl.data.own.source import Reading, Source, refuse_bad
 from vaectl.data.own.tables import open_table
 from vaectl.data.report import report_of
 from vaectl.data.survey import Survey, Tally, survey
@@ -31,26 +31,26 @@ from vaectl.errors import DataError, SettingError
 from vaectl.system.reading import size_text
 from vaectl.system.runtime import memory
 
-OPENERS: dict[str, Callable[[Path, Asked], Source]] = {
+OPENERS: dict[str, Callable[[Path, Reading], Source]] = {
     ".npy": open_npy,
     ".npz": open_npz,
     ".safetensors": open_safetensors,
     ".csv": open_table,
     ".parquet": open_table,
 }
-# the part of this machine's memory above which examples are not held
+# examples larger than memory / RESIDENT_PART are streamed
 RESIDENT_PART = 4
 
 
 def load_own(name: str, store: Store, options: DataOptions) -> Data:
-    """The data at a path.
+    """Load the data at a path.
 
     Raises:
-        DataError: Nothing usable is there, or some of it is bad and ``skip_bad`` was not asked for.
-        SettingError: An option does not go with such data.
+        DataError: There are no usable examples, or some are bad and ``skip_bad`` is not set.
+        SettingError: An option does not apply to these data.
     """
     path = Path(name)
-    asked = Asked(
+    reading = Reading(
         change_of(options.image_size, options.grayscale, lenient=store.lenient),
         options.label_column,
         store.support,
@@ -59,19 +59,19 @@ def load_own(name: str, store: Store, options: DataOptions) -> Data:
         store.progress,
     )
     with strict_pictures():
-        source = _opened(path, asked)
+        source = _opened(path, reading)
         _check_options(path, source, options)
-        keep = _keeps(path, source, options, store)
-        surveys, tally = _surveyed(path, source, keep, asked)
+        keep = _is_resident(path, source, options, store)
+        surveys, tally = _surveyed(path, source, keep, reading)
     bad = list(source.bad)
-    for part, found in surveys.items():
-        bad += [(source.parts[part].name(row), problem) for row, problem in sorted(found.bad.items())]
+    for part, part_survey in surveys.items():
+        bad += [(source.parts[part].name(row), problem) for row, problem in sorted(part_survey.bad.items())]
     total = sum(map(len, source.parts.values())) + len(source.bad)
     if bad and not options.skip_bad:
         refuse_bad(path.name, source, sorted(bad) if source.word == "images" else bad, total)
-    for part, found in surveys.items():
-        if not len(found.good):
-            raise DataError(f"{path}: of its {part} part nothing can be used" + (f"; {_one(bad)}" if bad else ""))
+    for part, part_survey in surveys.items():
+        if not len(part_survey.good):
+            raise DataError(f"{path}: no example of its {part} part can be used" + (f"; {_one(bad)}" if bad else ""))
     if bad:
         store.note(f"{path.name}: {len(bad)} of {total} {source.word} are left out; {_one(bad)}")
     return _described(path, source, surveys, tally, options, store, left_out=len(bad))
@@ -82,43 +82,43 @@ def _one(bad: list[tuple[str, str]]) -> str:
     return f"{'one is ' if len(bad) > 1 else ''}{name}: {problem}"
 
 
-def _opened(path: Path, asked: Asked) -> Source:
+def _opened(path: Path, reading: Reading) -> Source:
     if not os.path.lexists(path):
         raise DataError(
-            f"there is no {path}", hint="name a folder of images or a file, or a built-in data set such as mnist"
+            f"{path} does not exist", hint="name a folder of images or a file, or a built-in data set such as mnist"
         )
     if os.path.isdir(path):
-        if asked.label_column is not None:
+        if reading.label_column is not None:
             raise SettingError("data.label_column", f"is for tables; the labels of {path.name} are its folders")
-        return open_folder(path, asked)
+        return open_folder(path, reading)
     if path.suffix.lower() not in OPENERS:
         raise DataError(
             f"{path}: unknown format '{path.suffix}'", hint=f"a folder of images, or a file: {', '.join(OPENERS)}"
         )
     if not os.path.isfile(path):
-        raise DataError(f"cannot read {path}: it is no regular file")
-    return OPENERS[path.suffix.lower()](path, asked)
+        raise DataError(f"cannot read {path}: it is not a regular file")
+    return OPENERS[path.suffix.lower()](path, reading)
 
 
 def _check_options(path: Path, source: Source, options: DataOptions) -> None:
-    """Refuse what would be ignored."""
+    """Refuse options that would be ignored."""
     for part, name in (("test", "test_fraction"), ("validation", "validation_fraction")):
         if part in source.parts and getattr(options, name) != getattr(DataOptions(), name):
-            raise SettingError(f"data.{name}", f"is for data without a {part} set; {path.name} has one")
+            raise SettingError(f"data.{name}", f"is for data without a {part} split; {path.name} has one")
 
 
-def _keeps(path: Path, source: Source, options: DataOptions, store: Store) -> bool:
-    """Whether the examples are held in memory."""
+def _is_resident(path: Path, source: Source, options: DataOptions, store: Store) -> bool:
+    """Whether the examples are loaded into memory."""
     rows = source.parts["train"]
     each = rows.dtype.itemsize * int(np.prod(rows.shape))
     count = sum(map(len, source.parts.values()))
     limit = memory() // RESIDENT_PART
-    if options.storage == "stream" and source.held is not None:
-        raise SettingError("data.storage", f"cannot be stream: {source.held}")
+    if options.storage == "stream" and source.why_resident is not None:
+        raise SettingError("data.storage", f"cannot be 'stream': {source.why_resident}")
     large = count * each > limit
     if options.storage == "resident" or (not large and options.storage == "auto"):
         return True
-    if source.held is not None:
+    if source.why_resident is not None:
         return True  # it is in memory already
     if options.storage == "auto":
         store.note(
@@ -127,14 +127,14 @@ def _keeps(path: Path, source: Source, options: DataOptions, store: Store) -> bo
     return False
 
 
-def _surveyed(path: Path, source: Source, keep: bool, asked: Asked) -> tuple[dict[str, Survey], Tally]:
-    """One pass over every part."""
+def _surveyed(path: Path, source: Source, keep: bool, reading: Reading) -> tuple[dict[str, Survey], Tally]:
+    """Survey every part in one pass."""
     tally = Tally(next(iter(source.parts.values())).shape)
     total, before, surveys = sum(map(len, source.parts.values())), 0, dict[str, Survey]()
     for part, rows in source.parts.items():
 
         def progress(done: int, before: int = before) -> None:
-            asked.progress(f"{path.name}: reading", before + done, total)
+            reading.progress(f"{path.name}: reading", before + done, total)
 
         surveys[part] = survey(rows, tally, keep=keep, progress=progress)
         before += len(rows)
@@ -151,7 +151,7 @@ def _described(
     *,
     left_out: int,
 ) -> Data:
-    """The data set that what can be used makes."""
+    """Build the data set from the usable examples, with its description and report."""
     division = divide(path, source, surveys, options.test_fraction, options.validation_fraction, divided=store.divided)
     rows, keep = source.parts["train"], surveys["train"].images is not None
     support = _support(rows, tally, store.support)
@@ -168,19 +168,19 @@ def _described(
             store.progress(f"{path.name}: drawing {split} images", done, total)
 
         splits = streamed(division, source, options.binarize, options.binarize_seed, progress)
-    drawn = "" if options.binarize == "none" else f", {drawn_text(options.binarize_seed)}"
-    ranges = surveys["train"].ranges[division.places["train"]]
+    draw_note = "" if options.binarize == "none" else f", {drawn_text(options.binarize_seed)}"
+    ranges = surveys["train"].ranges[division.positions["train"]]
     info = DataInfo(
         name=path.name,
         shape=rows.shape,
         support=support if options.binarize == "none" else "binary",
         fingerprint=fingerprint(division, source, surveys),
         sizes={split: len(splits[split]) for split in SPLITS},
-        preprocessing=f"{source.scaling}{drawn}",
+        preprocessing=f"{source.scaling}{draw_note}",
         classes=source.classes,
         range=(float(ranges[:, 0].min()), float(ranges[:, 1].max())) if support == "real" else (0.0, 1.0),
     )
-    digests = {split: surveys[division.part[split]].digests[division.places[split]] for split in SPLITS}
+    digests = {split: surveys[division.part[split]].digests[division.positions[split]] for split in SPLITS}
     report = report_of(
         info, tally, digests, division.labels, stored=str(rows.dtype), left_out=left_out, streamed=not keep
     )
@@ -188,12 +188,12 @@ def _described(
     return Data(splits["train"], splits["validation"], splits["test"], info, report, files)
 
 
-def _support(rows: Rows, tally: Tally, wanted: str | None) -> str:
-    """What the numbers are: as in ``DataInfo``, told by them unless a model is there that takes no other."""
+def _support(rows: Rows, tally: Tally, model_support: str | None) -> str:
+    """The support, as in ``DataInfo``: inferred from the numbers, or that of an existing model if it is wider."""
     if rows.dtype == np.uint8:
-        found = "binary" if tally.binary else "bytes"
+        support = "binary" if tally.binary else "bytes"
     else:
         low, high = tally.range
-        found = "unit" if low >= 0 and high <= 1 else "real"
+        support = "unit" if low >= 0 and high <= 1 else "real"
     wider = {"binary": ("bytes", "unit", "real"), "bytes": ("unit",), "unit": ("real",), "real": ()}
-    return wanted if wanted is not None and wanted in wider[found] else found
+    return model_support if model_support is not None and model_support in wider[support] else support

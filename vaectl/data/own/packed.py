@@ -1,6 +1,6 @@
-"""Binary images that are drawn once, kept as bits: an eighth of the memory that bytes would take.
+"""Binary images that are drawn once and stored as bits, in an eighth of the memory of bytes.
 
-Shapes: ``N`` examples of a source, ``B`` of them read at once, ``X`` data shape (C, H, W), of ``P`` pixels.
+Shapes: ``N`` examples of a source, ``B`` of them read at once, ``X`` data shape (C, H, W), ``P`` pixels.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from vaectl.data.own.rows import PIECE_BYTES, Rows
 
 @dataclass(frozen=True)
 class PackedRows:
-    """Draws of the examples of a source.
+    """Binary draws of the examples of a source.
 
     Attributes:
-        source: Their grey levels.
-        bits: uint8 (N, P / 8).
+        source: The grey levels.
+        bits: The packed draws, uint8 (N, P / 8).
     """
 
     source: Rows
@@ -35,33 +35,33 @@ class PackedRows:
 
     @property
     def dtype(self) -> np.dtype:
-        """uint8, of which 255 is 1."""
+        """uint8, where 255 means 1."""
         return np.dtype(np.uint8)
 
     def __len__(self) -> int:
         return len(self.bits)
 
     def name(self, row: int) -> str:
-        """As the source's."""
+        """The source's name for the example."""
         return self.source.name(row)
 
     def read(self, index: np.ndarray) -> np.ndarray:
-        """As ``Rows``."""
+        """Read examples as ``Rows.read`` does."""
         pixels = np.unpackbits(self.bits[index], axis=1, count=math.prod(self.shape))
         return pixels.reshape(len(index), *self.shape) * np.uint8(255)
 
 
 def packed(
     source: Rows,
-    places: np.ndarray,
+    rows: np.ndarray,
     random: np.random.RandomState,
     progress: Callable[[int], None] = lambda done: None,
 ) -> PackedRows:
-    """One Bernoulli draw of each pixel, to the bit those of ``base.binarized`` on the same examples in memory.
+    """Draw each pixel once from its Bernoulli distribution, bit for bit as ``base.binarized`` does in memory.
 
     Args:
         source: The grey levels.
-        places: Rows to draw, in this order (M,).
+        rows: Rows to draw, in this order (M,).
         random: Source of uniform numbers.
         progress: Called with the number of examples done.
     """
@@ -69,11 +69,11 @@ def packed(
     bits = np.zeros((len(source), -(-pixels // 8)), np.uint8)
     # uniform numbers take eight times the memory of bytes
     at_once, done = max(1, PIECE_BYTES // (8 * pixels)), 0
-    chunks = [places[start : start + at_once] for start in range(0, len(places), at_once)]
-    with closing(ahead(source.read, chunks)) as found:
-        for chunk, grey in zip(chunks, found, strict=True):
-            drawn = random.random_sample(grey.shape) * white < grey
-            bits[chunk] = np.packbits(drawn.reshape(len(chunk), -1), axis=1)
+    chunks = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
+    with closing(ahead(source.read, chunks)) as pieces:
+        for chunk, grey in zip(chunks, pieces, strict=True):
+            draw = random.random_sample(grey.shape) * white < grey
+            bits[chunk] = np.packbits(draw.reshape(len(chunk), -1), axis=1)
             done += len(chunk)
             progress(done)
     return PackedRows(source, bits)

@@ -1,4 +1,4 @@
-"""Examples that are read by row when they are needed, from an array or from files of their own.
+"""Examples that are read by row when they are needed, from an array or from separate files.
 
 Shapes: ``N`` examples, ``B`` of them read at once, ``X`` data shape (C, H, W).
 """
@@ -14,11 +14,11 @@ import numpy as np
 from vaectl.data.changes import Change
 from vaectl.errors import DataError
 
-# what is read of an array at once
+# bytes of an array that are read at once
 PIECE_BYTES = 1 << 22
-# an array's axes: a table's (N, W), images' (N, H, W), (N, H, W, C) or (N, C, H, W)
+# the axes of an array: (N, W) for a table; (N, H, W), (N, H, W, C) or (N, C, H, W) for images
 Layout = Literal["table", "grey", "channels last", "channels first"]
-# what numbers are as pixels: 0 and 1 as 0 and 255, bytes, 16 bits / 65535, or as they are
+# how numbers become pixels: 0 and 1 as 0 and 255, bytes, 16 bits / 65535, or unchanged
 Encoding = Literal["binary", "bytes", "sixteen", "numbers"]
 SCALINGS: dict[Encoding, str] = {
     "binary": "0 and 1",
@@ -32,8 +32,8 @@ class BadExampleError(DataError):
     """An example cannot be used.
 
     Args:
-        row: Its row.
-        problem: What is the matter, as the rest of a sentence that begins with its name.
+        row: The row of the example.
+        problem: The problem, as the rest of a sentence that begins with the example's name.
     """
 
     def __init__(self, row: int, problem: str) -> None:
@@ -42,7 +42,7 @@ class BadExampleError(DataError):
 
 
 class Rows(Protocol):
-    """Examples that are read by row, by several threads at once."""
+    """Examples that several threads can read by row at once."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -50,19 +50,19 @@ class Rows(Protocol):
 
     @property
     def dtype(self) -> np.dtype:
-        """Of what is read: uint8, or float32."""
+        """Type of the numbers that ``read`` returns: uint8 or float32."""
 
     def __len__(self) -> int:
         """N."""
 
     def name(self, row: int) -> str:
-        """What a person calls an example."""
+        """Name of an example in messages."""
 
     def read(self, index: np.ndarray) -> np.ndarray:
-        """The examples at rows ``index`` (B,): an array (B, *X) of its own.
+        """Read the examples at rows ``index`` (B,) into a new array (B, *X).
 
         Raises:
-            BadExampleError: One cannot be read, has another shape, or holds a number that is not finite.
+            BadExampleError: An example cannot be read, has another shape, or holds a non-finite number.
         """
 
 
@@ -71,12 +71,12 @@ class ArrayRows:
     """The rows of an array, in memory or mapped from a file.
 
     Attributes:
-        array: (N, ...), of numbers or bools.
-        layout: Its axes.
-        encoding: What its numbers are.
-        change: What is done to each image, or None.
-        word: What a person calls an example, before its number.
-        first: The number of the first.
+        array: (N, ...), numbers or bools.
+        layout: The axes of the array.
+        encoding: The meaning of its numbers.
+        change: The change applied to each image, or None.
+        word: Noun for an example in messages, before its number.
+        first: The number of the first example.
     """
 
     array: np.ndarray
@@ -88,7 +88,7 @@ class ArrayRows:
 
     @property
     def native(self) -> tuple[int, ...]:
-        """The shape of an example before it is changed."""
+        """Shape of an example before ``change``."""
         return arranged(self.array[:0], self.layout).shape[1:]
 
     @property
@@ -98,7 +98,7 @@ class ArrayRows:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of what is read."""
+        """Type of the numbers that ``read`` returns."""
         return np.dtype(np.uint8 if self.encoding in ("binary", "bytes") else np.float32)
 
     def __len__(self) -> int:
@@ -109,20 +109,20 @@ class ArrayRows:
         return f"{self.word} {row + self.first}"
 
     def read(self, index: np.ndarray) -> np.ndarray:
-        """As ``Rows``."""
+        """Read examples as ``Rows.read`` does."""
         stored = encoded(arranged(self.array[index], self.layout), self.encoding)
         if stored.dtype != np.uint8 and not (finite := np.isfinite(stored).reshape(len(stored), -1).all(1)).all():
             raise BadExampleError(int(index[~finite][0]), "holds a number that is not finite")
         if self.change is None:
             return np.ascontiguousarray(stored)
         out = np.empty((len(stored), *self.shape), stored.dtype)
-        for place, image in enumerate(stored):
-            out[place] = self.change(image)
+        for position, image in enumerate(stored):
+            out[position] = self.change(image)
         return out
 
 
 def arranged(array: np.ndarray, layout: Layout) -> np.ndarray:
-    """A view of an array's examples as (B, C, H, W); a table has one row of pixels."""
+    """A view of an array of examples as (B, C, H, W); a table has one row of pixels."""
     views = {"table": lambda: array[:, None, None], "grey": lambda: array[:, None],
              "channels last": lambda: array.transpose(0, 3, 1, 2), "channels first": lambda: array}  # fmt: skip
     view: np.ndarray = views[layout]()
@@ -130,33 +130,33 @@ def arranged(array: np.ndarray, layout: Layout) -> np.ndarray:
 
 
 def encoded(array: np.ndarray, encoding: Encoding) -> np.ndarray:
-    """Numbers as they are stored: uint8 of which 255 is 1, or float32."""
+    """Convert numbers to their stored form: uint8, with 255 for a binary 1, or float32."""
     if encoding == "bytes":
         return array.astype(np.uint8)
     if encoding == "binary":
         return array.astype(np.uint8) * np.uint8(255)
-    with np.errstate(over="ignore"):  # what is too large for a float32 is found as not finite
+    with np.errstate(over="ignore"):  # numbers too large for a float32 are later rejected as not finite
         numbers = array.astype(np.float32)
     return numbers * np.float32(1 / 65535) if encoding == "sixteen" else numbers
 
 
 def encoding_of(arrays: Sequence[np.ndarray], support: str | None = None) -> Encoding:
-    """What the numbers of arrays of one data set are.
+    """Determine the encoding of the numbers of one data set.
 
-    bools, and 0 and 1 alone, are binary; whole numbers from 0 to 255 are bytes; other unsigned 16-bit ones are parts of
-    65535; the rest is taken as it is.
+    Bools, and arrays of only 0 and 1, are binary; whole numbers from 0 to 255 are bytes; other unsigned 16-bit numbers
+    are divided by 65535; all others are unchanged.
 
     Args:
         arrays: The arrays of all parts of the data set.
-        support: That of the data which a model is there for, and which these are to be like; None lets them decide.
+        support: The support that an existing model needs; None lets the values decide.
 
     Raises:
-        DataError: They are no numbers, or not like such data.
+        DataError: The arrays do not hold numbers.
     """
     kinds = {array.dtype.kind for array in arrays}
     if not kinds <= set("buif"):
         wrong = next(array.dtype for array in arrays if array.dtype.kind not in "buif")
-        raise DataError(f"it holds {wrong} where numbers are needed")
+        raise DataError(f"it holds {wrong}, not numbers")
     whole, low, high, only_ends = "f" not in kinds, np.inf, -np.inf, True
     for piece in pieces(arrays):
         numbers = piece[np.isfinite(piece)] if piece.dtype.kind == "f" else piece
@@ -165,7 +165,7 @@ def encoding_of(arrays: Sequence[np.ndarray], support: str | None = None) -> Enc
             only_ends = only_ends and bool(((numbers == 0) | (numbers == 1)).all())
         if not only_ends and not whole:
             break
-    # an array of nothing but 0, or 1, may be anything
+    # an array of only 0, or only 1, may be anything
     if only_ends and (kinds == {"b"} or low < high) and support in (None, "binary"):
         return "binary"
     if support == "real":
@@ -180,12 +180,12 @@ def encoding_of(arrays: Sequence[np.ndarray], support: str | None = None) -> Enc
 
 
 def are_bytes(numbers: np.ndarray) -> bool:
-    """Whether numbers are whole and from 0 to 255."""
+    """Whether all numbers are whole and from 0 to 255."""
     return bool(numbers.size and numbers.min() >= 0 and numbers.max() <= 255 and (numbers == np.rint(numbers)).all())
 
 
 def pieces(arrays: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """The arrays a few rows at a time."""
+    """Iterate over the arrays a few rows at a time."""
     for array in arrays:
         at_once = max(1, PIECE_BYTES // max(1, array[:1].nbytes))
         for start in range(0, len(array), at_once):
@@ -193,10 +193,10 @@ def pieces(arrays: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def layout_of(shape: tuple[int, ...]) -> Layout:
-    """The axes of an array of examples, told by their lengths: an image has at most four channels, or fewer than rows.
+    """Infer the axes of an array from their lengths: an image has at most four channels, or fewer channels than rows.
 
     Raises:
-        DataError: It has as many axes as no examples have.
+        DataError: The array does not have two, three or four axes.
     """
     if len(shape) == 2:
         return "table"

@@ -1,4 +1,4 @@
-"""What a path of a person's own data comes to once it is opened, whatever it is."""
+"""The source that every opener of own data returns, whatever the format."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from vaectl.data.info import LONGEST_CLASS, MOST_CLASSES
 from vaectl.data.own.rows import Rows
 from vaectl.errors import DataError
 
-# bad examples that an error names
+# number of bad examples listed in an error
 NAMED = 10
 
 
 class UnusableError(DataError):
-    """Some examples cannot be used, and nobody asked to go on without them."""
+    """Some examples cannot be used, and ``skip_bad`` is not set."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """How a source is to be read.
+class Reading:
+    """How to read a source.
 
     Attributes:
-        change: What is done to each image, or None.
+        change: The change applied to each image, or None.
         label_column: The column of a table that holds the labels, or None for the usual names.
-        support: That of the data which a model is there for, or None.
-        lenient: Whether a column of labels that is not there is passed over.
-        note: Called with a sentence that the person should read.
-        progress: Called with (what, done, in all).
+        support: The support that an existing model needs, or None.
+        lenient: Whether a missing column of labels is passed over.
+        note: Called with a sentence for the user.
+        progress: Called with (task, done, total).
     """
 
     change: Change | None = None
@@ -48,17 +48,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Source:
-    """Examples by part: ``train``, and ``validation`` and ``test`` where the source has them apart.
+    """Examples by part: ``train``, and ``validation`` and ``test`` if the source has its own.
 
     Attributes:
         parts: The examples.
-        labels: Class of each, int64 (N,), -1 where it has none.
-        scaling: What is done to a stored number, and to an image.
-        classes: Names of the labels 0, 1, ... ; empty where they have none.
-        bad: Examples that are known to be unusable: name and what is the matter.
-        sizes_differ: Whether images of other sizes are among those.
-        held: Why they cannot be read as they are needed, or None where they can.
-        word: What a person calls examples.
+        labels: Class of each example, int64 (N,), -1 if it has none.
+        scaling: Description of the scaling of stored numbers and of the change to images.
+        classes: Names of the labels 0, 1, ... ; empty if they have no names.
+        bad: Name and problem of each example that is already known to be unusable.
+        sizes_differ: Whether some of these are images of a different size.
+        why_resident: The reason why examples cannot be streamed, or None if they can.
+        word: Plural noun for the examples in messages.
     """
 
     parts: Mapping[str, Rows]
@@ -67,46 +67,46 @@ class Source:
     classes: tuple[str, ...] = ()
     bad: Sequence[tuple[str, str]] = field(default_factory=tuple)
     sizes_differ: bool = False
-    held: str | None = None
+    why_resident: str | None = None
     word: str = "images"
 
 
 def refuse_bad(name: str, source: Source, bad: Sequence[tuple[str, str]], total: int) -> None:
-    """Raise an UnusableError that names what cannot be used.
+    """Raise an UnusableError that names the unusable examples.
 
     Args:
         name: Name of the data set.
         source: The source.
-        bad: Name of each example, and what is the matter with it.
-        total: Examples in all.
+        bad: Name and problem of each unusable example.
+        total: Number of all examples.
     """
     more = f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-    listed = "; ".join(f"{example}: {problem}" for example, problem in bad[:NAMED])
+    listing = "; ".join(f"{example}: {problem}" for example, problem in bad[:NAMED])
     hint = "go on without them: --skip-bad"
     if source.sizes_differ:
-        hint = f"bring all to one size: --image-size 64,64; or {hint}"
-    raise UnusableError(f"{name}: {len(bad)} of {total} {source.word} cannot be used: {listed}{more}", hint=hint)
+        hint = f"resize all to one size: --image-size 64,64; or {hint}"
+    raise UnusableError(f"{name}: {len(bad)} of {total} {source.word} cannot be used: {listing}{more}", hint=hint)
 
 
 def classes_of(values: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Labels and the names of their classes, from labels by part that are whole numbers or texts.
+    """Class indices and class names, from labels by part that are whole numbers or strings.
 
-    Whole numbers of which some are negative become names, too, because a label of -1 is none.
+    If some whole numbers are negative, all become names, because -1 means that there is no label.
     """
     everything = np.concatenate([*values.values()]) if values else np.zeros(0, np.int64)
     if everything.dtype.kind in "biu" and not (everything < 0).any():
         return {part: labels.astype(np.int64) for part, labels in values.items()}, ()
     names = np.unique(everything)
-    labels = {part: np.searchsorted(names, found).astype(np.int64) for part, found in values.items()}
+    labels = {part: np.searchsorted(names, part_labels).astype(np.int64) for part, part_labels in values.items()}
     return labels, named(names.tolist())
 
 
 def named(names: Iterable[str]) -> tuple[str, ...]:
-    """Names of classes as they are kept: none where they are too many to be classes."""
-    kept = tuple(str(name).encode("utf-8", "replace").decode()[:LONGEST_CLASS] for name in names)
-    return kept if len(kept) <= MOST_CLASSES else ()
+    """Class names as they are stored; empty if there are too many to be classes."""
+    short_names = tuple(str(name).encode("utf-8", "replace").decode()[:LONGEST_CLASS] for name in names)
+    return short_names if len(short_names) <= MOST_CLASSES else ()
 
 
 def unlabelled(count: int) -> np.ndarray:
-    """The labels of examples that have none."""
+    """Labels for ``count`` examples without a class, all -1."""
     return np.full(count, -1, np.int64)

@@ -1,4 +1,4 @@
-"""A split that is read as it is needed, so that memory does not grow with its examples.
+"""A split that is read when it is needed, so that memory does not grow with its examples.
 
 Shapes: ``N`` examples, ``B`` batch, ``X`` data shape (C, H, W).
 """
@@ -20,29 +20,30 @@ from vaectl.data.own.ahead import ahead
 from vaectl.data.own.rows import BadExampleError, Rows
 from vaectl.errors import DataError
 
-# what a thread reads at once
+# bytes that a thread reads at once
 PIECE_BYTES = 1 << 22
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class StreamedSplit:
-    """Examples that threads read in the order in which they are needed, a few batches ahead.
+    """Examples that threads read in the order of use, a few batches ahead.
 
-    The order is the caller's, and so is every random draw: training is to the bit what it is on a ``Split``.
+    The caller determines the order and makes every random draw, so training is bit for bit the same as on a ``Split``.
 
     Attributes:
-        source: What they are read from.
-        places: Row of each example in the source, int64 (N,).
-        labels: int64 (N,), -1 where there is none.
-        device: Where batches go.
-        grey: What training draws fresh binary images from, with the same rows; None where it trains on ``source``.
+        source: The source of the examples.
+        positions: Row of each example in the source, int64 (N,).
+        labels: int64 (N,), -1 if there is none.
+        device: The device of the batches.
+        grey: Source of the grey levels from which training draws new binary images, with the same rows; None if it
+            trains on ``source``.
         given: What a model is conditioned on, float32 (N, C), held in memory; None without.
         observed: Which values were observed, bool (N, *X), held in memory; None if all were.
     """
 
     source: Rows
-    places: np.ndarray
+    positions: np.ndarray
     labels: Tensor
     device: torch.device = CPU
     grey: Rows | None = None
@@ -50,7 +51,7 @@ class StreamedSplit:
     observed: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.positions)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -60,23 +61,23 @@ class StreamedSplit:
     @property
     def rows(self) -> Tensor:
         """Row of each example in the source, int64 (N,)."""
-        return torch.from_numpy(self.places).to(self.device)
+        return torch.from_numpy(self.positions).to(self.device)
 
     @property
     def factors(self) -> Mapping[str, np.ndarray]:
-        """None are known."""
+        """Empty: a streamed source has no known factors."""
         return {}
 
     def batch(self, index: Tensor | slice) -> Batch:
         """The examples at ``index`` as the model sees them, values in [0, 1] unless they are real."""
         at = index if isinstance(index, slice) else index.cpu()
-        places = self.places[at if isinstance(at, slice) else at.numpy()]
-        with closing(self._read(self.source, [places])) as batches:
+        positions = self.positions[at if isinstance(at, slice) else at.numpy()]
+        with closing(self._read(self.source, [positions])) as batches:
             return self._batch(scaled(next(batches).to(self.device)), at)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All examples in order, ``size`` at a time; the last batch may be smaller."""
-        with closing(self._read(self.source, self._chunks(self.places, size))) as batches:
+        with closing(self._read(self.source, self._chunks(self.positions, size))) as batches:
             for number, stored in enumerate(batches):
                 yield self._batch(scaled(stored.to(self.device)), slice(number * size, (number + 1) * size))
 
@@ -87,7 +88,7 @@ class StreamedSplit:
     def feed(self, order: Tensor, size: int, start: int = 0) -> Generator[tuple[Tensor, ...]]:
         """The stored examples of each batch, then what is given and what was observed, if anything."""
         order = order.cpu()[start * size :]
-        sources = self._chunks(self.places[order.numpy()], size)
+        sources = self._chunks(self.positions[order.numpy()], size)
         with closing(self._read(self.grey or self.source, sources)) as batches:
             for number, stored in enumerate(batches):
                 index = order[number * size : (number + 1) * size]
@@ -105,23 +106,25 @@ class StreamedSplit:
         return Batch(torch.bernoulli(scaled(stored))[rows], given, observed)
 
     def stored(self, size: int) -> Iterator[np.ndarray]:
-        """All examples in order as they are stored, ``size`` at a time."""
-        with closing(self._read(self.source, self._chunks(self.places, size))) as batches:
+        """All examples in order in their stored form, ``size`` at a time."""
+        with closing(self._read(self.source, self._chunks(self.positions, size))) as batches:
             for stored in batches:
                 yield stored.numpy()
 
     def to(self, device: torch.device) -> StreamedSplit:
-        """The same split whose batches go to a device."""
+        """The same split with its batches on a device."""
         return dataclasses.replace(self, labels=self.labels.to(device), device=device)
 
     def first(self, n: int) -> StreamedSplit:
-        """Its first ``n`` examples, or all where there are fewer."""
+        """The first ``n`` examples, or all if there are fewer."""
         given, observed = (None if t is None else t[:n] for t in (self.given, self.observed))
-        return dataclasses.replace(self, places=self.places[:n], labels=self.labels[:n], given=given, observed=observed)
+        return dataclasses.replace(
+            self, positions=self.positions[:n], labels=self.labels[:n], given=given, observed=observed
+        )
 
     @staticmethod
-    def _chunks(places: np.ndarray, size: int) -> Iterator[np.ndarray]:
-        return (places[start : start + size] for start in range(0, len(places), size))
+    def _chunks(positions: np.ndarray, size: int) -> Iterator[np.ndarray]:
+        return (positions[start : start + size] for start in range(0, len(positions), size))
 
     @staticmethod
     def _read(source: Rows, chunks: Iterable[np.ndarray]) -> Generator[Tensor]:
@@ -139,13 +142,13 @@ class StreamedSplit:
                 return source.read(piece[0]), piece[1]
             except BadExampleError as error:
                 name = source.name(error.row)
-                hint = "it was another when the data were first read"
+                hint = "the data have changed since they were first read"
                 raise DataError(f"{name} {error.problem}", hint=hint) from None
 
-        with closing(ahead(read, pieces())) as found:
-            held: list[np.ndarray] = []
-            for stored, last in found:
-                held.append(stored)
+        with closing(ahead(read, pieces())) as results:
+            parts: list[np.ndarray] = []
+            for stored, last in results:
+                parts.append(stored)
                 if last:
-                    yield torch.from_numpy(np.concatenate(held) if len(held) > 1 else held[0])
-                    held = []
+                    yield torch.from_numpy(np.concatenate(parts) if len(parts) > 1 else parts[0])
+                    parts = []
