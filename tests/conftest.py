@@ -14,7 +14,6 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from tests.support.parts import PARTS
 from vaectl.cli import app
 from vaectl.commands.train.screen import EpochScreen
 from vaectl.model.builder import FAMILIES
@@ -110,6 +109,8 @@ def mnist() -> Path:
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Within a test the parts of ``tests.support.parts`` are members of their families."""
+    from tests.support.parts import PARTS
+
     for family, members in PARTS.items():
         for name, member in members.items():
             monkeypatch.setitem(FAMILIES[family], name, member)  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ import pytest
 import typer
 
 import vaectl
+from tests.conftest import Cli
 from vaectl.commands.shared.deferred import function_of
 from vaectl.config.datasets import DataOptions
 from vaectl.config.recipes import RECIPES, vae, vq_vae
@@ -119,9 +120,6 @@ def test_flags_stand_in_the_order_of_the_table() -> None:
 
 
 WRONG = {
-    "--likelihood gausian": "--likelihood must be one of bernoulli, continuous-bernoulli, gaussian, laplace, mse, "
-    "categorical, discretized-logistic; got 'gausian'",
-    "--network unet": "--network must be one of mlp, conv, resnet; got 'unet'",
     "--dataset minst": "--dataset must be one of auto, mnist, fashion-mnist, kmnist, digits, glyphs, cifar10, svhn, or "
     "a path; got 'minst'",
     "--model vea": "--model must be one of vae, beta-vae, beta-tcvae, capacity-vae, control-vae, iwae, sigma-vae, "
@@ -155,6 +153,21 @@ def test_a_wrong_value_is_refused_before_torch_is_imported(tmp_path: Path) -> No
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [f"error: {message}" for message in WRONG.values()]
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("--likelihood gausian", "--likelihood must be one of bernoulli, continuous-bernoulli, gaussian, laplace, mse, "
+         "categorical, discretized-logistic; got 'gausian'"),
+        ("--network unet", "--network must be one of mlp, conv, resnet; got 'unet'"),
+    ],
+)  # fmt: skip
+def test_an_unknown_part_is_refused_by_the_registry(cli: Cli, typed: str, message: str) -> None:
+    """The table alone cannot know: a part may have been registered since."""
+    result = cli("train", *typed.split())
+    assert result.exit_code == 2
+    assert f"error: {message}" in result.stderr
 
 
 @pytest.mark.parametrize(
