@@ -36,6 +36,11 @@ from vaectl.model.distributions.levels import Levels
 from vaectl.model.distributions.pixels import base_of
 from vaectl.model.objectives import ELBO
 from vaectl.model.vae import VAE
+from vaectl.runs import checkpoints
+from vaectl.runs.evaluating import evaluate_run
+from vaectl.runs.resuming import resume_run
+from vaectl.runs.run import Run
+from vaectl.runs.training import train_run
 from vaectl.training.replay import Tape
 from vaectl.training.step import TrainStep
 from vaectl.training.trainer import Epoch, RolledBack, fit
@@ -106,6 +111,27 @@ def test_dynamic_binarisation_keeps_what_is_given_beside_its_draws() -> None:
     assert batch.given is not None
     assert torch.equal(batch.given, data.train.given[[1, 2]])  # type: ignore[index]
     assert {*batch.x.unique().tolist()} <= {0.0, 1.0}
+
+
+@every_model
+def test_it_is_a_run_like_any_other(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained, resumed and evaluated in a run folder, also with an adversary that is larger than the model."""
+    monkeypatch.setattr(checkpoints, "SERIES_BYTES", 2**12)
+    spec, data = spec_for(name, epochs=1), data_for(name)
+    if name == "adversary":
+        options = {**spec.objective.options, "units": 4000}
+        spec = dataclasses.replace(spec, objective=dataclasses.replace(spec.objective, options=options))
+    run = train_run(spec, data, tmp_path / "runs")
+    resumed = resume_run(run, data, epochs=3)
+    whole = train_run(spec.changed(epochs=3), data, tmp_path / "runs")
+    ours, theirs = ((each.path / "last.safetensors").read_bytes() for each in (resumed, whole))
+    assert ours == theirs
+    opened = Run.open(run.path)
+    assert opened.status == "completed"
+    assert evaluate_run(opened, data)["metrics"] == opened.record["metrics"]
+    model = opened.load_model()
+    with torch.no_grad():
+        assert model.sample(3, given=given_for(data.test, 3)).mean.shape == (3, *data.info.shape)
 
 
 # --- what they come to ------------------------------------------------------------------------------------------------

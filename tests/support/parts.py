@@ -120,10 +120,10 @@ class Critic(ELBO):
     needs_pairs = True
     adversary = AdversaryTraining(lr=3e-3, betas=(0.5, 0.9))
 
-    def __init__(self, data: TrainingSet, space: LatentSpace, *, gamma: NonNegative = 2.0) -> None:
+    def __init__(self, data: TrainingSet, space: LatentSpace, *, gamma: NonNegative = 2.0, units: Size = 8) -> None:
         super().__init__(data, space)
         self.gamma = gamma
-        self.critic = nn.Sequential(nn.Linear(*space.shape, 8), nn.SiLU(), nn.Linear(8, 1))
+        self.critic = nn.Sequential(nn.Linear(*space.shape, units), nn.SiLU(), nn.Linear(units, 1))
 
     def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:
         bound = super().forward(draw, scheduled)

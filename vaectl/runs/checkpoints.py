@@ -9,7 +9,7 @@ killed after it, a new one that is not yet in its place lies beside it, and is m
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,11 @@ def save(
 
 
 def load(
-    folder: Path, config: Mapping[str, Any], like: Mapping[str, Tensor], complete: Callable[[Spec], Spec]
+    folder: Path,
+    config: Mapping[str, Any],
+    like: Mapping[str, Tensor],
+    complete: Callable[[Spec], Spec],
+    others: Iterable[Tensor] = (),
 ) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     """The values of a folder's checkpoint, and its tensors by name, by name of the file.
 
@@ -62,6 +66,7 @@ def load(
         config: What must be stored in the header of each file.
         like: Tensors of the model's names, types and shapes.
         complete: A spec -> the same with every option, as ``weights.read`` needs it.
+        others: The objective's tensors, which are part of the training's state, not of the model.
 
     Raises:
         RunError: A file of it is missing, damaged or foreign.
@@ -70,8 +75,8 @@ def load(
 
     settle(folder)
     values = read_state(folder)
-    # two moments of each weight, and as much again with the weights where a good state is kept; numbers of each batch
-    room = 8 * sum(tensor.nbytes for tensor in like.values()) + SERIES_BYTES
+    # two moments of each weight, and as much again with the weights if a good state is kept; figures of each batch
+    room = 8 * sum(tensor.nbytes for tensor in (*like.values(), *others)) + SERIES_BYTES
     tensors = {}
     for name, digest in values["files"].items():
         file = within(folder, name)

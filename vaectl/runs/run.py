@@ -302,7 +302,8 @@ class Run:
         """
         from vaectl.model.builder import complete
 
-        values, tensors = checkpoints.load(self.path, self.record["config"], state.model.state_dict(), complete)
+        weights, others = state.model.state_dict(), state.objective.state_dict().values()
+        values, tensors = checkpoints.load(self.path, self.record["config"], weights, complete, others)
         try:
             state.model.load_state_dict(tensors[checkpoints.LAST])
             state.restore(tensors[checkpoints.OPTIMIZER], values)
