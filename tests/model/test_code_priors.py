@@ -20,7 +20,7 @@ from vaectl.errors import SettingError
 from vaectl.evaluation.importance import importance_bound
 from vaectl.evaluation.metrics import evaluate
 from vaectl.model.builder import build
-from vaectl.model.distributions.codes import Codebook, LatentSpace, Quantized, drawn_at
+from vaectl.model.distributions.codes import Codebook, LatentSpace, Quantized, draw_at
 from vaectl.model.priors import TransformerPrior, UniformCodes, transformer
 from vaectl.model.priors.transformer import Transformer
 from vaectl.model.vae import VAE, kl
@@ -113,7 +113,7 @@ def test_a_lower_temperature_draws_likelier_sequences() -> None:
     means = [model.log_prob(model.sample(500, temperature)).mean().item() for temperature in (0.5, 1.0, 2.0)]
     assert means[0] > means[1] > means[2]
     logits = torch.tensor([[0.0, 1.0]]).expand(20_000, -1)
-    share = drawn_at(logits, 0.5).double().mean().item()
+    share = draw_at(logits, 0.5).double().mean().item()
     assert share == pytest.approx(1 / (1 + math.exp(-2)), abs=4 * math.sqrt(0.12 * 0.88 / 20_000))
 
 
@@ -154,7 +154,7 @@ def test_samples_are_drawn_a_bounded_number_at_a_time(monkeypatch: pytest.Monkey
 def test_no_temperature_is_too_low() -> None:
     logits = torch.tensor([[3.0, 5.0, -2.0]]).expand(100, -1)
     for temperature in (1e-40, 1e-8, 0.0):
-        assert (drawn_at(logits, temperature) == 1).all()
+        assert (draw_at(logits, temperature) == 1).all()
 
 
 def test_the_bound_under_the_uniform_prior_is_reconstruction_and_the_names_of_the_codes() -> None:

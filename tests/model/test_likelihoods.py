@@ -478,7 +478,7 @@ def test_a_categorical_is_the_same_in_any_parts(monkeypatch: pytest.MonkeyPatch)
     whole = everything()
     monkeypatch.setattr(distributions, "PIXELS_AT_ONCE", 7)
     parts = everything()
-    logits = p.codes @ p.weight.T + p.bias
+    logits = p.factors @ p.weight.T + p.bias
     assert torch.allclose(whole[0], td.Categorical(logits=logits).log_prob((x * 255).round()), atol=1e-5)
     for one, other in zip(whole[:3], parts[:3], strict=True):
         assert torch.allclose(one, other, atol=1e-5)

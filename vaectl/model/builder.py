@@ -1,4 +1,4 @@
-"""Spec and data description -> model and objective: the one file that knows every family."""
+"""Builds the model and the objective of a spec; the one file that knows every family."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def complete(spec: Spec) -> Spec:
 
     Raises:
         SettingError: A name or an option is unknown, a value has the wrong type or lies out of its bounds, or a
-            training setting is one that would be ignored.
+            training setting would be ignored.
     """
     parts: dict[str, Any] = {part: _complete_part(part, getattr(spec, part)) for part in PARTS}
     completed = dataclasses.replace(spec, **parts)
@@ -81,7 +81,7 @@ def _complete_part(family: str, part: Part) -> Part:
     for name in part.options:
         if name not in allowed:
             hint = did_you_mean(name, allowed) if allowed else f"{part.name} takes no options"
-            raise SettingError(f"{family}.{name}", f"is no option of {family} '{part.name}'", hint=hint)
+            raise SettingError(f"{family}.{name}", f"is not an option of {family} '{part.name}'", hint=hint)
     options = {
         name: coerce(f"{family}.{name}", part.options.get(name, default), hints[name])
         for name, default in allowed.items()
@@ -90,7 +90,7 @@ def _complete_part(family: str, part: Part) -> Part:
 
 
 def measure(spec: Spec, info: DataInfo) -> str:
-    """What the log-probabilities of a spec's likelihood are of, on such data: numbers of two kinds are not compared.
+    """The measure of the log-probabilities of a spec's likelihood on this data; different measures are not compared.
 
     Raises:
         UsageError: The likelihood does not take the data's support; the hint names the flag to change.
@@ -117,8 +117,8 @@ def build(spec: Spec, info: DataInfo, copies: int = 1) -> tuple[VAE, Objective]:
 
     Raises:
         SettingError: As ``complete``.
-        UsageError: The likelihood does not take the data's support, the prior or the objective not the posterior's
-            latents, or the objective needs the KL by latent dimension and posterior or prior do not factorise.
+        UsageError: The likelihood does not take the data's support, the prior or the objective does not take the
+            posterior's latents, or the objective needs the KL by latent dimension and q or p does not factorise.
         VaectlError: The model does not fit into memory.
     """
     spec = complete(spec)
@@ -166,14 +166,14 @@ def _check_latents(spec: Spec) -> None:
 
 
 def _check_weight(spec: Spec) -> None:
-    """Raise a SettingError where a weight of the KL would be ignored: that of codes is the same whatever is learned."""
+    """Raise a SettingError if a weight on the KL would have no effect: the KL of a fixed codebook is a constant."""
     if _gives(spec) != CODES:
         return
     for name, usual in (("beta", 1.0), ("warmup_epochs", 0)):
         if spec.objective.options.get(name, usual) != usual:
             raise SettingError(
                 f"objective.{name}",
-                f"weights the KL, which for codes of posterior '{spec.posterior.name}' is the same whatever is learned",
+                f"weights the KL, which is a constant for the codes of posterior '{spec.posterior.name}'",
                 hint="leave it out",
             )
 
@@ -187,7 +187,7 @@ def blueprint(spec: Spec, info: DataInfo, copies: int = 1) -> VAE:
         copies: How many times the weights will be in memory.
 
     Raises:
-        VaectlError: They do not fit into this machine's memory.
+        VaectlError: The weights do not fit into this machine's memory.
     """
     try:
         with torch.device("meta"):
@@ -196,11 +196,11 @@ def blueprint(spec: Spec, info: DataInfo, copies: int = 1) -> VAE:
         raise _too_large(spec, str(error).splitlines()[0]) from None
     weights = [*model.parameters(), *objective.parameters()]
     parameters = sum(parameter.numel() for parameter in weights)
-    needed, there = copies * sum(p.numel() * p.element_size() for p in weights), memory()
-    if needed > there:
+    size, available = copies * sum(p.numel() * p.element_size() for p in weights), memory()
+    if size > available:
         times = f", {copies} times over," if copies > 1 else ""
         raise _too_large(
-            spec, f"{parameters:,} parameters{times} need {size_text(needed)}, and there are {size_text(there)}"
+            spec, f"{parameters:,} parameters{times} need {size_text(size)}, and there are {size_text(available)}"
         )
     return model
 
@@ -228,7 +228,7 @@ def _kl_factorises(model: VAE, info: DataInfo) -> bool:
 
 
 def _assemble(spec: Spec, info: DataInfo) -> tuple[VAE, Objective]:
-    """The model and then its objective, both with initial weights of the spec's seed."""
+    """Make the model and then its objective, both with initial weights from the spec's seed."""
     weights_seed, _, _ = seed_streams(spec.training.seed)
     with seeded(weights_seed):
         sizes = Sizes(info.shape, vector=_gives(spec) == VECTORS, given=info.given, missing=info.missing)

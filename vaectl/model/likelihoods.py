@@ -1,4 +1,4 @@
-"""Likelihood heads: features -> p(x|z). Each says which data it takes, and what its log-probability is then of.
+"""Likelihood heads: features -> p(x|z). Each names the kinds of data that it takes, and the measure for each.
 
 Shapes: ``*N`` leading dimensions, ``F`` features, flat or a map, ``X`` data shape (C, H, W). Data are ``binary`` ({0,
 1}), ``bytes`` (k / 255), ``unit`` (any real number in [0, 1]) or ``real``.
@@ -35,7 +35,7 @@ from vaectl.model.layers.linear import Linear
 from vaectl.model.layers.readout import Shape, readout
 from vaectl.model.parts import Likelihood
 
-# what a log-probability is with respect to: numbers of two kinds are never compared
+# the measures of log-probabilities; values of different measures are never compared
 BINARY_PROBABILITY = "probability of binary pixels"
 BYTE_PROBABILITY = "probability of bytes"
 DENSITY = "density"
@@ -48,12 +48,12 @@ Rank = Annotated[int, Bounds(1, LEVELS)]
 SIGMA, FLOOR = 1.0, 1e-3
 # a learned scale begins at 1/2 = softplus(START), the largest standard deviation that values in [0, 1] can have
 START = math.log(math.expm1(0.5))
-# the running error forgets a batch at this rate: it is that of about the last hundred
+# decay of the running error at each batch: it averages over about the last hundred
 DECAY = 0.99
 
 
 def _pixels(layer: nn.Module, features: Tensor) -> Tensor:
-    """What a layer says of each pixel (*N, *X), or more than one number of each (*N, *X, R)."""
+    """A layer's outputs, one for each pixel (*N, *X) or several (*N, *X, R)."""
     return at_least_fp32(layer(features))
 
 
@@ -65,7 +65,7 @@ class OneParameterLikelihood(Likelihood):
     """Independent pixels of a family with one unbounded parameter, predicted for each pixel.
 
     Args:
-        features: Shape F of the features that the network gives.
+        features: Shape F of the network's features.
         shape: Data shape X.
     """
 
@@ -120,9 +120,9 @@ class ContinuousBernoulliLikelihood(OneParameterLikelihood):
 
 
 class SquaredErrorLikelihood(OneParameterLikelihood):
-    """The deterministic decoder of the literature: ``-1/2 sum_i (x_i - mu_i(z))^2``, no log-probability of anything.
+    """The deterministic decoder of the literature: ``-1/2 sum_i (x_i - mu_i(z))^2``, not a log-probability.
 
-    It is a Gaussian of unit scale without its constant: ``gaussian`` with scale 'fixed' trains alike and keeps it.
+    It is a Gaussian of unit scale without its constant; ``gaussian`` with scale 'fixed' has the same gradient.
     """
 
     measures: ClassVar[Mapping[str, str]] = dict.fromkeys(("binary", "unit", "bytes", "real"), SQUARED_ERROR)
@@ -133,7 +133,7 @@ class SquaredErrorLikelihood(OneParameterLikelihood):
 
 
 class FixedScale(nn.Module):
-    """A scale that is given."""
+    """A fixed scale."""
 
     sigma: Tensor
 
@@ -147,14 +147,14 @@ class FixedScale(nn.Module):
 
 
 class LearnedScale(nn.Module):
-    """A scale ``softplus(s + START) + floor``, with one learned s or an s of each pixel from the features.
+    """A scale ``softplus(s + START) + floor``, with one learned s, or one s per pixel computed from the features.
 
-    s begins at or about 0. From there the scale of pixels in [0, 1] comes down: one that is too small would multiply
-    the location's gradient by its inverse square, and one that begins at 1 takes the longer way to the same place.
+    s begins at or near 0, and the scale of pixels in [0, 1] then falls. A smaller initial scale would multiply the
+    location's gradient by its inverse square; a scale that begins at 1 takes longer to fall.
 
     Args:
         features: Shape F of the features.
-        shape: Data shape X of a scale for each pixel, or () for one that all share.
+        shape: Data shape X for a scale per pixel, or () for one shared scale.
         floor: The smallest scale, in units of the data.
     """
 
@@ -167,7 +167,7 @@ class LearnedScale(nn.Module):
             self.s = nn.Parameter(torch.zeros(()))
 
     def forward(self, features: Tensor) -> Tensor:
-        """The scale (*N, *X), or () where it is shared."""
+        """The scale (*N, *X), or () if it is shared."""
         s = _pixels(self.linear, features) if self.shape else at_least_fp32(self.s)
         return F.softplus(s + START) + self.floor
 
@@ -175,8 +175,8 @@ class LearnedScale(nn.Module):
 class OptimalScale(nn.Module):
     """The scale of highest likelihood given the residuals r: ``(mean |r|^power)^(1/power)``, at least ``floor``.
 
-    A training batch has its own. Evaluation takes that of a running mean of ``|r|^power`` over training batches, so
-    that it owes nothing to the data evaluated. The mean forgets exponentially, without bias towards where it began.
+    A training batch has its own. Evaluation uses a running mean of ``|r|^power`` over training batches, so that the
+    scale does not depend on the evaluated data. The mean decays exponentially and is corrected for its initial value.
 
     Args:
         power: 2 for a Gaussian's standard deviation, 1 for a Laplace's mean absolute error.
@@ -193,12 +193,12 @@ class OptimalScale(nn.Module):
         self.register_buffer("weight", torch.zeros(()))
 
     def forward(self, features: Tensor) -> Tensor:
-        """The running scale (); 1 before any batch was fitted."""
+        """The running scale (); 1 before the first batch."""
         return scale_of_moment(at_least_fp32(self.moment), self.power, self.floor)
 
     @torch.no_grad()
     def learn(self, moment: Tensor) -> None:
-        """Take a batch's mean of ``|r|^power`` () into the running mean, unless it is not finite."""
+        """Update the running mean with a batch's mean of ``|r|^power`` (), unless it is not finite."""
         finite = moment.isfinite()
         weight = self.weight * DECAY + (1 - DECAY)
         running = self.moment.lerp(moment.to(self.moment.dtype), (1 - DECAY) / weight)
@@ -210,15 +210,15 @@ class LocationScaleLikelihood(Likelihood):
     """Independent pixels of a location-scale family around a mean image, normaliser included.
 
     Args:
-        features: Shape F of the features that the network gives.
+        features: Shape F of the network's features.
         shape: Data shape X.
-        scale: ``shared`` learns one scale; ``per-pixel`` predicts each; ``optimal`` takes the training batch's own,
+        scale: ``shared`` learns one scale; ``per-pixel`` predicts each; ``optimal`` is the best for the training batch,
             which gives the ELBO the same gradient as differentiating through it; ``fixed`` is ``sigma``.
         sigma: The fixed scale, in units of the data.
-        floor: The smallest scale where it is not fixed: densities of pixels with a few exact values have no bound.
+        floor: The smallest scale, unless it is fixed: the density of pixels with a few exact values is unbounded.
 
     Raises:
-        SettingError: ``sigma`` is given but the scale is not fixed, or ``floor`` and it is.
+        SettingError: ``sigma`` is set but the scale is not fixed, or ``floor`` is set and the scale is fixed.
 
     References:
         Simple and Effective VAE Training with Calibrated Decoders (Rybkin et al., 2021),
@@ -269,7 +269,7 @@ class LocationScaleLikelihood(Likelihood):
         return _event(self.family(loc, scale, validate_args=False), self.shape)
 
     def observe(self, px: Distribution, batch: Batch) -> None:
-        """Let an optimal scale learn from the residuals of a training step that was taken."""
+        """Update an optimal scale from the residuals of a training step."""
         pixels = base_of(px)
         if isinstance(pixels, BatchScaled) and isinstance(self.scale, OptimalScale):
             self.scale.learn(pixels.moment(batch.x, batch.observed))
@@ -290,13 +290,13 @@ class LaplaceLikelihood(LocationScaleLikelihood):
 
 
 class CategoricalLikelihood(Likelihood):
-    """Independent pixels over 256 levels without order: ``p(x_i = k / 255 | z) = softmax_k(W c_i(z) + b)``.
+    """Independent pixels over 256 unordered levels: ``p(x_i = k / 255 | z) = softmax_k(W c_i(z) + b)``.
 
     Args:
-        features: Shape F of the features that the network gives.
+        features: Shape F of the network's features.
         shape: Data shape X.
-        rank: Numbers c_i that the network gives of each pixel. All share W (256, rank): a linear layer to 256 logits
-            of each pixel would have 100 million weights on MNIST.
+        rank: Factors c_i that the network predicts for each pixel. All pixels share W (256, rank), because a linear
+            layer to 256 logits for each pixel would have 100 million weights on MNIST.
 
     References:
         Pixel Recurrent Neural Networks (van den Oord et al., 2016), section 2.2, https://arxiv.org/abs/1601.06759
@@ -312,18 +312,18 @@ class CategoricalLikelihood(Likelihood):
 
     def forward(self, features: Tensor) -> Independent[LowRankCategorical]:
         """Features (*N, *F) -> p with batch shape (*N) and event shape X."""
-        codes = _pixels(self.linear, features)  # (*N, *X, R)
-        return _event(LowRankCategorical(codes, self.levels.weight, self.levels.bias), self.shape[:-1])
+        factors = _pixels(self.linear, features)  # (*N, *X, R)
+        return _event(LowRankCategorical(factors, self.levels.weight, self.levels.bias), self.shape[:-1])
 
 
 class DiscretizedLogisticLikelihood(Likelihood):
     """Independent pixels of a logistic distribution cut into the 256 levels, with open ends.
 
     Args:
-        features: Shape F of the features that the network gives.
+        features: Shape F of the network's features.
         shape: Data shape X.
         scale: ``per-pixel`` predicts each scale; ``shared`` learns one.
-        floor: The smallest scale, where 1 is the range of the data: the default is a quarter of a level.
+        floor: The smallest scale, relative to the range of the data; the default is a quarter of a level.
 
     References:
         PixelCNN++ (Salimans et al., 2017), equation 2 with one component, https://arxiv.org/abs/1701.05517;

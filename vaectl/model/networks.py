@@ -1,6 +1,6 @@
 """Networks: the trunks of encoders and decoders, from inputs of a known shape to features.
 
-None normalises over a batch: a batch of one, and an evaluation, are computed like any other.
+No network normalises over a batch, so a batch of one and an evaluation are computed like any other batch.
 
 Shapes: ``*N`` draw and batch dimensions, ``S`` the shape of an input, ``X`` data shape, ``F`` features, flat
 (features,) or a map (channels, height, width).
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vaectl.config.values import Activation, Bounds, Depth, Dims, Width
 from vaectl.model.layers.linear import Linear
-from vaectl.model.layers.readout import Dense, Shape, Upsampled, halved, leading, readout
+from vaectl.model.layers.readout import Dense, Shape, Upsampled, halved, merge_leading, readout
 from vaectl.model.parts import Network, Sizes
 
 Blocks = Annotated[int, Bounds(1, 16)]
@@ -30,9 +30,9 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
     "softplus": nn.Softplus,
 }
-# channels that a group norm takes together, at least
+# fewest channels in a group of a group norm
 GROUP = 8
-# a side of the smallest map, how often one is halved at most, and how many times the width channels come to
+# largest side of the smallest map, most halvings, and most channels as a multiple of the width
 LARGEST_SIDE, DEEPEST, WIDEST = 8, 8, 8
 
 
@@ -40,7 +40,7 @@ class MLP(Network):
     """Fully connected layers, each followed by an activation: ``h_i = a(W_i h_{i-1} + b_i)``.
 
     Args:
-        sizes: What it is sized for; only the inputs matter.
+        sizes: Its sizes; only the inputs matter.
         hidden_dims: Units of each layer, from the input on.
         activation: The activation a.
     """
@@ -73,7 +73,7 @@ class MLP(Network):
 
 
 class Norm(nn.GroupNorm):
-    """torch's norm over groups of channels, which also takes maps of a single number, and makes them 0."""
+    """A group norm that, unlike torch's, also takes maps of a single number, and makes them 0."""
 
     def forward(self, x: Tensor) -> Tensor:
         """A map (N, channels, height, width) -> another of the same shape."""
@@ -111,7 +111,7 @@ class Residual(nn.Module):
 
 
 def depth_of(shape: Shape) -> int:
-    """How often a map is halved until no side has more than eight: at least once, and at most eight times."""
+    """The number of halvings of a map until no side exceeds eight: from one to eight."""
     sides, depth = tuple(map(halved, shape[1:])), 1
     while max(sides) > LARGEST_SIDE and depth < DEEPEST:
         sides, depth = tuple(map(halved, sides)), depth + 1
@@ -119,12 +119,12 @@ def depth_of(shape: Shape) -> int:
 
 
 def channels_of(width: int, depth: int) -> list[int]:
-    """Channels after each of ``depth`` convolutions of stride 2: doubled each time, up to eight times ``width``."""
+    """The channels after each of ``depth`` convolutions of stride 2: doubled each time, up to eight times ``width``."""
     return [width * min(2**i, WIDEST) for i in range(depth)]
 
 
 def _sides(shape: Shape, depth: int) -> list[Shape]:
-    """Height and width of a map before and after each of ``depth`` convolutions of stride 2."""
+    """The height and width of a map before and after each of ``depth`` convolutions of stride 2."""
     sides = [shape[1:]]
     for _ in range(depth):
         sides.append(tuple(map(halved, sides[-1])))
@@ -132,7 +132,7 @@ def _sides(shape: Shape, depth: int) -> list[Shape]:
 
 
 def _after(blocks: int, channels: int, activation: str) -> list[nn.Module]:
-    """What follows a change of size: an activation, or residual blocks, which have their own."""
+    """The layers after a change of size: an activation, or residual blocks, which have their own."""
     return [Residual(channels, activation) for _ in range(blocks)] if blocks else [ACTIVATIONS[activation]()]
 
 
@@ -140,12 +140,12 @@ class ConvEncoder(Network):
     """Convolutions of 3 x 3 and stride 2, each followed by an activation or by residual blocks.
 
     Each halves both sides of the map, rounded up, and the number of channels doubles, up to eight times ``width``.
-    Where a vector follows, a fully connected layer of as many units stands before it.
+    If the latents are vectors, a fully connected layer of as many units comes last.
 
     Args:
-        sizes: What it is sized for; inputs are (channels, height, width) of any size.
+        sizes: Its sizes; inputs are (channels, height, width) of any size.
         width: Channels after the first convolution.
-        depth: Convolutions of stride 2; 0 halves until no side has more than eight.
+        depth: Convolutions of stride 2; 0 halves until no side exceeds eight.
         activation: The activation.
         blocks: Residual blocks after each; 0 for an activation alone.
     """
@@ -170,7 +170,7 @@ class ConvEncoder(Network):
 
     def forward(self, x: Tensor, given: Tensor | None = None, observed: Tensor | None = None) -> Tensor:
         """Compute features (*N, *F) of data (*N, *X)."""
-        maps, before = leading(x, 3)
+        maps, before = merge_leading(x, 3)
         features: Tensor = self.last(self.layers(maps))
         return features.reshape(*before, *self.features)
 
@@ -183,14 +183,14 @@ class ConvDecoder(Network):
     """The mirror of ``ConvEncoder``, up to a map of half the data's size, which the likelihood doubles.
 
     Args:
-        sizes: What it is sized for; inputs are (latent,) or a map (channels, height, width).
+        sizes: Its sizes; inputs are (latent,) or a map (channels, height, width).
         width, depth, activation, blocks: As for the encoder.
     """
 
     def __init__(self, sizes: Sizes, width: int, depth: int, activation: str, blocks: int = 0) -> None:
         super().__init__()
         shape, target = sizes.inputs, sizes.outputs
-        assert target is not None  # a decoder's
+        assert target is not None  # decoders have outputs
         depth = depth or depth_of(target)
         channels = channels_of(width, depth)[::-1]
         self.channels, self.target = channels, target
@@ -211,7 +211,7 @@ class ConvDecoder(Network):
 
     def forward(self, x: Tensor, given: Tensor | None = None, observed: Tensor | None = None) -> Tensor:
         """Compute a map of features (*N, *F) from latents (*N, *S)."""
-        maps, before = leading(self.first(x), 3)
+        maps, before = merge_leading(self.first(x), 3)
         features: Tensor = self.layers(maps)
         return features.reshape(*before, *self.features)
 

@@ -1,7 +1,7 @@
-"""The families of parts: what every network, posterior, prior and likelihood must have.
+"""The base classes of parts: networks, posteriors, priors and likelihoods.
 
-A model is an encoder (network and posterior), a prior, and a decoder (network and likelihood). A part that keeps to its
-base class here works in every command. Objectives, which read a draw of the whole model, have theirs in ``objectives``.
+A model is an encoder (network and posterior), a prior, and a decoder (network and likelihood). A part that implements
+its base class works in every command. Objectives, which read a draw of the whole model, have theirs in ``objectives``.
 
 Shapes: ``*N`` draw and batch dimensions, ``B`` batch, ``K`` draws, ``C`` given numbers, ``S`` the shape of a network's
 input, ``F`` features, flat (features,) or a map (channels, height, width), ``X`` data shape, ``Z`` latent shape.
@@ -30,12 +30,12 @@ class ModelPart(nn.Module, ABC):
 
     A training step is recorded once and then repeated (see ``training.replay``). Therefore a part must do the same at
     every step: it must not ask for a tensor's value (``item()``, ``bool()``, ``tolist()``), may change parameters and
-    buffers only in place, and may copy nothing from the host to an accelerator. What it learns without a gradient it
-    learns in ``observe``; computing a distribution or a log-probability changes nothing.
+    buffers only in place, and may copy nothing from the host to an accelerator. It learns without a gradient only in
+    ``observe``; computing a distribution or a log-probability changes nothing.
 
     Attributes:
-        recordable: Whether a step with this part may be recorded. A part that cannot keep the rules sets it to False,
-            and the step is then computed plainly, which is slower.
+        recordable: Whether a step with this part may be recorded. A part that cannot follow the rules sets it to
+            False, and the step is then computed without a recording, which is slower.
     """
 
     recordable: ClassVar[bool] = True
@@ -43,13 +43,13 @@ class ModelPart(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a network is sized for.
+    """The sizes that a network is built for.
 
     Attributes:
-        inputs: Shape S of one input: the data's for an encoder, a latent's for a decoder.
-        outputs: Data shape X that the likelihood after a decoder comes to; None for an encoder.
-        vector: Whether a vector follows an encoder, and not a grid of codes, which is read from a map.
-        given: Numbers C that the model is conditioned on; 0 without.
+        inputs: Shape S of one input: a data shape for an encoder, a latent shape for a decoder.
+        outputs: Data shape X of the likelihood after a decoder; None for an encoder.
+        vector: Whether the latents of an encoder are a vector; a grid of codes is read from a map of features.
+        given: Count C of the numbers that the model is conditioned on.
         missing: Whether values of the data may be missing.
     """
 
@@ -64,7 +64,7 @@ class Network(ModelPart):
     """The trunk of an encoder or decoder: inputs -> features. Its constructor takes ``Sizes`` and keyword options.
 
     Attributes:
-        features: Shape F of its features.
+        features: Shape F of the features.
     """
 
     features: Shape
@@ -74,9 +74,9 @@ class Network(ModelPart):
         """Compute features (*N, *F).
 
         Args:
-            x: Inputs (*N, *S); 0 where a value is missing.
-            given: What the model is conditioned on (B, C), where B is the last of the dimensions N; None without. A
-                network that is not conditional leaves it alone.
+            x: Inputs (*N, *S); a missing value is 0.
+            given: Numbers that the model is conditioned on (B, C), with B the last dimension of N, or None. A network
+                that is not conditional ignores them.
             observed: For an encoder, which values were observed, bool (*N, *S); None if all were.
         """
 
@@ -89,9 +89,9 @@ class Posterior(ModelPart):
     """The head of an encoder: features -> q(z|x).
 
     Attributes:
-        gives: What its latents are: ``vectors`` of real numbers, ``codes`` of a fixed codebook, or codes of a
-            ``codebook`` that is learned. Priors and objectives say which of them they take.
-        space: Shape and number of the latents.
+        gives: The kind of its latents: ``vectors`` of real numbers, ``codes`` of a fixed codebook, or codes of a
+            learned ``codebook``. Priors and objectives say which kinds they take.
+        space: The latent space.
     """
 
     gives: ClassVar[str]
@@ -102,23 +102,23 @@ class Posterior(ModelPart):
         """Compute q with batch shape (*N) from features (*N, *F)."""
 
     def observe(self, q: Distribution) -> None:
-        """Learn without a gradient from the posteriors of a training step that was taken."""
+        """Learn without a gradient from the posteriors of a training step."""
 
 
 class Prior(ModelPart):
-    """A prior p(z). It may look through the encoder, and never owns it.
+    """A prior p(z). It may use the encoder, and never owns it.
 
-    Its constructor takes the latent space, the data's shape and support, how many numbers are given, and options.
+    Its constructor takes the latent space, data shape, support, count of given numbers, and keyword options.
 
     Attributes:
-        takes: The kinds of latents that it is over, out of those that posteriors give.
+        takes: The kinds of latents that it models, see ``Posterior.gives``.
     """
 
     takes: ClassVar[frozenset[str]]
 
     @abstractmethod
     def forward(self, encoder: Encoder, given: Tensor | None = None) -> Distribution:
-        """Compute p with batch shape (), or (B,) if it depends on what is given (B, C)."""
+        """Compute p with batch shape (), or (B,) if it depends on ``given`` (B, C)."""
 
     @property
     def in_second_stage(self) -> bool | None:
@@ -126,16 +126,16 @@ class Prior(ModelPart):
         return None if any(True for _ in self.parameters()) else False
 
     def begin_fit(self) -> None:
-        """Prepare to be fitted alone from now on, to the latents of an encoder that stays as it is."""
+        """Prepare to be fitted alone from now on, to the latents of a fixed encoder."""
 
 
 class Likelihood(ModelPart):
-    """The head of a decoder: features -> p(x|z). Its constructor takes the features' shape, the data's, and options.
+    """The head of a decoder: features -> p(x|z). Its constructor takes both shapes, F and X, and keyword options.
 
     Attributes:
-        measures: For each kind of data that it takes (``binary``, ``bytes``, ``unit``, ``real``), the measure of its
-            log-probability: values of different measures are never compared.
-        floor: The smallest scale it can predict, in units of the data; None without a floor.
+        measures: The measure of its log-probability for each kind of data that it takes (``binary``, ``bytes``,
+            ``unit``, ``real``). Values of different measures are never compared.
+        floor: The smallest scale it can predict, in units of the data; None if there is no floor.
     """
 
     measures: ClassVar[Mapping[str, str]]
@@ -146,4 +146,4 @@ class Likelihood(ModelPart):
         """Compute p with batch shape (*N) and event shape X from features (*N, *F)."""
 
     def observe(self, px: Distribution, batch: Batch) -> None:
-        """Learn without a gradient from the likelihoods (K, B) of a training step that was taken."""
+        """Learn without a gradient from the likelihoods (K, B) of a training step."""

@@ -43,7 +43,7 @@ class Encoder(nn.Module):
         return features
 
     def forward(self, batch: Batch) -> Distribution:
-        """The posterior of examples (*N, *X), with batch shape (*N)."""
+        """The posterior given examples (*N, *X), with batch shape (*N)."""
         q: Distribution = self.head(self.features(batch))
         return q
 
@@ -62,7 +62,7 @@ class Decoder(nn.Module):
         self.head = head
 
     def forward(self, z: Tensor, given: Tensor | None = None) -> Distribution:
-        """The likelihood of latents (*N, *Z), with batch shape (*N); ``given`` is (B, C) with B the last of N."""
+        """The likelihood given latents (*N, *Z), with batch shape (*N); ``given`` is (B, C) with B the last of N."""
         px: Distribution = self.head(self.network(z, given))
         return px
 
@@ -95,13 +95,13 @@ def kl_per_dimension(q: Distribution, p: Distribution) -> Tensor:
 
 
 def _over_draws(values: Tensor, dims: int) -> Tensor:
-    """Values of a level below the top, which differ between draws (K, B, ...), as their mean (B, ...)."""
+    """The mean (B, ...) over draws; only levels below the top have values by draw (K, B, ...)."""
     return values.mean(0) if values.dim() > dims else values
 
 
 @dataclass(frozen=True)
 class Level:
-    """The draws of one level of latents, and what follows from them.
+    """The draws of one level of latents, and quantities computed from them.
 
     Attributes:
         q: Posterior, batch shape (B,), or (K, B) below the top level.
@@ -138,7 +138,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Draw:
-    """One pass of a batch through the model, and what follows from it, each computed once when asked for.
+    """One pass of a batch through the model, and quantities computed from it when they are first used.
 
     Attributes:
         batch: The examples.
@@ -156,7 +156,7 @@ class Draw:
 
     @cached_property
     def levels(self) -> tuple[Level, ...]:
-        """The levels of latents, from the top: those of q and p if both have the same ones, else one."""
+        """The levels of latents, from the top: the levels of q and p if both have the same ones, else one level."""
         if isinstance(self.q, Levels) and isinstance(self.p, Levels) and self.q.sizes == self.p.sizes:
             pairs = zip(self.q.levels(self.z), self.p.levels(self.z), strict=True)
             return tuple(Level(q, z, p) for (q, z), (p, _) in pairs)
@@ -169,7 +169,7 @@ class Draw:
 
     @cached_property
     def log_px(self) -> Tensor:
-        """log p(x|z) in nats (K, B), summed over the data's dimensions, of missing values over none."""
+        """log p(x|z) in nats (K, B), summed over the observed values of an example."""
         if self.batch.observed is not None:
             return log_prob_of_observed(self.px, self.batch.x, self.batch.observed)
         value: Tensor = self.px.log_prob(self.batch.x)
@@ -192,7 +192,7 @@ class Draw:
 
     @cached_property
     def kl_per_dim(self) -> Tensor:
-        """KL by latent dimension in nats (B, D), of all levels from the top; (B, 0) if one does not factorise."""
+        """KL by latent dimension in nats (B, D), all levels from the top; (B, 0) if one does not factorise."""
         terms = [level.kl_per_dim for level in self.levels]
         return (
             terms[0][:, :0] if any(t.shape[1] == 0 for t in terms) else torch.cat(terms, 1) if terms[1:] else terms[0]
@@ -209,10 +209,10 @@ class Draw:
         return -(self.recon + self.kl)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over the whole batch of values by example (B, ...), also if several processes share the batch.
+        """The mean of values by example (B, ...) over the whole batch, also if several processes share it.
 
-        An objective that is not linear in such a mean must take it here: of its own examples alone each process would
-        train on something else. Every process must ask as often as the others.
+        An objective that is not linear in such a mean must use this method; a mean over the examples of one process
+        would be another objective. Every process must call it equally often.
         """
         return batch_mean(values.mean(0))
 
@@ -244,21 +244,21 @@ class VAE(nn.Module):
 
     @property
     def space(self) -> LatentSpace:
-        """Shape and number of the latents."""
+        """The latent space."""
         return self.encoder.head.space
 
     def encode(self, batch: Batch | Tensor) -> Distribution:
-        """The posterior q(z|x) of examples (B, *X), batch shape (B,)."""
+        """The posterior q(z|x) given examples (B, *X), batch shape (B,)."""
         q: Distribution = self.encoder(as_batch(batch))
         return q
 
     def prior_at(self, given: Tensor | None = None) -> Distribution:
-        """The prior p(z), batch shape (), or (B,) if it depends on what is given (B, C)."""
+        """The prior p(z), batch shape (), or (B,) if it depends on ``given`` (B, C)."""
         p: Distribution = self.prior(self.encoder, given)
         return p
 
     def decode(self, z: Tensor, given: Tensor | None = None) -> Distribution:
-        """The likelihood p(x|z) of latents (*N, *Z), batch shape (*N); ``given`` is (B, C) with B the last of N.
+        """The likelihood p(x|z) given latents (*N, *Z), batch shape (*N); ``given`` is (B, C) with B the last of N.
 
         The latents may be flattened, (*N, D).
         """
@@ -268,7 +268,7 @@ class VAE(nn.Module):
     def draw(self, batch: Batch | Tensor, k: int = 1) -> Draw:
         """``k`` reparameterised draws for each example of a batch (B, *X).
 
-        If it is this process's share of a batch, the draws are those that one process would have made for it.
+        For a process's share of a batch, the draws equal the draws that one process would make for the whole batch.
         """
         batch, share = as_batch(batch), current_share()
         if share is None:
@@ -277,30 +277,30 @@ class VAE(nn.Module):
         else:
             features = self.encoder.features(batch)
             q = self.encoder.head(features)
-            # with the random numbers of the whole batch, of which only the own rows are of use
+            # drawn for the whole batch, so that every process uses the same random numbers; only the own rows are kept
             z = self.encoder.head(share.within(features)).rsample((k,))[:, share.rows]
         return Draw(batch, q, z, self.prior_at(batch.given), self.decode(z, batch.given))
 
     def sample(self, n: int, temperature: float = 1.0, given: Tensor | None = None) -> Distribution:
-        """The likelihood of ``n`` draws of the prior, batch shape (n,).
+        """The likelihood given ``n`` draws of the prior, batch shape (n,).
 
         Args:
             n: Number of draws.
-            temperature: Factor on each draw's distance from the prior's mean; for code indices, what their
-                log-probabilities are divided by. 1 draws from the prior itself.
-            given: What a conditional model is conditioned on (n, C).
+            temperature: Factor on each draw's distance from the prior's mean; for codes, the divisor of their
+                log-probabilities. 1 draws from the prior itself.
+            given: Numbers that a conditional model is conditioned on (n, C).
         """
         return self.decode(tempered(self.prior_at(given), n, temperature), given)
 
     def observe(self, draw: Draw) -> None:
-        """Let posterior and likelihood learn from a training step that was taken; evaluations are not observed."""
+        """Let the posterior and the likelihood learn from a training step; evaluations are not observed."""
         self.encoder.head.observe(draw.q)
         self.decoder.head.observe(draw.px, draw.batch)
 
 
 @contextmanager
 def evaluating(model: VAE, seed: int) -> Iterator[None]:
-    """Within the block the model is in evaluation mode and draws from ``seed``; mode and stream are then as before."""
+    """Put the model into evaluation mode and draw from ``seed`` within the block; then restore mode and stream."""
     training = model.training
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""The Bernoulli by its logits, with a log-probability that costs a CPU no logarithm of 1 + x.
+"""The Bernoulli distribution by its logits, with a log-probability that is fast on the CPU.
 
 Shapes: ``*N`` draw and batch dimensions, ``X`` data shape.
 """
@@ -20,14 +20,14 @@ class _LogProb(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, value: Tensor) -> Tensor:
         s = logits.sigmoid()
         ctx.save_for_backward(logits, value, s)
-        # log(1 + e^l) = max(l, 0) - log max(s, 1 - s); the latter is at least 1/2, so nothing is lost but rounding
+        # log(1 + e^l) = max(l, 0) - log max(s, 1 - s); the latter is at least 1/2, so only rounding is lost
         log = torch.maximum(s, 1 - s).log_()
         return log.sub_(torch.addcmul(logits.clamp(min=0), logits, value, value=-1))
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None]:
         logits, value, s = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradient is to be differentiated again
+        if torch.is_grad_enabled():  # the gradient will be differentiated again
             s = logits.sigmoid()
         for_logits, for_value = ctx.needs_input_grad
         return (
@@ -39,12 +39,12 @@ class _LogProb(torch.autograd.Function):
 def bernoulli_log_prob(logits: Tensor, value: Tensor) -> Tensor:
     """``log p(x) = x log s(l) + (1 - x) log s(-l)`` of each pixel, in nats (*N, *X).
 
-    On the CPU in fp32 it is computed from ``sigmoid`` and ``log``, as exact to rounding as torch's own cross-entropy
-    with logits, which it is everywhere else: ``log1p``, which that one needs, takes twelve times as long as ``log``.
+    On the CPU in fp32 it is computed from ``sigmoid`` and ``log``, to the same precision as torch's cross-entropy with
+    logits, which is used everywhere else: that needs ``log1p``, which takes twelve times as long as ``log``.
 
     Args:
         logits: l, any finite numbers (*N, *X).
-        value: x in [0, 1], broadcastable to them.
+        value: x in [0, 1], broadcastable to the logits.
     """
     if logits.device.type == "cpu" and logits.dtype == value.dtype == torch.float32:
         if value.dim() > logits.dim():
@@ -56,7 +56,7 @@ def bernoulli_log_prob(logits: Tensor, value: Tensor) -> Tensor:
 
 
 class LogitBernoulli(Bernoulli):
-    """torch's Bernoulli, not validated, with ``bernoulli_log_prob``.
+    """torch's Bernoulli without validation of arguments, with ``bernoulli_log_prob``.
 
     Args:
         logits: l, any finite numbers (*N, *X).

@@ -1,7 +1,7 @@
-"""Grids of codes from a finite codebook: their certain posterior, and their prior.
+"""Distributions over grids of codes: the deterministic posterior and the prior.
 
 Shapes: ``*N`` draw and batch dimensions, ``B`` batch, ``K`` codes of the codebook, ``D`` numbers of a code, ``P``
-positions of a grid of height ``h`` and width ``w``; a latent is (D, h, w). Log quantities are in nats.
+positions of a grid of height ``h`` and width ``w``. A latent is (D, h, w). Log quantities are in nats.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, constraints, register_kl
 
-# what a posterior's latents are: real vectors, codes from a fixed codebook, or codes from one that is learned
+# the kinds of latents: real vectors, codes of a fixed codebook, codes of a learned codebook
 VECTORS, CODES, CODEBOOK = "vectors", "codes", "codebook"
 
 
 @dataclass(frozen=True)
 class LatentSpace:
-    """What a latent is.
+    """The shape of a latent.
 
     Attributes:
         shape: Latent shape Z: (D,), or for a grid of codes (D, h, w).
         codebook_size: Codes K of the codebook; 0 for real vectors.
-        levels: Levels of latents, each given those above it.
+        levels: Number of levels, each conditioned on the levels above it.
     """
 
     shape: tuple[int, ...]
@@ -42,12 +42,12 @@ class LatentSpace:
 
     @property
     def uniform_nats(self) -> float:
-        """``h w log K``: what naming a grid of codes costs when all are equally likely."""
+        """``h w log K``, the cost of a grid of codes if all are equally likely."""
         return math.prod(self.grid) * math.log(self.codebook_size)
 
 
 class Codebook(ABC):
-    """A head that has a codebook: what a prior over code indices asks of it."""
+    """The base class of heads that have a codebook, for priors over code indices."""
 
     @abstractmethod
     def vectors(self, indices: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class Codebook(ABC):
 
     @abstractmethod
     def nearest(self, z: Tensor) -> Tensor:
-        """The indices (*N, h, w) of the codes nearest to any latents (*N, D, h, w)."""
+        """The indices (*N, h, w) of the codes nearest to vectors (*N, D, h, w)."""
 
 
 @dataclass(frozen=True)
@@ -63,36 +63,36 @@ class CodeUsage:
     """How often each code of a codebook is used over a set of examples.
 
     Attributes:
-        counts: Positions of all examples that a code stands at, int64 (K,).
+        counts: Uses of each code over all positions of all examples, int64 (K,).
     """
 
     counts: Tensor
 
     @property
     def used(self) -> int:
-        """Codes that stand anywhere."""
+        """The number of codes that are used at all."""
         return int((self.counts > 0).sum())
 
     @property
     def perplexity(self) -> float:
-        """``exp(-sum_k p_k log p_k)`` of the codes' frequencies: as many codes, evenly used, would be as varied."""
+        """``exp(-sum_k p_k log p_k)`` with p the frequencies of the codes; K if all are used equally often."""
         return float(Categorical(probs=self.counts.double(), validate_args=False).entropy().exp())  # type: ignore[no-untyped-call]
 
     def metrics(self) -> dict[str, float]:
-        """``codes_used`` of so many ``codes``, and their ``perplexity``."""
+        """``codes_used``, the number of ``codes`` in the codebook, and the ``perplexity``."""
         return {"codes_used": self.used, "codes": len(self.counts), "perplexity": self.perplexity}
 
 
 class Quantized(Distribution):
-    """A posterior that is certain of its codes: ``q(z|x) = 1`` for the codes nearest to the encoder's output.
+    """A deterministic posterior: ``q(z|x) = 1`` for the codes nearest to the encoder's output.
 
-    Its draws are those codes; their gradient goes straight through to the encoder's output.
+    Its draws are these codes; their gradient goes straight through to the encoder's output.
 
     Args:
         encoded: The encoder's output (B, D, h, w).
-        vectors: The codes nearest to it, with a gradient where the codebook learns from one (B, D, h, w).
-        indices: Which codes they are, int64 (B, h, w).
-        by_gradient: Whether the codes learn from the gradient of an objective.
+        vectors: The codes nearest to it (B, D, h, w), with a gradient if the codebook learns from one.
+        indices: The indices of these codes, int64 (B, h, w).
+        by_gradient: Whether the codebook learns from the gradient of an objective.
 
     References:
         Neural Discrete Representation Learning (van den Oord et al., 2017), equations 1 and 2,
@@ -121,22 +121,22 @@ class Quantized(Distribution):
         """0 (B, D, h, w)."""
         return torch.zeros_like(self.mean)
 
-    def usage(self, codes: int, rows: slice = slice(None)) -> Tensor:
-        """How often each of K codes stands in ``rows`` of the batch, int64 (K,) on the CPU."""
-        return torch.bincount(self.indices[rows].flatten().cpu(), minlength=codes)
+    def usage(self, codebook_size: int, rows: slice = slice(None)) -> Tensor:
+        """Count the uses of each of K codes in ``rows`` of the batch, int64 (K,) on the CPU."""
+        return torch.bincount(self.indices[rows].flatten().cpu(), minlength=codebook_size)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """The codes, as often as asked for."""
+        """The codes (*sample_shape, B, D, h, w)."""
         return self.mean.expand(*sample_shape, *self.vectors.shape)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """The codes, as often as asked for, with the gradient of the encoder's output."""
-        # to the bit the codes: the difference is 0
+        """The codes (*sample_shape, B, D, h, w) with the gradient of the encoder's output."""
+        # exactly the codes, since the difference is 0
         z = self.vectors.detach() + (self.encoded - self.encoded.detach())
         return z.expand(*sample_shape, *z.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log q(z|x), the logarithm of a probability: 0 for the codes themselves, minus infinity for others (*N, B)."""
+        """log q(z|x), the logarithm of a probability (*N, B): 0 for the codes, minus infinity for all others."""
         same = (value == self.vectors.detach()).flatten(-3).all(-1)
         return torch.zeros_like(same, dtype=self.vectors.dtype).masked_fill(~same, -math.inf)
 
@@ -145,9 +145,9 @@ class CodeDistribution(Distribution):
     """A prior over grids of codes, uniform or autoregressive.
 
     Args:
-        space: The grid and K.
-        codebook: The codes.
-        like: A tensor of the type and on the device to use.
+        space: The latent space: the grid and K.
+        codebook: The head that has the codes.
+        like: A tensor whose type and device are used.
         log_prob_of: Indices (N, h, w) -> log p in nats (N,); None for the uniform prior, ``-h w log K``.
         draw: (n, temperature) -> indices (n, h, w) of draws; None for the uniform prior.
     """
@@ -168,16 +168,16 @@ class CodeDistribution(Distribution):
 
     @property
     def is_uniform(self) -> bool:
-        """Whether all grids of codes are alike."""
+        """Whether every grid of codes is equally likely."""
         return self._log_prob_of is None
 
     @property
     def variance(self) -> Tensor:
-        """Not a number (D, h, w): the numbers of a code are the encoder's own, and have no scale."""
+        """NaN (D, h, w), because the numbers of a code have no scale of their own."""
         return self.like.new_full(self.event_shape, math.nan)
 
     def log_prob_of(self, indices: Tensor) -> Tensor:
-        """log p of grids of codes (*N, h, w), in nats (*N)."""
+        """log p in nats (*N) of grids of codes by their indices (*N, h, w)."""
         before = indices.shape[:-2]
         if self._log_prob_of is None:
             return self.like.new_full(before, -self.space.uniform_nats)
@@ -188,7 +188,7 @@ class CodeDistribution(Distribution):
         return self.log_prob_of(self.codebook.nearest(value))
 
     def sample(self, sample_shape: Any = (), temperature: float = 1.0) -> Tensor:
-        """Codes (*sample_shape, D, h, w); of temperature 0 each is the likeliest given those before it."""
+        """Draws (*sample_shape, D, h, w); at temperature 0 each code is the most likely given those before it."""
         n = math.prod(sample_shape)
         if self._draw is None:
             indices = torch.randint(self.space.codebook_size, (n, *self.space.grid), device=self.like.device)
@@ -197,21 +197,21 @@ class CodeDistribution(Distribution):
         return self.codebook.vectors(indices.reshape(*sample_shape, *self.space.grid))
 
 
-def drawn_at(logits: Tensor, temperature: float) -> Tensor:
-    """One draw of each categorical distribution whose logits (N, K) are divided by the temperature; at 0 the mode."""
+def draw_at(logits: Tensor, temperature: float) -> Tensor:
+    """Draw from categorical distributions with logits (N, K) divided by the temperature; at 0 take the mode (N,)."""
     if temperature == 0:
         return logits.argmax(-1)
-    # the likeliest at 0, so that no temperature is too low to divide by
+    # the largest logit at 0, so that no temperature is too low to divide by
     lowered = logits - logits.amax(-1, keepdim=True)
-    drawn: Tensor = Categorical(logits=lowered / temperature, validate_args=False).sample()  # type: ignore[no-untyped-call]
-    return drawn
+    indices: Tensor = Categorical(logits=lowered / temperature, validate_args=False).sample()  # type: ignore[no-untyped-call]
+    return indices
 
 
 @singledispatch
 def tempered(p: Distribution, n: int, temperature: float) -> Tensor:
-    """``n`` draws (n, *Z) of a prior, each as far from its mean as ``temperature`` times the draw would be.
+    """Draw ``n`` latents (n, *Z) from a prior, with the distance from its mean multiplied by ``temperature``.
 
-    Of codes, which have no mean, the logarithms of the probabilities are divided by the temperature instead.
+    Codes have no mean; for them the log-probabilities are divided by the temperature.
     """
     z = p.sample(() if p.batch_shape else (n,))  # (n, *Z)
     return z if temperature == 1.0 else p.mean + temperature * (z - p.mean)

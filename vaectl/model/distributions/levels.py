@@ -18,11 +18,10 @@ class Levels(Distribution):
 
     Args:
         sizes: D_l of each level, from the top.
-        at: Level l, from 0, and all levels above it (*N, D_1 + ... + D_(l-1)), none for level 0 -> the distribution of
-            that level, event shape (D_l,). N broadcasts with the batch shape of the whole, as an argument of a
-            log-probability does.
-        batch_shape: Batch shape of the whole.
-        like: A tensor of the type and on the device to use.
+        at: (level l, from 0; the levels above it (*N, D_1 + ... + D_(l-1)), empty for level 0) -> the distribution of
+            that level, event shape (D_l,). N broadcasts with ``batch_shape``.
+        batch_shape: Batch shape of the product.
+        like: A tensor whose type and device are used.
 
     References:
         Ladder Variational Autoencoders (Sønderby et al., 2016), equations 1 to 3, https://arxiv.org/abs/1602.02282
@@ -60,12 +59,12 @@ class Levels(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The mean of each level given the means above it (*batch_shape, D), which is exact for the top level."""
+        """The mean of each level given the means above it (*batch_shape, D); exact for the top level."""
         return self._down((), lambda p, shape: p.expand(shape).mean)
 
     @property
     def variance(self) -> Tensor:
-        """The variance of each level given the means above it (*batch_shape, D), which is exact for the top level."""
+        """The variance of each level given the means above it (*batch_shape, D); exact for the top level."""
         return torch.cat([p.expand(self.batch_shape).variance for p, _ in self.levels(self.mean)], dim=-1)
 
     def _down(self, sample_shape: Any, take: Callable[[Distribution, torch.Size], Tensor]) -> Tensor:

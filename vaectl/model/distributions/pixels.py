@@ -1,4 +1,4 @@
-"""Distributions over pixels that torch lacks or gets wrong, and questions asked of any other.
+"""Distributions over pixels that torch lacks or gets wrong, and functions of any distribution.
 
 Shapes: ``*N`` draw and batch dimensions, ``X`` data shape, ``R`` rank. ``*N, *X`` is the batch shape of every class
 here; the heads wrap it in ``Independent``, so that X becomes the event. Arguments are not validated.
@@ -22,17 +22,17 @@ from vaectl.parallel.shares import batch_mean
 # bytes over 255: 256 levels from 0 to 1
 LEVELS = 256
 TOP = LEVELS - 1
-# pixels whose 256 logits are held at once
+# most pixels whose 256 logits are in memory at once
 PIXELS_AT_ONCE = 2**16
 
 
 def at_least_fp32(t: Tensor) -> Tensor:
-    """Half precision as float32, anything wider as it is: log-probabilities and scales are never computed in halves."""
+    """Convert half precision to float32: log-probabilities and scales are never computed in half precision."""
     return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
 
 
 def base_of(p: Distribution) -> Distribution:
-    """The distribution within any number of ``Independent``."""
+    """The distribution inside any number of ``Independent``."""
     while isinstance(p, Independent):
         p = p.base_dist
     return p
@@ -40,12 +40,12 @@ def base_of(p: Distribution) -> Distribution:
 
 @singledispatch
 def log_prob_of_observed(p: Distribution, value: Tensor, observed: Tensor) -> Tensor:
-    """log p in nats (*N) of the observed values among ``value`` (B, *X), the others left out.
+    """log p in nats (*N) of the observed values in ``value`` (B, *X).
 
     Args:
-        p: A distribution of independent values: batch shape (*N), of which B is the last, and event shape X.
-        value: The data; any finite number stands where a value is missing.
-        observed: Which were observed, bool (B, *X).
+        p: A distribution of independent values, with batch shape (*N), where B is the last of N, and event shape X.
+        value: The data; a missing value may be any finite number.
+        observed: Which values were observed, bool (B, *X).
 
     Raises:
         UsageError: The values are not independent, so that none can be left out.
@@ -61,16 +61,16 @@ def _log_prob_of_independent(p: Independent[Any], value: Tensor, observed: Tenso
 
 
 def scale_of(p: Distribution) -> Tensor | None:
-    """The scale of a location-scale family (*N, *X), in units of the data; None where p has none."""
+    """The scale of a location-scale family (*N, *X), in units of the data; None if p has none."""
     base = base_of(p)
     return base.scale if isinstance(base, Normal | Laplace | DiscretizedLogistic | BatchScaled) else None
 
 
 def mode_of(p: Distribution) -> Tensor:
-    """A most probable value (*N, *X); of the two of an even Bernoulli, where torch answers nan, it is 1."""
+    """A most probable value (*N, *X); for an even Bernoulli, whose mode is nan in torch, it is 1."""
     mode: Tensor = p.mode
     undecided = mode.isnan()
-    # a mean that is nan too comes from weights that are, and stays visible
+    # if the mean is nan too, the weights are, and nan stays visible
     return torch.where(undecided & p.mean.isfinite(), 1.0, mode) if undecided.any() else mode
 
 
@@ -120,7 +120,7 @@ class ContinuousBernoulli(Distribution):
         """log C(l), with the series of ``log(u / tanh u)`` in u = l / 2 near 0."""
         a = self.logits.abs()
         near = a < self._NEAR
-        # each branch gets harmless numbers where the other is taken, so that its gradient there is finite
+        # each branch gets harmless numbers where the other one is used, so that its gradient there is finite
         far = torch.where(near, 1.0, a)
         u2 = (torch.where(near, self.logits, 0.0) / 2).square()
         series = u2 * (1 / 3 - u2 * (7 / 90 - u2 * (62 / 2835 - u2 * (127 / 18900 - u2 * 146 / 66825))))
@@ -135,13 +135,13 @@ class ContinuousBernoulli(Distribution):
         u = torch.where(near, self.logits, 0.0) / 2
         u2 = u.square()
         series = u * (1 / 3 - u2 * (1 / 45 - u2 * (2 / 945 - u2 / 4725)))
-        # of -|l|, which lies near 0, and of +|l| by symmetry
+        # the mean at -|l|, which lies near 0; the mean at |l| follows by symmetry
         low = 1 / far - (-far).exp() / -torch.expm1(-far)
         return torch.where(near, 0.5 + series / 2, torch.where(self.logits < 0, low, 1 - low))
 
     @property
     def mode(self) -> Tensor:
-        """1 for positive logits, 0 for negative ones, and 1/2 where every value is as likely."""
+        """1 for positive logits, 0 for negative ones, and 1/2 for 0, where all values are equally likely."""
         return (self.logits.sign() + 1) / 2
 
     def icdf(self, value: Tensor) -> Tensor:
@@ -149,13 +149,13 @@ class ContinuousBernoulli(Distribution):
         return self._quantile(torch.where(self.logits > 0, 1 - value, value))
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Reparameterised draws by the inverse of the distribution function."""
+        """Reparameterised draws, by the inverse distribution function."""
         shape = self._extended_shape(sample_shape)
         return self._quantile(torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device))
 
     def _quantile(self, u: Tensor) -> Tensor:
-        """The quantile for -|l|, where nothing overflows, mirrored for positive logits."""
-        # as |l|, but with a gradient at 0
+        """The quantile for -|l|, which cannot overflow, mirrored for positive logits."""
+        # |l| with a gradient at 0
         a = torch.where(self.logits > 0, self.logits, -self.logits)
         near = a < self._NEAR_QUANTILE
         far = torch.where(near, 1.0, a)
@@ -171,7 +171,7 @@ class ContinuousBernoulli(Distribution):
 class SquaredError(Distribution):
     """A Gaussian of unit scale without its constant: ``log p(x) = -(x - mu)^2 / 2``, which integrates to sqrt(2 pi).
 
-    Draws are those of the Gaussian.
+    Draws come from the Gaussian.
 
     Args:
         loc: mu (*N, *X).
@@ -185,7 +185,7 @@ class SquaredError(Distribution):
         super().__init__(loc.shape, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Minus half the squared error (*N, *X): no log-probability of anything."""
+        """Minus half the squared error (*N, *X), which is not a log-probability."""
         return -0.5 * (value - self.loc).square()
 
     @property
@@ -205,13 +205,13 @@ class SquaredError(Distribution):
 
 
 class BatchScaled(Distribution):
-    """A location-scale family whose log-probability takes its scale from the batch that it is asked about.
+    """A location-scale family whose log-probability takes its scale from the batch it evaluates.
 
     Args:
         family: The family.
         loc: Location (*N, *X).
         scale: The scale of draws, broadcastable to ``loc``.
-        power: What residuals r are raised to: the scale of a batch is ``(mean |r|^power)^(1/power)``.
+        power: Power of the residuals r in a batch's scale ``(mean |r|^power)^(1/power)``.
         floor: The smallest scale, in units of the data.
     """
 
@@ -230,8 +230,8 @@ class BatchScaled(Distribution):
         powers = (value - self.loc).detach().abs().pow(self.power)
         if observed is None:
             return batch_mean(powers.mean())
-        seen = observed.expand_as(powers)
-        return batch_mean(torch.where(seen, powers, 0.0).mean()) / batch_mean(seen.to(powers.dtype).mean()).clamp(
+        mask = observed.expand_as(powers)
+        return batch_mean(torch.where(mask, powers, 0.0).mean()) / batch_mean(mask.to(powers.dtype).mean()).clamp(
             min=torch.finfo(powers.dtype).tiny
         )
 
@@ -265,46 +265,46 @@ class BatchScaled(Distribution):
 
 
 def scale_of_moment(moment: Tensor, power: int, floor: float) -> Tensor:
-    """The scale () of highest likelihood for residuals r with ``moment = mean |r|^power``, at least ``floor``."""
+    """The maximum-likelihood scale () for residuals r with ``moment = mean |r|^power``, at least ``floor``."""
     return moment.pow(1 / power).clamp(min=floor)
 
 
 class LowRankCategorical(Distribution):
-    """A categorical over the 256 levels, with logits ``W c + b``; they are made for part of the pixels at a time.
+    """A categorical over the 256 levels, with logits ``W c + b`` computed for part of the pixels at a time.
 
     All logits of 1000 MNIST images would take 0.8 GB, and an importance-weighted bound decodes ten times as many.
 
     Args:
-        codes: c (*N, *X, R).
+        factors: c (*N, *X, R).
         weight: W (256, R).
         bias: b (256,).
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {"codes": constraints.real_vector}
+    arg_constraints: ClassVar[dict[str, Any]] = {"factors": constraints.real_vector}
     support = _Levels()
 
-    def __init__(self, codes: Tensor, weight: Tensor, bias: Tensor) -> None:
-        self.codes, self.weight, self.bias = codes, weight, bias
-        super().__init__(codes.shape[:-1], validate_args=False)
+    def __init__(self, factors: Tensor, weight: Tensor, bias: Tensor) -> None:
+        self.factors, self.weight, self.bias = factors, weight, bias
+        super().__init__(factors.shape[:-1], validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The log-probability of the byte nearest to ``255 value`` (*N, *X)."""
-        index, _ = torch.broadcast_tensors((value * TOP).round().long(), self.codes[..., 0])  # type: ignore[no-untyped-call]
-        codes = self.codes.expand(*index.shape, -1)
-        log_p = self._over_pixels(lambda logits, k: -F.cross_entropy(logits, k, reduction="none"), codes, index)
+        index, _ = torch.broadcast_tensors((value * TOP).round().long(), self.factors[..., 0])  # type: ignore[no-untyped-call]
+        factors = self.factors.expand(*index.shape, -1)
+        log_p = self._over_pixels(lambda logits, k: -F.cross_entropy(logits, k, reduction="none"), factors, index)
         return log_p.view(index.shape)
 
     @property
     def mean(self) -> Tensor:
         """``sum_k (k / 255) p_k``."""
-        levels = torch.linspace(0, 1, LEVELS, dtype=self.codes.dtype, device=self.codes.device)
-        return self._over_pixels(lambda logits: logits.softmax(-1) @ levels, self.codes).view(self.batch_shape)
+        levels = torch.linspace(0, 1, LEVELS, dtype=self.factors.dtype, device=self.factors.device)
+        return self._over_pixels(lambda logits: logits.softmax(-1) @ levels, self.factors).view(self.batch_shape)
 
     @property
     def mode(self) -> Tensor:
-        """The most probable level; the lowest of several."""
-        best = self._over_pixels(lambda logits: logits.argmax(-1), self.codes)
-        return best.view(self.batch_shape).to(self.codes.dtype) / TOP
+        """The most probable level, or the lowest of several."""
+        best = self._over_pixels(lambda logits: logits.argmax(-1), self.factors)
+        return best.view(self.batch_shape).to(self.factors.dtype) / TOP
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draws k / 255."""
@@ -314,15 +314,15 @@ class LowRankCategorical(Distribution):
             return k
 
         with torch.no_grad():
-            drawn = self._over_pixels(draw, self.codes)
-        return drawn.view(self._extended_shape(sample_shape)).to(self.codes.dtype) / TOP
+            levels = self._over_pixels(draw, self.factors)
+        return levels.view(self._extended_shape(sample_shape)).to(self.factors.dtype) / TOP
 
-    def _over_pixels(self, reduce: Callable[..., Tensor], codes: Tensor, *given: Tensor) -> Tensor:
-        """``reduce(logits (n, 256), given (n,)...)`` -> (..., n), for some n pixels at a time, joined."""
-        flat = (codes.flatten(0, -2), *(value.flatten() for value in given))
+    def _over_pixels(self, reduce: Callable[..., Tensor], factors: Tensor, *values: Tensor) -> Tensor:
+        """Apply ``reduce(logits (n, 256), values (n,)...) -> (..., n)`` to n pixels at a time and join the results."""
+        flat = (factors.flatten(0, -2), *(value.flatten() for value in values))
         chunks = zip(*(torch.split(tensor, PIXELS_AT_ONCE) for tensor in flat), strict=True)
         # autocast would make the logits in half precision again
-        with torch.autocast(codes.device.type, enabled=False):
+        with torch.autocast(factors.device.type, enabled=False):
             weight, bias = at_least_fp32(self.weight), at_least_fp32(self.bias)
             return torch.cat([reduce(F.linear(part, weight, bias), *more) for part, *more in chunks], dim=-1)
 
@@ -330,7 +330,7 @@ class LowRankCategorical(Distribution):
 class DiscretizedLogistic(Distribution):
     """A logistic cut into the 256 levels: ``p(x) = s((x + h - mu) / b) - s((x - h - mu) / b)``, h = 1/510.
 
-    The lowest and the highest level also take what lies below and above them.
+    The lowest and the highest level include the tails below and above them.
 
     Args:
         loc: mu (*N, *X).
@@ -355,7 +355,7 @@ class DiscretizedLogistic(Distribution):
         above = F.logsigmoid(((k + 0.5) / TOP - self.loc) / self.scale)
         below = F.logsigmoid((self.loc - (k - 0.5) / TOP) / self.scale)
         width = torch.log(-torch.expm1(-1 / (TOP * self.scale)))
-        # an open end has probability 1, and a level with one open end is not cut out of the middle
+        # an open end has probability 1, and a level with an open end has no width term
         lowest, highest = k <= 0, k >= TOP
         zero = torch.zeros_like(width)
         return (
@@ -374,7 +374,7 @@ class DiscretizedLogistic(Distribution):
 
     @property
     def mode(self) -> Tensor:
-        """The level nearest to mu, or an end that with its tail is more probable."""
+        """The level nearest to mu, or an end level if it is more probable with its tail."""
         nearest = (self.loc.clamp(0, 1) * TOP).round() / TOP
         levels = torch.stack((nearest, torch.zeros_like(nearest), torch.ones_like(nearest)))
         best = self.log_prob(levels).argmax(0, keepdim=True)
@@ -384,5 +384,5 @@ class DiscretizedLogistic(Distribution):
         """Draws k / 255."""
         shape = self._extended_shape(sample_shape)
         with torch.no_grad():
-            drawn = self.loc + self.scale * torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device).logit()
-            return (drawn * TOP).round().clamp(0, TOP) / TOP
+            draws = self.loc + self.scale * torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device).logit()
+            return (draws * TOP).round().clamp(0, TOP) / TOP

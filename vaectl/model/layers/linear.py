@@ -19,10 +19,10 @@ LEAST_WEIGHTS = 2**14
 
 @functools.cache
 def onednn() -> Callable[[Tensor, Tensor, Tensor | None], Tensor] | None:
-    """``(x, weight, bias) -> x weight^T + bias`` in true fp32 through oneDNN, or None where torch has it not.
+    """``(x, weight, bias) -> x weight^T + bias`` in true fp32 through oneDNN, or None if torch lacks it.
 
-    The operator is one that torch keeps to itself, so it is asked once whether it is there and answers as it should.
-    Linux's torch sends fp32 products to MKL, which on processors that are not Intel's reaches half of oneDNN's speed.
+    The operator is private to torch, so one call checks that it exists and computes correctly. On Linux torch sends
+    fp32 products to MKL, which reaches half of oneDNN's speed on processors not made by Intel.
     """
 
     def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -33,10 +33,10 @@ def onednn() -> Callable[[Tensor, Tensor, Tensor | None], Tensor] | None:
         return None
     x, weight, bias = torch.eye(3, device="cpu"), torch.ones(2, 3, device="cpu"), torch.ones(2, device="cpu")
     try:
-        right = product(x, weight, bias).tolist() == [[2.0, 2.0]] * 3
+        correct = product(x, weight, bias).tolist() == [[2.0, 2.0]] * 3
     except (AttributeError, RuntimeError):
         return None
-    return product if right else None
+    return product if correct else None
 
 
 class _Product(torch.autograd.Function):
@@ -53,7 +53,7 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         rows, g = x.flatten(0, -2), g.flatten(0, -2)  # (B, I), (B, O)
-        if torch.is_grad_enabled():  # the gradients are to be differentiated again
+        if torch.is_grad_enabled():  # the gradients will be differentiated again
             return (g @ weight).view(x.shape), g.t() @ rows, g.sum(0)
         product = onednn()
         assert product is not None
@@ -74,11 +74,11 @@ class Linear(nn.Linear):
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features)
-        # asked here already: a step that is recorded must not ask for values
+        # checked before the first step: a recorded step must not read values of tensors
         onednn()
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` (*N, I) -> (*N, O)."""
+        """Inputs (*N, I) -> (*N, O)."""
         if self._through_onednn(x):
             y: Tensor = _Product.apply(x, self.weight, self.bias)
             return y

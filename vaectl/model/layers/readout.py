@@ -1,7 +1,7 @@
-"""Layers between features and numbers of a given shape, whichever are flat or maps.
+"""Layers from features to numbers of any shape; either may be flat or a map.
 
 Shapes: ``*N`` any leading (draw and batch) dimensions, ``F`` a shape of features, flat (features,) or a map
-(channels, height, width), ``S`` the shape to come to, ``R`` numbers of each element of it.
+(channels, height, width), ``S`` the output shape, ``R`` numbers for each of its elements.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ Shape = tuple[int, ...]
 
 
 def halved(size: int) -> int:
-    """What a side of a map measures after a convolution of stride 2: half, rounded up."""
+    """The side of a map after a convolution of stride 2: half, rounded up."""
     return -(-size // 2)
 
 
-def leading(x: Tensor, dims: int) -> tuple[Tensor, Shape]:
-    """``x`` (*N, ...) with its leading dimensions as one, as convolutions ask for, and *N.
+def merge_leading(x: Tensor, dims: int) -> tuple[Tensor, Shape]:
+    """Merge the leading dimensions of ``x`` (*N, ...) into one, as convolutions require, and return *N too.
 
     Args:
         x: Any tensor.
@@ -33,7 +33,7 @@ def leading(x: Tensor, dims: int) -> tuple[Tensor, Shape]:
 
 
 class Dense(Linear):
-    """Every number of the shape from every feature: ``y = x W^T + b``.
+    """A fully connected layer from features to numbers of a shape: ``y = x W^T + b``.
 
     Args:
         features: Shape F of the features.
@@ -50,11 +50,11 @@ class Dense(Linear):
 
 
 class Pointwise(nn.Conv2d):
-    """A map from a map of the same size, each of its points from the features of that point alone.
+    """A convolution of 1 x 1: each point of a map from the features at that point alone.
 
     Args:
         features: (channels, height, width).
-        shape: (channels, height, width), or with R numbers of each element (channels, height, width, R).
+        shape: (channels, height, width), or with R numbers for each element (channels, height, width, R).
     """
 
     def __init__(self, features: Shape, shape: Shape) -> None:
@@ -63,18 +63,18 @@ class Pointwise(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (*N, *F) -> (*N, *S)."""
-        maps, before = leading(x, 3)
+        maps, before = merge_leading(x, 3)
         return _arranged(super().forward(maps), before, self.shape)
 
 
 class Upsampled(nn.ConvTranspose2d):
-    """A map from one of half its size, rounded up: a transposed convolution of stride 2, cut to the size.
+    """A transposed convolution of stride 2 from a map of half the size, rounded up, cut to the size.
 
-    Its kernel of 4 covers every output equally often, so that no checkerboard is built in.
+    Its kernel of 4 covers every output equally often, which avoids checkerboard artifacts.
 
     Args:
         features: (channels, height, width).
-        shape: (channels, height, width), or with R numbers of each element (channels, height, width, R).
+        shape: (channels, height, width), or with R numbers for each element (channels, height, width, R).
 
     References:
         Deconvolution and Checkerboard Artifacts (Odena et al., 2016), https://doi.org/10.23915/distill.00003
@@ -86,7 +86,7 @@ class Upsampled(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Features (*N, *F) -> (*N, *S)."""
-        maps, before = leading(x, 3)
+        maps, before = merge_leading(x, 3)
         return _arranged(super().forward(maps)[..., : self.shape[1], : self.shape[2]], before, self.shape)
 
 
@@ -101,12 +101,12 @@ def _arranged(maps: Tensor, before: Shape, shape: Shape) -> Tensor:
 def readout(features: Shape, shape: Shape) -> Dense | Pointwise | Upsampled:
     """The layer from features (*N, *F) to numbers (*N, *S).
 
-    Between maps of one size it is a convolution of 1 x 1, from a map of half the size a transposed one, and
+    It is a convolution of 1 x 1 between maps of one size, a transposed convolution from a map of half the size, and
     otherwise a fully connected layer.
 
     Args:
         features: Shape F: (features,) or (channels, height, width).
-        shape: Shape S, of any dimensions; that of images is (channels, height, width), perhaps with R numbers of each.
+        shape: Shape S, any; for images (channels, height, width), perhaps with R numbers for each element.
     """
     if len(features) == 3 and len(shape) >= 3:
         if features[1:] == shape[1:3]:

@@ -1,4 +1,4 @@
-"""Objectives: name -> (draw, scheduled number) -> Loss, which training minimises. What is reported is ``Draw.elbo``."""
+"""The objectives by name: (draw, scheduled number) -> the loss that training minimises."""
 
 from __future__ import annotations
 

@@ -21,18 +21,17 @@ from vaectl.model.vae import Draw
 
 CYCLES = 4
 
-
-# the terms of the bound, by the names that every objective gives them
+# the names of the bound's terms in every objective
 BOUND = ("recon", "kl")
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What an objective must know about the data it is trained on.
+    """The size of a training set and of its batches.
 
     Attributes:
         examples: Training examples (N).
-        batch_size: Examples in an optimizer step; the last of an epoch may have fewer.
+        batch_size: Examples in an optimizer step; the last step of an epoch may have fewer.
     """
 
     examples: int
@@ -40,17 +39,17 @@ class TrainingSet:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps of an epoch."""
+        """Optimizer steps in an epoch."""
         return -(-self.examples // self.batch_size)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What a step minimises.
+    """The loss of a step.
 
     Attributes:
         total: The scalar that the model minimises.
-        terms: Its parts by name, by example (B,). Those that are no terms of the bound (``BOUND``) are reported.
+        terms: Its terms by name, by example (B,). Terms other than the bound's (``BOUND``) are reported by name.
         adversary: The scalar that the objective's own parameters minimise; None if it has none.
     """
 
@@ -61,10 +60,10 @@ class Loss:
 
 @dataclass(frozen=True)
 class AdversaryTraining:
-    """How the parameters of an objective are trained, by an Adam of their own.
+    """How the parameters of an objective are trained, by an Adam optimizer of their own.
 
     Attributes:
-        lr: Learning rate; None for the model's.
+        lr: Learning rate; None uses the model's.
         betas: Decay of Adam's two moments.
     """
 
@@ -73,21 +72,21 @@ class AdversaryTraining:
 
 
 class Objective(ModelPart):
-    """What training minimises, a module of one draw and a scheduled number.
+    """The base class of objectives, modules that compute a loss from a draw and a scheduled number.
 
-    Its constructor takes the training set, the latent space of the model, which is made before it, and keyword options.
-    What it learns as it goes, such as a controller's weight, are its buffers. Parameters of its own, such as a
+    Its constructor takes the training set, the latent space of the model, which is made first, and keyword options.
+    State that it learns without a gradient, such as a controller's weight, is in buffers. Its own parameters, such as a
     discriminator's, are trained on ``Loss.adversary``, whose gradient never reaches the model. Several processes share
-    every batch: an objective that is not a mean over examples takes ``draw.mean``, or says ``needs_pairs``.
+    every batch: an objective that is not a mean over examples uses ``draw.mean`` or sets ``needs_pairs``.
 
     Attributes:
-        takes: The kinds of latents that it can train with, out of those that posteriors give.
-        draws: Draws of z that it needs of each example (K).
-        warmup_epochs: Epochs after which the weight of the KL first stands where it should; the best weights are
-            sought from then on.
-        needs_factors: Whether it needs the KL, or log-probabilities, by latent dimension: q and p must factorise.
-        needs_pairs: Whether it compares the examples of a batch with each other, so that one process must have all.
-        needs_one_level: Whether it cannot train a model of several levels of latents.
+        takes: The kinds of latents that it can train, see ``Posterior.gives``.
+        draws: Draws of z for each example (K).
+        warmup_epochs: Epochs until the weight of the KL reaches its final value; the best weights are chosen among the
+            epochs from then on.
+        needs_factors: Whether it needs the KL or log-probabilities by latent dimension: q and p must factorise.
+        needs_pairs: Whether it compares the examples of a batch with each other, so that one process needs them all.
+        needs_one_level: Whether it cannot train a model with several levels of latents.
         adversary: How its own parameters are trained, if it has any.
     """
 
@@ -101,26 +100,26 @@ class Objective(ModelPart):
 
     @abstractmethod
     def scheduled(self, step: int) -> float:
-        """The number that ``forward`` needs to know of an optimizer step (0 before the first update)."""
+        """The number that ``forward`` takes at an optimizer step (0 before the first update)."""
 
     @abstractmethod
     def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:
-        """The loss of a draw, where ``scheduled`` is that number: a tensor () in training, which repeats its steps."""
+        """The loss of a draw; ``scheduled`` is a tensor () in training, because its steps are recorded."""
 
     @abstractmethod
     def beta(self, step: int) -> float:
         """The weight of the KL at a step."""
 
     def settled(self, epoch: int, validation: Mapping[str, float]) -> bool:
-        """Whether the weights at an epoch's end are of the model that was asked for: the best are sought there."""
+        """Whether the weights at the end of an epoch may be the best: warm-up is over, or a target is reached."""
         return epoch >= self.warmup_epochs
 
     def observe(self, draw: Draw) -> None:
-        """Learn without a gradient from a training step that was taken; evaluations are not observed."""
+        """Learn without a gradient from a training step; evaluations are not observed."""
 
 
 class PriorFit(Objective):
-    """The KL alone, ``mean_B(kl)``: the part of the bound that a prior can gain when nothing else changes."""
+    """The KL alone, ``mean_B(kl)``: the term of the bound that fitting the prior alone can improve."""
 
     takes: ClassVar[frozenset[str]] = frozenset({VECTORS, CODES, CODEBOOK})
 
@@ -129,7 +128,7 @@ class PriorFit(Objective):
         return 1.0
 
     def scheduled(self, step: int) -> float:
-        """Nothing."""
+        """0, unused."""
         return 0.0
 
     def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:
@@ -141,7 +140,7 @@ def kl_weight(steps_per_epoch: int, beta: float, schedule: BetaSchedule, warmup_
     """The weight of the KL by step.
 
     Raises:
-        SettingError: The schedule and the epochs of warm-up contradict each other, or cycles are given to another one.
+        SettingError: The schedule and the warm-up contradict each other, or ``cycles`` is set for another schedule.
     """
     steps = warmup_epochs * steps_per_epoch
     if schedule == "constant" and steps:

@@ -1,4 +1,4 @@
-"""The negative ELBO with a weight on its KL, by a schedule or towards a target.
+"""The negative ELBO with a weight on its KL: scheduled, at a capacity, or steered to a target.
 
 Shapes: ``B`` batch, ``D`` latent. Log quantities are in nats per example.
 """
@@ -22,17 +22,17 @@ from vaectl.stats import on_target
 class ELBO(Objective):
     """The negative evidence lower bound with a weight on the KL: ``mean_B(recon) + beta(step) * KL``.
 
-    KL is ``mean_B(kl)``, or with free bits ``sum_D max(free_bits, mean_B(kl_d))``: a latent dimension is not pressed
-    below so many nats, so that none is given up early.
+    KL is ``mean_B(kl)``, or with free bits ``sum_D max(free_bits, mean_B(kl_d))``: nothing
+    pushes a latent dimension below ``free_bits`` nats, so that none collapses early.
 
     Args:
         data: The training set.
-        space: The latent space, which plays no part.
+        space: The latent space, unused.
         beta: Weight of the KL.
-        schedule: How the weight rises over the warm-up: linear, cosine, sigmoid, or cyclical (rise, hold, again).
+        schedule: How the weight rises over the warm-up: linear, cosine, sigmoid, or cyclical (rise and hold, repeated).
         warmup_epochs: Epochs over which the weight rises from 0 to beta; 0 starts at beta.
         cycles: Rises of the cyclical schedule.
-        free_bits: Nats for each latent dimension that cost nothing.
+        free_bits: Nats by latent dimension that are not penalised.
 
     Raises:
         SettingError: The schedule and the warm-up contradict each other.
@@ -86,9 +86,9 @@ class Capacity(Objective):
 
     Args:
         data: The training set.
-        space: The latent space, which plays no part.
+        space: The latent space, unused.
         capacity: C after the warm-up, in nats.
-        gamma: Weight of the distance to it.
+        gamma: Weight of the distance to the capacity.
         warmup_epochs: Epochs over which C rises linearly from 0.
 
     References:
@@ -125,18 +125,18 @@ class Capacity(Objective):
 
 
 class KLTarget(Objective):
-    """The ELBO with the weight of the KL set after every step by a controller that steers the KL to a target.
+    """The negative ELBO with a controller that sets the KL's weight after every step to steer the KL to a target.
 
     With the error ``e = target - mean_B(kl)`` the weight is ``k_p / (1 + exp(e)) + I`` with ``I`` the running sum of
-    ``-k_i * e``, both kept within [0, max_beta].
+    ``-k_i * e``, both clamped to [0, max_beta].
 
     Args:
         data: The training set.
-        space: The latent space, which plays no part.
+        space: The latent space, unused.
         target: The KL to reach, in nats per example.
         max_beta: Largest weight.
         k_p: Gain of the proportional part.
-        k_i: Gain of the integral part, for each step. The paper's 1e-4 is for KLs of hundreds of nats and more steps.
+        k_i: Gain of the integral part, per step. The paper's 1e-4 suits KLs of hundreds of nats and more steps.
 
     References:
         ControlVAE: Controllable Variational Autoencoder (Shao et al., 2020), equation 9 and algorithm 1,
@@ -155,35 +155,35 @@ class KLTarget(Objective):
     ) -> None:
         super().__init__()
         self.target, self.max_beta, self.k_p, self.k_i = target, max_beta, k_p, k_i
-        # buffers, so that a step on an accelerator does not wait for their values and a resumed run has them again
+        # buffers, so that a step on an accelerator does not wait for their values and resumed runs restore them
         self.integral: Tensor
         self.weight: Tensor
         self.register_buffer("integral", torch.zeros(()))
         self.register_buffer("weight", torch.zeros(()))
 
     def beta(self, step: int) -> float:
-        """The weight of the KL as the controller has it now, whatever the step."""
+        """The current weight of the KL, whatever the step."""
         return self.weight.item()
 
     def scheduled(self, step: int) -> float:
-        """Nothing: the controller has its weight in a buffer."""
+        """0, unused: the controller's weight is a buffer."""
         return 0.0
 
     def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:
-        """The loss of a draw with the weight as it is now."""
+        """The loss of a draw with the current weight."""
         terms = {"recon": draw.recon, "kl": draw.kl}
         return Loss((terms["recon"] + self.weight * terms["kl"]).mean(), terms)
 
     def settled(self, epoch: int, validation: Mapping[str, float]) -> bool:
-        """Whether the validation KL has come to the target; without a validation split, always."""
+        """Whether the validation KL is at the target; always true without a validation split."""
         return not validation or on_target(validation["kl"], self.target)
 
     def observe(self, draw: Draw) -> None:
         """Set the weight for the next step from the KL of this one."""
         error = self.target - draw.mean(draw.kl.detach())
         proportional = self.k_p * torch.sigmoid(-error)
-        # the bounds keep the sum from winding up while the weight stands at one of them
+        # the bounds keep the sum from growing while the weight is at one of them
         integral = (self.integral - self.k_i * error).clamp(0, self.max_beta)
         weight = (proportional + integral).clamp(0, self.max_beta)
-        for kept, new in ((self.integral, integral), (self.weight, weight)):
-            kept.copy_(torch.where(error.isfinite(), new, kept))  # a step that is not finite is not taken
+        for buffer, new in ((self.integral, integral), (self.weight, weight)):
+            buffer.copy_(torch.where(error.isfinite(), new, buffer))  # a step that is not finite is skipped

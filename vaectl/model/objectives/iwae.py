@@ -23,10 +23,10 @@ class IWAE(Objective):
 
     Args:
         data: The training set.
-        space: The latent space, which plays no part.
-        k: Draws of each example.
-        gradient: ``reparameterized`` as in the paper, or ``doubly-reparameterized``, whose signal for the encoder does
-            not drown in noise as K grows.
+        space: The latent space, unused.
+        k: Draws for each example.
+        gradient: ``reparameterized`` as in the paper, or ``doubly-reparameterized``, whose gradient for the encoder
+            keeps its signal-to-noise ratio as K grows.
         beta: Weight of ``log q - log p``.
         schedule: How the weight rises over the warm-up, as for the ELBO.
         warmup_epochs: Epochs over which the weight rises from 0 to beta; 0 starts at beta.
@@ -75,7 +75,7 @@ class IWAE(Objective):
         log_w = draw.log_px + scheduled * (draw.log_p - log_q)  # (K, B)
         bound = log_w.logsumexp(0) - math.log(len(log_w))  # (B,)
         if self.doubly and draw.z.requires_grad:
-            # what reaches z carries one normalised weight already; at beta = 1 the encoder's gradient needs its square
+            # the gradient at z has one normalised weight already; at beta = 1 the encoder's gradient needs its square
             weight = 1 - scheduled + scheduled * log_w.detach().softmax(0)  # (K, B)
             draw.z.register_hook(  # type: ignore[no-untyped-call]
                 lambda g: g * weight.reshape(*weight.shape, *(1 for _ in g.shape[2:]))
@@ -84,7 +84,7 @@ class IWAE(Objective):
 
 
 def _path_only(draw: Draw) -> Tensor:
-    """log q(z|x) (K, B) whose gradient runs through z alone, without that of q's own parameters."""
+    """log q(z|x) (K, B) with a gradient through z alone, not through the parameters of q."""
     score = draw.q.log_prob(draw.z.detach())
     path: Tensor = draw.log_q - score + score.detach()
     return path

@@ -1,4 +1,4 @@
-"""Schedules: pure functions from the optimizer step (0 before the first update) to a value."""
+"""Schedules, pure functions from the optimizer step (0 before the first update) to a value."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 Schedule = Callable[[int], float]
 
-# how sharply the sigmoid ramp turns: its slope in the middle is a quarter of this, relative to the whole rise
+# four times the slope of the sigmoid ramp in the middle, relative to the whole rise
 STEEPNESS = 12.0
 
 
@@ -31,7 +31,7 @@ def cosine_warmup(value: float, steps: int) -> Schedule:
 
 
 def sigmoid_warmup(value: float, steps: int) -> Schedule:
-    """``step -> value * r(min(1, step / steps))`` with r the logistic function of ``12 (part - 1/2)``, set to [0, 1].
+    """``step -> value * r(min(1, step / steps))`` with r(t) the logistic function of 12 (t - 1/2), scaled to [0, 1].
 
     References:
         Generating Sentences from a Continuous Space (Bowman et al., 2016), section 3.1 and figure 2,
@@ -42,7 +42,7 @@ def sigmoid_warmup(value: float, steps: int) -> Schedule:
 
 
 def cyclical(value: float, steps: int, cycles: int) -> Schedule:
-    """``cycles`` times a linear rise from 0 over ``steps`` steps and as many steps at ``value``; there ever after.
+    """``cycles`` linear rises from 0 over ``steps`` steps, each held at ``value`` as long; then constant.
 
     References:
         Cyclical Annealing Schedule (Fu et al., 2019), equations 6 and 7 with R = 0.5, https://arxiv.org/abs/1903.10145
@@ -53,7 +53,7 @@ def cyclical(value: float, steps: int, cycles: int) -> Schedule:
 
 
 def _warmup(value: float, steps: int, ramp: Callable[[float], float]) -> Schedule:
-    """``ramp`` takes the part of the warm-up that is done to the part of ``value`` that is reached."""
+    """A warm-up; ``ramp`` maps the part of its steps that is done to the part of ``value``, both in [0, 1]."""
     if steps < 1:
         return constant(value)
     return lambda step: value * ramp(step / steps) if step < steps else value

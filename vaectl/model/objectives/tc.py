@@ -1,6 +1,6 @@
-"""The negative ELBO with its KL in three parts, one of them the total correlation.
+"""The negative ELBO with its KL in three weighted terms, among them the total correlation.
 
-Shapes: ``K`` draws, ``B`` batch and ``b`` of its rows at a time, ``Z`` latent shape, ``D`` latent (flattened),
+Shapes: ``K`` draws, ``B`` batch, ``b`` of its rows at a time, ``Z`` latent shape, ``D`` latent (flattened),
 ``N`` training examples. Log quantities are in nats per example.
 """
 
@@ -19,28 +19,28 @@ from vaectl.model.objectives.base import CYCLES, Loss, Objective, TrainingSet, k
 from vaectl.model.vae import Draw
 
 Weights = Literal["minibatch-weighted", "stratified"]
-# numbers of a (draws, rows, batch, latent) block of densities: what bounds the memory of a large batch
+# most numbers in memory at once in a (draws, rows, batch, latent) block of densities
 NUMBERS_AT_ONCE = 4_000_000
 
 
 class TotalCorrelation(Objective):
-    """The negative ELBO with the three parts of its KL weighted apart.
+    """The negative ELBO with separate weights on the three terms of its KL.
 
     ``mean_B(recon) + alpha * I + beta(step) * TC + gamma * sum_d KL_d``, where, with q(z) the aggregate posterior,
     ``I = E log q(z|x) - log q(z)`` is the index-code mutual information, ``TC = E log q(z) - log prod_d q(z_d)`` the
     total correlation and ``sum_d KL_d = E log prod_d q(z_d) - log p(z)``. All three use the sampled log-probabilities;
-    in every draw they add up to ``log q(z|x) - log p(z)``, so with all weights 1 this is the sampled ELBO.
+    for every draw they add up to ``log q(z|x) - log p(z)``, so with all weights 1 this is the sampled ELBO.
 
     Args:
         data: The training set, whose size N the estimate of q(z) needs.
-        space: The latent space, which plays no part.
+        space: The latent space, unused.
         alpha: Weight of the index-code mutual information.
         beta: Weight of the total correlation.
         gamma: Weight of the KL by dimension.
         schedule: How beta rises over the warm-up, as for the ELBO.
         warmup_epochs: Epochs over which beta rises from 0; 0 starts at beta.
         cycles: Rises of the cyclical schedule.
-        weights: How a batch stands for all N examples in q(z) and in each q(z_d), see ``log_weights``.
+        weights: How a batch estimates the mean over all N examples in q(z) and each q(z_d), see ``log_weights``.
 
     Raises:
         SettingError: The schedule and the warm-up contradict each other.
@@ -72,7 +72,7 @@ class TotalCorrelation(Objective):
         self.examples = data.examples
         self.alpha, self.gamma = alpha, gamma
         self.weights = weights
-        # copied to the device once: a step that a GPU repeats may copy nothing from the host, and holds on to them
+        # copied to the device once, because a recorded step may copy nothing from the host
         self._log_w: dict[tuple[torch.device, torch.dtype, int], Tensor] = {}
         self.warmup_epochs = warmup_epochs
 
@@ -102,7 +102,7 @@ class TotalCorrelation(Objective):
         return Loss((recon + weighted).mean(), terms)
 
     def _log_weights(self, like: Tensor, batch: int) -> Tensor:
-        """``log_weights`` of a batch, of the type and on the device of another tensor."""
+        """``log_weights`` of a batch, with the type and device of another tensor."""
         key = (like.device, like.dtype, batch)
         if key not in self._log_w:
             self._log_w[key] = log_weights(batch, self.examples, self.weights).to(like)
@@ -110,22 +110,23 @@ class TotalCorrelation(Objective):
 
 
 def log_weights(batch: int, examples: int, weights: Weights) -> Tensor:
-    """log w (B, B) with which ``q(z_i) = sum_j w_ij q(z_i|x_j)`` stands for the mean over all N examples.
+    """log w (B, B) of the estimate ``q(z_i) = sum_j w_ij q(z_i|x_j)`` of the mean over all N examples.
 
-    ``stratified``: 1/N on the diagonal, since z_i is drawn from x_i, one of N, and (N - 1) / (N (B - 1)) elsewhere, for
-    all the others. A row adds up to 1, the estimate of q(z_i) is unbiased, and with all N as the batch it is q(z_i).
-    The paper gives one of the others a weight of its own, so that its estimate depends on the order of the batch; this
-    is the average over the orders, with the same mean and never more variance. A batch of one knows of no other
-    example: its weight is 1 and its total correlation 0.
+    ``stratified``: 1/N on the diagonal, because z_i is drawn from x_i, one of N, and (N - 1) / (N (B - 1)) elsewhere.
+    A row adds up to 1, the estimate of q(z_i) is unbiased, and if the batch has all N examples it is q(z_i).
+    The paper weights one of the others differently, so that its estimate depends on the order of the batch; this is the
+    average over all orders, with the same mean and never more variance. A batch of one has no other example: its weight
+    is 1 and its total correlation 0.
 
-    ``minibatch-weighted``: 1/(N B) everywhere. A row adds up to 1/N, so every log q is too low: by log B where codes
-    are far apart, by log N where they overlap. The mutual information is too high by as much, the total correlation by
-    about (D - 1) log N, and the KL by dimension too low by their sum: it trains, but its terms are no estimates.
+    ``minibatch-weighted``: 1/(N B) everywhere. A row adds up to 1/N, so every log q is too low: by log B if the
+    posteriors are far apart, by log N if they overlap. The mutual information is too high by as much, the total
+    correlation by about (D - 1) log N, and the KL by dimension is too low by their sum. It trains, but its terms are
+    not estimates.
 
     Args:
         batch: Examples in the batch (B).
         examples: Training examples (N).
-        weights: Which.
+        weights: Which weights.
 
     References:
         Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018), appendix C.1 for
@@ -140,10 +141,10 @@ def log_weights(batch: int, examples: int, weights: Weights) -> Tensor:
 
 
 def aggregate(draw: Draw, log_w: Tensor) -> tuple[Tensor, Tensor]:
-    """``log q(z)`` and ``sum_d log q(z_d)`` of a factorised posterior's draws, in nats (K, B) each.
+    """``log q(z)`` and ``sum_d log q(z_d)`` for draws of a factorised posterior, in nats (K, B) each.
 
-    ``log q(z_i) = log sum_j w_ij prod_d q(z_id|x_j)`` and ``log q(z_id) = log sum_j w_ij q(z_id|x_j)``: a weight counts
-    once in the joint density and once in each of the D marginal ones.
+    ``log q(z_i) = log sum_j w_ij prod_d q(z_id|x_j)`` and ``log q(z_id) = log sum_j w_ij q(z_id|x_j)``: a weight enters
+    the joint density once, and each of the D marginal densities once.
 
     Args:
         draw: Draws z (K, B, *Z) of a posterior that factorises.

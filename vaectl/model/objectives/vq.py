@@ -1,4 +1,4 @@
-"""The objective of a VQ-VAE: reconstruction, and the distance between vectors and codes.
+"""The objective of VQ-VAEs: reconstruction, and the distance between vectors and codes.
 
 Shapes: ``B`` batch. Log quantities are in nats per example.
 """
@@ -16,16 +16,16 @@ from vaectl.model.vae import Draw
 
 
 class VQ(Objective):
-    """Reconstruction, encoder and codebook drawn to each other: ``mean_B(recon + |sg z_e - e|^2 + c |z_e - sg e|^2)``.
+    """The loss ``mean_B(recon + |sg z_e - e|^2 + c |z_e - sg e|^2)`` with sg the stop-gradient.
 
-    The squares are sums over the grid and the numbers of a code, as the reconstruction is one over pixels, so that the
-    loss depends neither on the batch size nor on how a set is split into batches. The second term moves the codebook,
-    unless moving averages do that, and the third the encoder. The KL is a constant of both under the uniform prior, and
-    is no part of the loss: a prior of codes is fitted when they have come to rest.
+    The squares are sums over the grid and the numbers of a code, as the reconstruction is one over pixels, so the loss
+    depends neither on the batch size nor on how a set is split into batches. The second term moves the codebook, unless
+    moving averages do, and the third moves the encoder. The KL is not part of the loss: under the uniform prior it is a
+    constant, and a prior over codes is fitted once the codes no longer change.
 
     Args:
-        data: The training set, which plays no part.
-        space: The latent space, which plays no part.
+        data: The training set, unused.
+        space: The latent space, unused.
         commitment: Weight c of the third term.
 
     References:
@@ -39,11 +39,11 @@ class VQ(Objective):
         self.commitment = commitment
 
     def beta(self, step: int) -> float:
-        """1: nothing weights the KL."""
+        """1: the KL has no weight."""
         return 1.0
 
     def scheduled(self, step: int) -> float:
-        """Nothing."""
+        """0, unused."""
         return 0.0
 
     def forward(self, draw: Draw, scheduled: Tensor | float) -> Loss:

@@ -17,7 +17,7 @@ from vaectl.model.distributions.pixels import at_least_fp32
 from vaectl.model.layers.readout import Shape, readout
 from vaectl.model.parts import Posterior
 
-# keeps log sigma finite where softplus underflows to 0 (below about -104 in fp32)
+# keeps log sigma finite when softplus underflows to 0 (below about -104 in fp32)
 SCALE_FLOOR = 1e-6
 
 
@@ -25,9 +25,9 @@ class GaussianPosterior(Posterior):
     """A Gaussian with diagonal covariance, ``q(z|x) = N(mu(x), diag(sigma(x)^2))``.
 
     Args:
-        features: Shape F of the features that the network gives.
+        features: Shape F of the network's features.
         latent_dim: Number of latent dimensions D.
-        scale: How sigma follows from its unbounded input s: ``softplus`` is ``softplus(s) + 1e-6``;
+        scale: How sigma is computed from an unbounded input s: ``softplus`` is ``softplus(s) + 1e-6``;
             ``log-variance`` is ``exp(s / 2)``, which overflows in fp32 for s above 177.
 
     References:

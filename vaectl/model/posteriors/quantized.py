@@ -1,7 +1,7 @@
-"""Posteriors that are certain of a grid of codes: vector and finite scalar quantisation.
+"""Deterministic posteriors over grids of codes: vector and finite scalar quantisation.
 
 Shapes: ``*N`` leading dimensions, ``B`` batch, ``F`` features, flat or a map, ``K`` codes, ``D`` numbers of a code,
-``h`` and ``w`` sides of the grid, ``M`` vectors. Whatever the precision of the networks, codes are computed in fp32.
+``h`` and ``w`` sides of the grid, ``M`` vectors. Codes are computed in fp32, whatever the precision of the networks.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ Levels = Annotated[tuple[int, ...], Bounds(3, 256)]
 Part = Annotated[float, Bounds(0, 1)]
 
 POSITIONS = 16
-# distances from codes that are held at once: what bounds the memory
+# most distances from codes in memory at once
 DISTANCES_AT_ONCE = 2**24
-# the count of a revived code, as a multiple of the one below which codes are
+# usage given to a revived code, as a multiple of the revival threshold
 REVIVED = 1.1
-# keeps 0 / 0 from a code that was never used
+# avoids 0 / 0 for a code that was never used
 LEAST_USAGE = 1e-12
 
 
 class QuantizedPosterior(Posterior, Codebook):
-    """A head whose latents are a grid of codes: of every point of a map, or of a few positions from flat features.
+    """A head whose latents are grids of codes: one code for each point of a map, or several from flat features.
 
     Args:
-        features: Shape F of the features that the network gives.
+        features: Shape F of the network's features.
         latent_dim: Numbers of a code D.
-        codes: K.
-        positions: Codes of an example where the features are flat.
+        codebook_size: K.
+        positions: Codes of an example if the features are flat.
 
     Raises:
-        SettingError: Positions are given where the features are a map, which has its own.
+        SettingError: ``positions`` is set but the features are a map, which has its own.
     """
 
-    def __init__(self, features: Shape, latent_dim: int, codes: int, positions: int) -> None:
+    def __init__(self, features: Shape, latent_dim: int, codebook_size: int, positions: int) -> None:
         super().__init__()
         if len(features) == 3 and positions != POSITIONS:
             raise SettingError(
@@ -57,34 +57,34 @@ class QuantizedPosterior(Posterior, Codebook):
                 hint="--depth halves them again, or doubles them",
             )
         grid = features[1:] if len(features) == 3 else (1, positions)
-        self.space = LatentSpace((latent_dim, *grid), codes)
+        self.space = LatentSpace((latent_dim, *grid), codebook_size)
         self.linear = readout(features, self.space.shape)
 
     def encoded(self, features: Tensor) -> Tensor:
-        """What is to be quantised (*N, D, h, w), in fp32."""
+        """The vectors to quantise (*N, D, h, w), in fp32."""
         return at_least_fp32(self.linear(features))
 
 
 class VectorQuantizer(QuantizedPosterior):
     """The nearest of K learned codes at every position: ``q(z = e_k|x) = 1`` for ``k = argmin_j |z_e(x) - e_j|^2``.
 
-    With n_k the vectors of a batch that fall to a code and s_k their sum, moving averages with decay g move it:
-    ``u_k <- g u_k + (1 - g) n_k``, ``e_k <- e_k + (1 - g) (s_k - n_k e_k) / u_k``. This is the paper's ratio of two
-    averages, written so that a code which falls to no vector stays where it is, whatever its count.
+    Moving averages with decay g move a code to its vectors. With n_k the number of vectors of a batch nearest to code k
+    and s_k their sum: ``u_k <- g u_k + (1 - g) n_k``, ``e_k <- e_k + (1 - g) (s_k - n_k e_k) / u_k``. This is the
+    paper's ratio of two averages, written so that a code without vectors does not move, whatever its usage u_k.
 
-    Codes that are hardly used are put in the place of vectors of the batch, chosen at random, with a count that is
-    little above the one at which that is done: one that is not used there either is soon put elsewhere. The counts
-    begin at 0, so that codes begin at vectors of the first batch, but for those that have far more than their share.
+    A code that is hardly used is revived: it is moved to a random vector of the batch, and its usage is set slightly
+    above the threshold, so that it soon moves again if it stays unused. Usages begin at 0, so codes begin at vectors of
+    the first batch, except codes that already have far more than their share.
 
     Args:
-        features: Shape F of the features that the network gives.
+        features: Shape F of the network's features.
         latent_dim: Numbers of a code D.
-        codes: K.
-        codebook: How it learns: ``ema`` by moving averages of the vectors, ``loss`` by the gradient of its term of
-            the objective.
-        decay: Decay g of the moving averages, of each code's use too.
-        revive: Codes used less than this part of an even share are revived; 0 revives none.
-        positions: Codes of an example where the network's features are flat.
+        codes: The codebook size K.
+        codebook: How the codebook learns: ``ema`` by moving averages of the vectors, ``loss`` by the gradient of a term
+            of the objective.
+        decay: Decay g of the moving averages, usage included.
+        revive: Codes used less than this fraction of an even share are revived; 0 revives none.
+        positions: Codes of an example if the features are flat.
 
     References:
         Neural Discrete Representation Learning (van den Oord et al., 2017), sections 3.1 and 3.2 and appendix A.1,
@@ -115,7 +115,7 @@ class VectorQuantizer(QuantizedPosterior):
             self.codebook = nn.Parameter(initial)
         else:
             self.register_buffer("codebook", initial)
-        # how often each code was used lately, where 1 is an even share
+        # recent usage of each code, relative to an even share
         self.register_buffer("usage", torch.zeros(codes))
 
     def forward(self, features: Tensor) -> Quantized:
@@ -130,7 +130,7 @@ class VectorQuantizer(QuantizedPosterior):
 
     @torch.no_grad()
     def nearest(self, z: Tensor) -> Tensor:
-        """Indices (*N, h, w) of the codes nearest to any latents (*N, D, h, w)."""
+        """The indices (*N, h, w) of the codes nearest to vectors (*N, D, h, w)."""
         rows = z.movedim(-3, -1)  # (*N, h, w, D)
         return self._nearest(rows.flatten(0, -2)).view(rows.shape[:-1])
 
@@ -140,47 +140,47 @@ class VectorQuantizer(QuantizedPosterior):
             codes = self.codebook.t()
             at_once = max(1, DISTANCES_AT_ONCE // len(half_norms))
             # |z - e|^2 / 2 without |z|^2 / 2, which is the same for all codes
-            found = [torch.addmm(half_norms, part, codes, alpha=-1).argmin(1) for part in torch.split(rows, at_once)]
-        return torch.cat(found) if len(found) > 1 else found[0]
+            indices = [torch.addmm(half_norms, part, codes, alpha=-1).argmin(1) for part in torch.split(rows, at_once)]
+        return torch.cat(indices) if len(indices) > 1 else indices[0]
 
     @torch.no_grad()
     def observe(self, q: Distribution) -> None:
-        """Move the codes to what fell to them, and revive those that are hardly used."""
+        """Move the codes towards their vectors, and revive codes that are hardly used."""
         assert isinstance(q, Quantized)
         share, encoded, indices = current_share(), q.encoded.detach(), q.indices
         if share is not None:  # every process learns from the whole batch, so that all stay equal
             encoded, indices = (share.add(share.within(own[: share.count])) for own in (encoded, indices))
         rows, indices = encoded.movedim(-3, -1).flatten(0, -2), indices.flatten()  # (M, D), (M,)
-        codes = len(self.usage)
+        codebook_size = len(self.usage)
         counts = torch.zeros_like(self.usage).index_add(0, indices, rows.new_ones(len(rows)))  # (K,)
         sums = torch.zeros_like(self.codebook).index_add(0, indices, rows)  # (K, D)
-        evenly = (1 - self.decay) * codes / len(rows)
+        evenly = (1 - self.decay) * codebook_size / len(rows)
         usage = self.decay * self.usage + evenly * counts
-        moved = self.codebook
+        codebook = self.codebook
         if not self.by_gradient:
-            step = (sums - counts[:, None] * moved) / usage.clamp(min=LEAST_USAGE)[:, None]
-            moved = moved + evenly * step
-        chosen = rows.index_select(0, torch.randint(len(rows), (codes,), device=rows.device))
+            step = (sums - counts[:, None] * codebook) / usage.clamp(min=LEAST_USAGE)[:, None]
+            codebook = codebook + evenly * step
+        replacements = rows.index_select(0, torch.randint(len(rows), (codebook_size,), device=rows.device))
         dead = usage < self.revive
         finite = sums.sum().isfinite()  # a step that is not finite is not taken
-        self.codebook.copy_(torch.where(finite, torch.where(dead[:, None], chosen, moved), self.codebook))
+        self.codebook.copy_(torch.where(finite, torch.where(dead[:, None], replacements, codebook), self.codebook))
         self.usage.copy_(torch.where(finite, torch.where(dead, REVIVED * self.revive, usage), self.usage))
 
 
 class FiniteScalarQuantizer(QuantizedPosterior):
-    """Every number of a code rounded to one of a few levels; the codebook is all combinations, and is not learned.
+    """Rounds each number of a code to one of a few levels; the fixed codebook is all combinations of levels.
 
-    ``z_d = round(tanh(s_d + c) (L_d - 1) / 2 - o) / (L_d // 2)``, where o is 1/2 for an even number of levels, which
-    puts 0 among them, and c makes an input of 0 come to 0.
+    ``z_d = round(tanh(s_d + c) (L_d - 1) / 2 - o) / (L_d // 2)``, where o is 1/2 for an even number of levels, so
+    that 0 is a level, and c maps an input of 0 to 0.
 
     Args:
-        features: Shape F of the features that the network gives.
+        features: Shape F of the network's features.
         latent_dim: Numbers of a code D.
-        levels: Levels of each number, or of all of them alike; their product is K.
-        positions: Codes of an example where the network's features are flat.
+        levels: Number of levels for each number, or one for all; their product is K.
+        positions: Codes of an example if the features are flat.
 
     Raises:
-        SettingError: There are not as many levels as numbers of a code, or too many codes.
+        SettingError: There is neither one level nor one for each number of a code, or there are too many codes.
 
     References:
         Finite Scalar Quantization: VQ-VAE Made Simple (Mentzer et al., 2023), section 3.1 and appendix A.1 (where c is
@@ -208,7 +208,7 @@ class FiniteScalarQuantizer(QuantizedPosterior):
             raise SettingError("posterior.levels", f"give {math.prod(every):,} codes; at most {MOST_CODES:,}")
         super().__init__(features, latent_dim, math.prod(every), positions)
         wide = torch.tensor(every, dtype=torch.float32)[:, None, None]  # (D, 1, 1)
-        # a little wider than the levels, so that the outermost are reached
+        # slightly wider than the levels, so that the outermost ones are reached
         half = (wide - 1) * (1 + 1e-3) / 2
         offset = 0.5 * (wide % 2 == 0)
         steps = torch.tensor([math.prod(every[:d]) for d in range(latent_dim)])[:, None, None]
@@ -236,6 +236,6 @@ class FiniteScalarQuantizer(QuantizedPosterior):
         return (digits - self._radius) / self._radius
 
     def nearest(self, z: Tensor) -> Tensor:
-        """Indices (*N, h, w) of the codes nearest to any latents (*N, D, h, w)."""
+        """The indices (*N, h, w) of the codes nearest to vectors (*N, D, h, w)."""
         whole = torch.minimum((z * self._radius).round(), self.levels - 1 - self._radius)
         return self._index(torch.maximum(whole, -self._radius))

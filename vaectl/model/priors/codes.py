@@ -1,4 +1,4 @@
-"""Priors over grids of codes: uniform, and autoregressive.
+"""Priors over grids of codes, uniform and autoregressive.
 
 Shapes: ``N`` grids of height ``h`` and width ``w``, ``X`` data shape.
 """
@@ -29,10 +29,10 @@ Heads = Annotated[int, Bounds(1, 64)]
 
 
 class CodePrior(Prior, ABC):
-    """A prior over grids of codes, which knows them by their indices and asks the encoder's head for their vectors.
+    """The base class of priors over grids of codes. It models indices; the encoder's head has their vectors.
 
     Args:
-        space: What a latent is: a grid of codes.
+        space: The latent space: a grid of codes.
     """
 
     takes: ClassVar[frozenset[str]] = frozenset({CODES, CODEBOOK})
@@ -41,7 +41,7 @@ class CodePrior(Prior, ABC):
     def __init__(self, space: LatentSpace) -> None:
         super().__init__()
         self.space = space
-        # of the model's type and on its device; it holds nothing
+        # has the type and device of the model; its value is unused
         self.register_buffer("like", torch.zeros(()), persistent=False)
 
     def over(
@@ -50,20 +50,20 @@ class CodePrior(Prior, ABC):
         log_prob_of: Callable[[Tensor], Tensor] | None = None,
         draw: Callable[[int, float], Tensor] | None = None,
     ) -> CodeDistribution:
-        """The distribution of probabilities as given, or the uniform one."""
+        """The distribution with these functions, see ``CodeDistribution``; without them the uniform one."""
         codebook = encoder.head
-        assert isinstance(codebook, Codebook)  # the builder lets no other posterior come with such a prior
+        assert isinstance(codebook, Codebook)  # the builder refuses other posteriors
         return CodeDistribution(self.space, codebook, self.like, log_prob_of, draw)
 
 
 class UniformCodes(CodePrior):
-    """All grids of codes alike: ``p(z) = K^(-h w)``, ``h w log K`` nats for each.
+    """The uniform prior over grids of codes: ``p(z) = K^(-h w)``, ``h w log K`` nats for each grid.
 
     Args:
-        space: What a latent is: a grid of codes.
-        shape: Data shape X, which plays no part.
-        support: Kind of the data, which plays no part.
-        given: Given numbers, which play no part.
+        space: The latent space: a grid of codes.
+        shape: Data shape X, unused.
+        support: Kind of the data, unused.
+        given: Count of given numbers, unused.
 
     References:
         Neural Discrete Representation Learning (van den Oord et al., 2017), section 3.2,
@@ -79,18 +79,18 @@ class UniformCodes(CodePrior):
 
 
 class TransformerPrior(CodePrior):
-    """Codes one after the other, row by row, each by a causal transformer from those before it.
+    """An autoregressive prior: a causal transformer predicts each code, row by row, from the codes before it.
 
-    It is the uniform prior until it is fitted, which is done alone, when the codes no longer change.
+    It is the uniform prior until the second stage, which fits it alone to codes that no longer change.
 
     Args:
-        space: What a latent is: a grid of codes.
-        shape: Data shape X, which plays no part.
-        support: Kind of the data, which plays no part.
-        given: Given numbers, which play no part.
+        space: The latent space: a grid of codes.
+        shape: Data shape X, unused.
+        support: Kind of the data, unused.
+        given: Count of given numbers, unused.
         width: Width of the transformer.
-        depth: Its blocks.
-        heads: Its attention heads, a divisor of the width.
+        depth: Blocks of the transformer.
+        heads: Attention heads of a block, a divisor of the width.
 
     Raises:
         SettingError: The heads do not divide the width.
@@ -118,17 +118,17 @@ class TransformerPrior(CodePrior):
             raise SettingError("prior.heads", f"must divide the width of {width}; got {heads}")
         self.transformer = Transformer(space.codebook_size, math.prod(space.grid), width, depth, heads)
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
-        # what the buffer says, for Python: a step that is recorded must not ask for a tensor's value
+        # the value of the buffer as a bool: a recorded step must not read values of tensors
         self.is_fitted = False
-        self.register_load_state_dict_post_hook(_look)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_read_fitted)  # type: ignore[no-untyped-call]
 
     @property
     def in_second_stage(self) -> bool:
-        """Whether it is fitted, or begun to be."""
+        """Whether it is fitted or being fitted."""
         return self.is_fitted
 
     def begin_fit(self) -> None:
-        """Be autoregressive from now on, and uniform no longer."""
+        """Be autoregressive from now on instead of uniform."""
         self.fitted.fill_(True)
         self.is_fitted = True
 
@@ -143,6 +143,6 @@ class TransformerPrior(CodePrior):
         return self.transformer.sample(n, temperature).view(n, *self.space.grid)
 
 
-def _look(prior: nn.Module, incompatible: Any) -> None:
+def _read_fitted(prior: nn.Module, incompatible: Any) -> None:
     assert isinstance(prior, TransformerPrior)
     prior.is_fitted = bool(prior.fitted)

@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 Components = Annotated[int, Bounds(1, 10_000)]
 
-# a learned prior and the posteriors could otherwise grow narrow together without end, at no cost to the bound
+# without it a learned prior and the posteriors could shrink together without end, at no cost to the bound
 SCALE_FLOOR = 1e-3
-# mean and standard deviation of what pseudo-inputs are first made of: in [0, 1] mostly dark and widely different, so
-# that no two components are alike from the start; of real data, data of unit scale
+# mean and standard deviation of initial pseudo-inputs: for data in [0, 1], before the logistic function, mostly dark
+# and very different, so that no two components begin equal; for real data of unit scale
 DARK_AND_WIDE, UNIT = (-2.0, 3.0), (0.0, 1.0)
-# numbers of a (draws, components, latent) block of densities: what bounds the memory
+# most numbers in memory at once in a (draws, components, latent) block of densities
 NUMBERS_AT_ONCE = 2**22
 
 
 class Mixture(MixtureSameFamily):
     """A mixture, ``p(z) = sum_c pi_c p_c(z)``, whose density is computed for some of the draws at a time.
 
-    All at once, the 10,000 draws that an importance-weighted bound decodes together would take 0.8 GB for each
-    intermediate value of 500 components in 40 dimensions.
+    With 500 components in 40 dimensions, the 10,000 draws that an importance-weighted bound decodes together would take
+    0.8 GB for each intermediate value.
 
     Args:
         logits: log pi_c plus any constant (C,).
@@ -61,7 +61,7 @@ class Mixture(MixtureSameFamily):
 
 
 class VectorPrior(Prior, ABC):
-    """A prior over vectors of real numbers."""
+    """The base class of priors over vectors of real numbers."""
 
     takes: ClassVar[frozenset[str]] = frozenset({VECTORS})
 
@@ -70,10 +70,10 @@ class StandardNormal(VectorPrior):
     """The standard normal prior, ``p(z) = N(0, I)``.
 
     Args:
-        space: What a latent is: D numbers.
-        shape: Data shape X, which plays no part.
-        support: Kind of the data, which plays no part.
-        given: Given numbers, which play no part.
+        space: The latent space: D numbers.
+        shape: Data shape X, unused.
+        support: Kind of the data, unused.
+        given: Count of given numbers, unused.
     """
 
     mean: Tensor
@@ -81,7 +81,7 @@ class StandardNormal(VectorPrior):
 
     def __init__(self, space: LatentSpace, shape: Shape, support: str, given: int = 0) -> None:
         super().__init__()
-        # buffers follow the model to its device; they hold nothing learned, so they are not saved
+        # buffers follow the model to its device; they are constants, so they are not saved
         self.register_buffer("mean", torch.zeros(space.shape), persistent=False)
         self.register_buffer("sigma", torch.ones(space.shape), persistent=False)
 
@@ -93,13 +93,13 @@ class StandardNormal(VectorPrior):
 class MixturePrior(VectorPrior):
     """A mixture of Gaussians with diagonal covariance, all learned: ``p(z) = sum_c pi_c N(z; mu_c, diag(sigma_c^2))``.
 
-    It starts near N(0, I): means of standard deviation 1/2 and scales that make up the variance, equal weights.
+    It begins near N(0, I): means of standard deviation 1/2, scales for the rest of the variance, and equal weights.
 
     Args:
-        space: What a latent is: D numbers.
-        shape: Data shape X, which plays no part.
-        support: Kind of the data, which plays no part.
-        given: Given numbers, which play no part.
+        space: The latent space: D numbers.
+        shape: Data shape X, unused.
+        support: Kind of the data, unused.
+        given: Count of given numbers, unused.
         components: C.
 
     References:
@@ -127,15 +127,15 @@ class MixturePrior(VectorPrior):
 class VampPrior(VectorPrior):
     """A mixture of the encoder's posteriors at C learned pseudo-inputs: ``p(z) = sum_c pi_c q(z|u_c)``.
 
-    Pseudo-inputs of data in [0, 1] are the logistic function of what is learned.
+    For data in [0, 1] the pseudo-inputs are the logistic function of the learned parameters.
 
     Args:
-        space: What a latent is: D numbers, as the encoder decides.
+        space: The latent space: D numbers.
         shape: Data shape X.
-        support: Kind of the data: ``real``, or another, whose values lie in [0, 1].
-        given: Given numbers, which play no part.
+        support: Kind of the data; values of all kinds but ``real`` lie in [0, 1].
+        given: Count of given numbers, unused.
         components: C.
-        weights: pi_c: ``uniform``, 1/C as in the paper, or ``learned``.
+        weights: The weights pi_c: ``uniform``, 1/C as in the paper, or ``learned``.
 
     References:
         VAE with a VampPrior (Tomczak and Welling, 2018), section 3, https://arxiv.org/abs/1705.07120
