@@ -326,8 +326,8 @@ def test_every_epoch_of_dynamic_binarisation_sees_other_images_and_repeats_by_se
     seen: list[torch.Tensor] = []
 
     class Watched(type(data.train)):  # type: ignore[misc]
-        def training_batch(self, fed: Sequence[torch.Tensor], rows: slice = slice(None)) -> Batch:
-            batch, [index] = super().training_batch(fed, rows), fed
+        def training_batch(self, tensors: Sequence[torch.Tensor], rows: slice = slice(None)) -> Batch:
+            batch, [index] = super().training_batch(tensors, rows), tensors
             x = batch.x
             seen.append(torch.zeros(len(self), *x.shape[1:]).index_copy(0, index, x))
             return batch

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of vaectl: splits of examples, here such that are held in memory.
+"""Data sets as the rest of vaectl uses them, and splits whose examples are held in memory.
 
 Shapes: ``N`` examples of a split, ``B`` batch, ``X`` data shape (C, H, W).
 """
@@ -24,24 +24,23 @@ from vaectl.data.report import Report
 from vaectl.errors import DataError
 
 SCALING = "uint8 / 255"
-# images binarised at once: their uniform numbers take eight times their memory
+# images binarised at once; their uniform random numbers take eight times their memory
 CHUNK = 1000
 
 
 @dataclass(frozen=True)
 class Store:
-    """Where a source finds its files and whom it tells.
+    """The directory of a source's files, how to read them, and callbacks.
 
     Attributes:
         directory: The data directory, in torchvision's layout (``MNIST/raw/...-ubyte``, gzipped or not).
-        keeps: Whether what is downloaded or made is kept there; no one asked for that in a directory that only a
-            run's record names.
-        support: What own data are read as, where a model is there that takes no other; None lets their values decide.
-        lenient: Whether what is asked of data and is so already is passed over: grey levels of images without colour,
-            0 and 1 of binary ones, labels that are not there. A model that is there asks it of other data.
-        divided: Whether splits that own data have not are made of their examples; nothing is trained otherwise.
-        note: Called with a sentence that the person should read.
-        progress: Called with (what, bytes done, bytes in all or 0 where unknown) as a download goes on.
+        keeps: Whether downloaded or generated files are kept there; not if only a run's record names the directory.
+        support: The kind of data that an existing model requires of own data; None lets their values decide.
+        lenient: Whether a requested change that has no effect is ignored instead of refused (grey levels of images
+            without colour, binarisation of binary ones, labels that do not exist), for data of an existing model.
+        divided: Whether missing splits of own data are divided from their examples, which only training needs.
+        note: Called with each sentence that the user should read.
+        progress: Called with (what, bytes done, bytes in all or 0 if unknown) during a download.
     """
 
     directory: Path
@@ -58,10 +57,9 @@ class Raw:
     """A built-in source's arrays: images uint8 (N, C, H, W) and labels int64 (N,) of the training and the test set.
 
     Attributes:
-        train_factors, test_factors: What the images were made from, where that is known, by name (N,): integers that
-            name a kind, or real numbers.
-        scaling: What is done to a stored number, and was done to an image before.
-        classes: Names of the labels 0, 1, ... ; empty where they have none.
+        train_factors, test_factors: Known factors of the images by name (N,): integers for kinds, or real numbers.
+        scaling: The scaling of stored numbers, and earlier changes of the images, in words.
+        classes: Names of the labels 0, 1, ...; empty if they have none.
     """
 
     train_images: np.ndarray
@@ -76,15 +74,16 @@ class Raw:
 
 @dataclass(frozen=True)
 class Split:
-    """Examples of one split, resident as they are stored; a batch is one gather and one conversion.
+    """The examples of a split in memory, as stored; a batch is one gather and one conversion.
 
     Attributes:
-        images: uint8 (N, *X), of which binarised ones hold 0 and 255; real numbers are taken as they are.
-        labels: int64 (N,), -1 where there is none.
+        images: uint8 (N, *X), 0 and 255 for binary data; or real numbers, which are not scaled.
+        labels: int64 (N,), -1 if there is none.
         rows: Row of each example in the source's training, validation or test array, int64 (N,).
-        grey: uint8 or float32 (N, *X) that training draws fresh binary images from; None where it trains on ``images``.
-        factors: What the examples were made from, by name (N,), where that is known; never on a device.
-        given: What a model is conditioned on, float32 (N, C); None without.
+        grey: Grey levels, uint8 or float32 (N, *X), from which training draws new binary images; None if it trains on
+            ``images``.
+        factors: Known factors of the examples by name (N,); never on a device.
+        given: Numbers that a model is conditioned on, float32 (N, C), or None.
         observed: Which values were observed, bool (N, *X); None if all were. A missing value is stored as 0.
     """
 
@@ -106,7 +105,7 @@ class Split:
 
     @property
     def device(self) -> torch.device:
-        """Where the images are."""
+        """The device of the images."""
         return self.images.device
 
     def batch(self, index: Tensor | slice) -> Batch:
@@ -115,27 +114,26 @@ class Split:
         return Batch(scaled(_rows(self.images, index)), given, observed)
 
     def feed(self, order: Tensor, size: int, start: int = 0) -> Generator[tuple[Tensor, ...]]:
-        """The positions of each batch's examples, which are gathered within the step."""
+        """Yield the indices of each batch's examples, which the step gathers."""
         for begin in range(start * size, len(order), size):
             yield (order[begin : begin + size],)
 
-    def training_batch(self, fed: Sequence[Tensor], rows: slice = slice(None)) -> Batch:
-        """The examples that ``feed`` named, as training sees them: ``batch``, or a new binary draw of each.
+    def training_batch(self, tensors: Sequence[Tensor], rows: slice = slice(None)) -> Batch:
+        """The examples of a batch from ``feed`` as training sees them: ``batch``, or a new binary draw of each.
 
-        A draw takes the grey levels as probabilities, and comes from torch's global stream: within
-        ``fit`` from the run's seed.
+        A draw uses the grey levels as probabilities and torch's global random stream, which ``fit`` seeds for the run.
 
         References:
             On the Quantitative Analysis of Deep Belief Networks (Salakhutdinov and Murray, 2008), section 6.1, for
             binary images drawn with the grey levels as probabilities, https://doi.org/10.1145/1390156.1390266
         """
-        [index] = fed
+        [index] = tensors
         if self.grey is None:
             return self.batch(index[rows])
-        # all are drawn, so that the rows have the draws that they would have without the choice
-        drawn = torch.bernoulli(scaled(_rows(self.grey, index)))
+        # all are drawn, so that the draws do not depend on the selected rows
+        draws = torch.bernoulli(scaled(_rows(self.grey, index)))
         given, observed = (None if t is None else _rows(t, index) for t in (self.given, self.observed))
-        return Batch(drawn, given, observed).rows(rows)
+        return Batch(draws, given, observed).rows(rows)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All examples in order, ``size`` at a time; the last batch may be smaller."""
@@ -143,7 +141,7 @@ class Split:
             yield self.batch(slice(start, start + size))
 
     def stored(self, size: int) -> Iterator[np.ndarray]:
-        """All images as they are stored, ``size`` at a time."""
+        """All images in their stored form, ``size`` at a time."""
         for start in range(0, len(self), size):
             yield self.images[start : start + size].cpu().numpy()
 
@@ -152,7 +150,7 @@ class Split:
         return self._mapped(lambda t: t.to(device), self.factors)
 
     def first(self, n: int) -> Split:
-        """Its first ``n`` examples, or all where there are fewer."""
+        """The first ``n`` examples, or all if there are fewer."""
         return self._mapped(lambda t: t[:n], {name: values[:n] for name, values in self.factors.items()})
 
     def _mapped(self, change: Callable[[Tensor], Tensor], factors: Mapping[str, np.ndarray]) -> Split:
@@ -169,7 +167,7 @@ def _rows(values: Tensor, index: Tensor | slice) -> Tensor:
 
 @dataclass(frozen=True)
 class Origin:
-    """What data were loaded from: the data part of a spec, and the directory that they are in."""
+    """The origin of loaded data: the data part of a spec, and their directory."""
 
     part: Part
     directory: Path
@@ -177,11 +175,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: its splits (``validation`` is empty where the fraction is 0) and its description.
+    """A data set: its splits (``validation`` is empty if the fraction is 0) and its description.
 
-    Of a person's own data there is a report, too: what was found when they were read. Of a folder there are ``files``:
-    by split the path of each image within it, by row. ``origin`` says how they can be loaded again; None where they are
-    objects of a program.
+    A person's own data also have a report on them, and a folder has ``files``: the path of each image within it by row,
+    by split. ``origin`` says how to load the data again; None if they were made in Python.
     """
 
     train: Examples
@@ -203,44 +200,44 @@ class Data:
 
 
 def scaled(stored: Tensor) -> Tensor:
-    """Stored examples as the model sees them, float32."""
-    # to the last bit torchvision's v2.ToDtype(torch.float32, scale=True), whose import takes as long as torch's
+    """Convert stored examples to values as the model sees them, float32."""
+    # bit for bit the same as torchvision's v2.ToDtype(torch.float32, scale=True), whose import takes as long as torch's
     return stored * (1 / 255) if stored.dtype == torch.uint8 else stored.to(torch.float32)
 
 
 def binarized(images: np.ndarray, random: np.random.RandomState, *parts: np.ndarray) -> list[np.ndarray]:
-    """One Bernoulli draw of each pixel with its grey level as the probability: uint8 0 or 255 (M, *X) for each part.
+    """Draw each pixel once with its grey level as the probability: uint8 0 or 255 (M, *X) for each part.
 
-    Every image is drawn, whichever part it is in, so that its draw is the same however the images are divided.
+    All images are drawn, so that the draw of an image does not depend on how the images are divided.
 
     Args:
         images: uint8 or, in [0, 1], float32 (N, *X).
-        random: Source of uniform numbers; its stream is frozen by NumPy for good, so the draws are, too.
+        random: Source of uniform numbers; NumPy will never change its stream, so the draws never change.
         parts: Ascending rows of ``images``, int64 (M,) each.
     """
-    drawn = [np.empty((len(rows), *images.shape[1:]), np.uint8) for rows in parts]
+    draws = [np.empty((len(rows), *images.shape[1:]), np.uint8) for rows in parts]
     white = 255 if images.dtype == np.uint8 else 1
     for start in range(0, len(images), CHUNK):
         grey = images[start : start + CHUNK]
         binary = (random.random_sample(grey.shape) * white < grey) * np.uint8(255)
-        for out, rows in zip(drawn, parts, strict=True):
+        for out, rows in zip(draws, parts, strict=True):
             low, high = np.searchsorted(rows, (start, start + CHUNK))
             out[low:high] = binary[rows[low:high] - start]
-    return drawn
+    return draws
 
 
 def split_data(
     name: str, raw: Raw, validation_fraction: float, binarize: Binarize = "none", binarize_seed: int = 0
 ) -> Data:
-    """Hold out part of the training array for validation, the same rows whatever the run's seed.
+    """Hold out part of the training array for validation, the same rows for every seed of a run.
 
     Args:
         name: Name of the source.
         raw: Its arrays.
-        validation_fraction: Part of the training array that is held out.
-        binarize: ``none`` keeps grey levels; ``static`` draws every image once; ``dynamic`` lets training draw its
-            images anew in every epoch, while whatever is evaluated is drawn once.
-        binarize_seed: Seed of what is drawn once.
+        validation_fraction: Fraction of the training array to hold out.
+        binarize: ``none`` keeps grey levels; ``static`` draws every image once; ``dynamic`` draws training images anew
+            in every epoch, and images for evaluation once.
+        binarize_seed: Seed of images that are drawn once.
 
     Raises:
         DataError: Nothing would be left to train on.
@@ -265,8 +262,8 @@ def split_data(
 
     def split(images: np.ndarray, labels: np.ndarray, factors: Mapping[str, np.ndarray], rows: np.ndarray) -> Split:
         kinds = torch.from_numpy(labels[rows].astype(np.int64))
-        known = {name: values[rows] for name, values in factors.items()}
-        return Split(torch.from_numpy(images), kinds, torch.from_numpy(rows), factors=known)
+        selection = {name: values[rows] for name, values in factors.items()}
+        return Split(torch.from_numpy(images), kinds, torch.from_numpy(rows), factors=selection)
 
     train = split(train_images, raw.train_labels, raw.train_factors, train_rows)
     if binarize == "dynamic":
@@ -276,37 +273,37 @@ def split_data(
         "validation": split(validation_images, raw.train_labels, raw.train_factors, validation_rows),
         "test": split(test_images, raw.test_labels, raw.test_factors, test_rows),
     }
-    drawn = "" if binarize == "none" else f", {drawn_text(binarize_seed)}"
+    draw_note = "" if binarize == "none" else f", {drawn_text(binarize_seed)}"
     info = DataInfo(
         name=name,
         shape=raw.train_images.shape[1:],
         support="bytes" if binarize == "none" else "binary",
         fingerprint=_fingerprint(raw),
         sizes={split_name: len(value) for split_name, value in data.items()},
-        # of what is evaluated, which is the same for static and dynamic binarisation
-        preprocessing=f"{raw.scaling}{drawn}",
+        # for evaluation, which is the same for static and dynamic binarisation
+        preprocessing=f"{raw.scaling}{draw_note}",
         classes=raw.classes,
     )
     return Data(data["train"], data["validation"], data["test"], info)
 
 
 def drawn_text(seed: int) -> str:
-    """What a description says of images that are binary draws."""
+    """The text about binary draws in a description of data."""
     return f"one Bernoulli draw with seed {seed}"
 
 
 def held_out(count: int, fraction: float, stream: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The rows that stay and those that are held out, ascending: the same in every run and version.
+    """The rows to keep and the rows to hold out, ascending; the same in every run and version.
 
     Args:
         count: Rows in all.
-        fraction: Part of them to hold out; where it is above 0, at least one is.
-        stream: Which of several independent choices this is.
+        fraction: Fraction to hold out; at least one row if it is above 0.
+        stream: Number of the random stream, for independent choices.
     """
-    held = max(round(count * fraction), 1 if fraction > 0 else 0)
-    # RandomState's stream is frozen by NumPy for good, so the split is the same in every version
+    size = max(round(count * fraction), 1 if fraction > 0 else 0)
+    # NumPy will never change RandomState's stream, so the split is the same in every version
     order = np.random.RandomState(stream).permutation(count)
-    return np.sort(order[held:]), np.sort(order[:held])
+    return np.sort(order[size:]), np.sort(order[:size])
 
 
 def _fingerprint(raw: Raw) -> str:

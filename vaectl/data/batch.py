@@ -1,4 +1,4 @@
-"""Batches of examples: values, what is given with them, and which were observed.
+"""Batches of examples: values, numbers to condition models on, and a mask of observed values.
 
 Shapes: ``B`` batch, ``X`` data shape, ``C`` given numbers.
 """
@@ -17,8 +17,8 @@ class Batch:
     """Examples as a model sees them.
 
     Attributes:
-        x: Values, float32 (B, *X); 0 where a value is missing.
-        given: Labels, attributes or numbers that the model is conditioned on, float32 (B, C); None without.
+        x: Values, float32 (B, *X); a missing value is 0.
+        given: Labels, attributes or numbers that the model is conditioned on, float32 (B, C), or None.
         observed: Which values were observed, bool (B, *X); None if all were.
     """
 
@@ -35,7 +35,7 @@ class Batch:
         return self.x.device
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """Apply a function of one tensor to all of them; it must treat rows as a whole."""
+        """Apply a function to every tensor; it must keep rows whole."""
         given, observed = (None if t is None else change(t) for t in (self.given, self.observed))
         return Batch(change(self.x), given, observed)
 
@@ -49,5 +49,5 @@ class Batch:
 
 
 def as_batch(examples: Batch | Tensor) -> Batch:
-    """Wrap values (B, *X) as a batch that is complete and conditioned on nothing; a batch stays as it is."""
+    """Wrap values (B, *X) as a complete batch that is conditioned on nothing; return a batch unchanged."""
     return Batch(examples) if isinstance(examples, Tensor) else examples

@@ -1,4 +1,4 @@
-"""What the examples of a split are to the rest of vaectl, wherever they are.
+"""The protocol of a split's examples, in memory or streamed.
 
 Shapes: ``N`` examples of a split, ``B`` batch, ``X`` data shape (C, H, W).
 """
@@ -16,7 +16,7 @@ from vaectl.data.batch import Batch
 
 
 class Examples(Protocol):
-    """Examples of one split, wherever they are: a ``Split`` holds them, a ``StreamedSplit`` reads them."""
+    """The examples of a split: a ``Split`` holds them in memory, a ``StreamedSplit`` reads them."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -24,7 +24,7 @@ class Examples(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """Class of each example, int64 (N,); -1 where it has none."""
+        """Class of each example, int64 (N,); -1 if it has none."""
 
     @property
     def rows(self) -> Tensor:
@@ -32,18 +32,18 @@ class Examples(Protocol):
 
     @property
     def factors(self) -> Mapping[str, np.ndarray]:
-        """What the examples were made from, by name (N,), where that is known; never on a device."""
+        """Known factors of the examples by name (N,); never on a device."""
 
     @property
     def given(self) -> Tensor | None:
-        """What a model is conditioned on, float32 (N, C); None without."""
+        """Numbers that a model is conditioned on, float32 (N, C), or None."""
 
     @property
     def device(self) -> torch.device:
-        """Where batches are."""
+        """The device of batches."""
 
     def __len__(self) -> int:
-        """N."""
+        """The number of examples N."""
 
     def batch(self, index: Tensor | slice) -> Batch:
         """The examples at ``index`` as the model sees them."""
@@ -52,34 +52,34 @@ class Examples(Protocol):
         """All examples in order, ``size`` at a time; the last batch may be smaller."""
 
     def feed(self, order: Tensor, size: int, start: int = 0) -> Generator[tuple[Tensor, ...]]:
-        """What an epoch's batches from the ``start``-th on are made from by ``training_batch``, one after the other.
+        """Yield the tensors from which ``training_batch`` makes each batch of an epoch.
 
         Args:
             order: The epoch's order of the examples (N,).
             size: Examples in a batch.
-            start: Batches of the epoch that are done.
+            start: Number of batches to skip.
 
         Yields:
-            Tensors of B rows; of the same number, shapes and types for all batches of ``size``.
+            Tensors with B rows; their number, shapes and types are the same for all full batches.
         """
 
-    def training_batch(self, fed: Sequence[Tensor], rows: slice = slice(None)) -> Batch:
-        """The examples of a batch that ``feed`` yielded, as training sees them; only ``rows`` of them."""
+    def training_batch(self, tensors: Sequence[Tensor], rows: slice = slice(None)) -> Batch:
+        """The examples of a batch from ``feed`` as training sees them; only ``rows`` of them."""
 
     def stored(self, size: int) -> Iterator[np.ndarray]:
-        """All examples in order as they are stored, ``size`` at a time: uint8 of which 255 is 1, or float32."""
+        """All examples in order in their stored form, ``size`` at a time: uint8, with 255 for 1, or float32."""
 
     def to(self, device: torch.device) -> Examples:
         """The same split on a device."""
 
     def first(self, n: int) -> Examples:
-        """Its first ``n`` examples, or all where there are fewer."""
+        """The first ``n`` examples, or all if there are fewer."""
 
 
 def given_for(split: Examples, n: int) -> Tensor | None:
-    """What ``n`` samples of a conditional model are conditioned on (n, C): the same as the split's examples in order.
+    """The ``given`` of the split's examples in order (n, C), repeated as needed, to condition ``n`` samples on.
 
-    They begin again after the last one; None if the split is not made for a conditional model.
+    None if the split has none.
     """
     if split.given is None:
         return None

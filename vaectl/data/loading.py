@@ -1,4 +1,4 @@
-"""Data sets: name -> Data, with one file per source."""
+"""Loads data sets by name or path; each source has a file of its own."""
 
 from __future__ import annotations
 
@@ -33,34 +33,34 @@ ROWS_AT_ONCE = 1000
 
 
 def load(name: str, store: Store, **options: Any) -> Data:
-    """The data set of a source's name; its description carries the name that ``auto`` came to.
+    """Load a data set by name or path; for ``auto`` its description has the name of the actual data set.
 
     Args:
-        name: A key of ``SOURCES``; ``auto``: MNIST where it is in the data directory or can be downloaded, else the
-            built-in glyphs; or the path of own data, a folder of images or a file.
-        store: Where the files are, and whom to tell.
-        options: Those of ``DataOptions``.
+        name: A key of ``SOURCES``; ``auto``, which is MNIST if it is in the data directory or can be downloaded, else
+            the built-in glyphs; or the path of own data, a folder of images or a file.
+        store: The directory of the files, and callbacks.
+        options: The options of ``DataOptions``.
 
     Raises:
-        SettingError: A seed is given where nothing is drawn, or an option does not go with the data.
+        SettingError: A seed is set but nothing is drawn, or an option does not apply to the data.
         DataError: The data are missing, damaged or cannot be read, or were objects of a Python program.
     """
-    wanted = DataOptions(**options)
+    settings = DataOptions(**options)
     if is_given(name):
         raise DataError(
             f"{name.removeprefix(GIVEN)} was a Data object that a Python program trained on; it cannot be loaded",
             hint="name another data set with --dataset",
         )
-    if wanted.binarize == "none" and wanted.binarize_seed:
+    if settings.binarize == "none" and settings.binarize_seed:
         raise SettingError("data.binarize_seed", "is for --binarize static or dynamic")
     if is_path(name):
-        from vaectl.data.own.loading import load_own  # which a built-in set has no need of
+        from vaectl.data.own.loading import load_own  # not needed for built-in sets
 
-        return load_own(located(name), store, wanted)
-    change = change_of(wanted.image_size, wanted.grayscale, lenient=store.lenient)
-    _refuse_own(name, wanted)
+        return load_own(located(name), store, settings)
+    change = change_of(settings.image_size, settings.grayscale, lenient=store.lenient)
+    _refuse_own(name, settings)
     if name == "auto":
-        found = present("MNIST", store.directory)
+        local = present("MNIST", store.directory)
         try:
             raw = SOURCES["mnist"](store)
         except UnavailableError as error:
@@ -68,19 +68,19 @@ def load(name: str, store: Store, **options: Any) -> Data:
             name, raw = "glyphs", SOURCES["glyphs"](store)
         else:
             name = "mnist"
-            store.note(f"dataset: MNIST, {'found in' if found else 'downloaded to'} {store.directory}")
+            store.note(f"dataset: MNIST, {'found in' if local else 'downloaded to'} {store.directory}")
     else:
         raw = SOURCES[name](store)
     if change is not None:
         raw = _changed(raw, change)
-    return split_data(name, raw, wanted.validation_fraction, wanted.binarize, wanted.binarize_seed)
+    return split_data(name, raw, settings.validation_fraction, settings.binarize, settings.binarize_seed)
 
 
 def load_part(part: Part, store: Store) -> Data:
-    """Load the data set of a spec's data part, as ``load``; it remembers the part and the directory it is in."""
+    """Load the data set of a spec's data part, see ``load``; the result has the part and the directory as origin."""
     data = load(part.name, store, **part.options)
     own = is_path(part.name)
-    name = located(part.name) if own else data.info.name  # what auto came to
+    name = located(part.name) if own else data.info.name  # the name that auto stands for
     directory = Path(name).parent if own else store.directory
     return dataclasses.replace(data, origin=Origin(Part(name, part.options), directory))
 
@@ -104,7 +104,7 @@ def load_data(
 
     Raises:
         SettingError: An option is unknown, has a value that is not allowed, or does not go with the data.
-        UsageError: ``source`` is neither a built-in data set nor a path, or ``data_dir`` is given beside a path.
+        UsageError: ``source`` is neither a built-in data set nor a path, or ``data_dir`` is set along with a path.
         DataError: The data are missing, damaged or cannot be read.
     """
     part = source if isinstance(source, Part) else Part(str(source), {})
@@ -116,7 +116,7 @@ def load_data(
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of data sets with the types and bounds that its annotations ask for."""
+    """The options of data sets, checked against the types and bounds of ``DataOptions``."""
     hints = get_type_hints(DataOptions, include_extras=True)
     for name in options:
         if name not in hints:
@@ -125,7 +125,7 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reported(data: Data) -> Report:
-    """The report of a data set: that of own data is there already, for another its examples are passed over."""
+    """The report on a data set: the existing report of own data, else the result of a pass over the examples."""
     if data.report is not None:
         return data.report
     splits, tally = {name: data.split(name) for name in SPLITS}, Tally(data.info.shape)
@@ -140,16 +140,16 @@ def reported(data: Data) -> Report:
     return report_of(data.info, tally, digests, labels, stored="uint8")
 
 
-def _refuse_own(name: str, wanted: DataOptions) -> None:
-    """Refuse for a built-in data set what would be ignored."""
+def _refuse_own(name: str, settings: DataOptions) -> None:
+    """Refuse options for own data, which a built-in data set would ignore."""
     own = "is for data of your own"
-    if wanted.test_fraction != DataOptions().test_fraction:
+    if settings.test_fraction != DataOptions().test_fraction:
         raise SettingError("data.test_fraction", f"{own} without a test set; {name} has one")
-    if wanted.skip_bad:
+    if settings.skip_bad:
         raise SettingError("data.skip_bad", f"{own}; {name} is checked whole")
-    if wanted.label_column is not None:
+    if settings.label_column is not None:
         raise SettingError("data.label_column", f"{own}; {name} has its labels")
-    if wanted.storage == "stream":
+    if settings.storage == "stream":
         raise SettingError("data.storage", f"cannot be stream: {name} is held in memory")
 
 
@@ -158,22 +158,22 @@ def _changed(raw: Raw, change: Change) -> Raw:
     native = raw.train_images.shape[1:]
     shape = change.shape(native)
 
-    def changed(images: np.ndarray) -> np.ndarray:
+    def change_all(images: np.ndarray) -> np.ndarray:
         out = np.empty((len(images), *shape), images.dtype)
-        for place, image in enumerate(images):
-            out[place] = change(image)
+        for index, image in enumerate(images):
+            out[index] = change(image)
         return out
 
     return dataclasses.replace(
         raw,
-        train_images=changed(raw.train_images),
-        test_images=changed(raw.test_images),
+        train_images=change_all(raw.train_images),
+        test_images=change_all(raw.test_images),
         scaling=raw.scaling + change.text([native]),
     )
 
 
 def _vision(name: str, store: Store) -> Raw:
-    from vaectl.data.builtin import vision  # which few need
+    from vaectl.data.builtin import vision  # rarely needed
 
     return {"cifar10": vision.load_cifar10, "svhn": vision.load_svhn}[name](store)
 
@@ -182,7 +182,7 @@ def load_glyphs(store: Store) -> Raw:
     """The built-in glyphs, made on first use and cached in the data directory.
 
     Raises:
-        DataError: The fonts that they are drawn from, which matplotlib ships, are missing.
+        DataError: matplotlib's fonts, from which they are drawn, are missing.
     """
     try:
         train, test = load_or_generate(store.directory, store.note, keep=store.keeps)

@@ -1,1 +1,1 @@
-"""Training: the step, the state, the loop, and TensorBoard."""
+"""Training: the step, the state, the loop, events and their listeners."""

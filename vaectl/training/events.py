@@ -1,7 +1,7 @@
-"""Events of a training beside those of ``fit``, and the listeners they are told to.
+"""Events of a training other than those of ``fit``, and the listeners that receive them.
 
 Listeners also get the events of ``training.trainer`` (``Step``, ``Epoch``, ``RolledBack``, ``PriorBegan``, ``Stopped``)
-and of ``runs.events``. A listener looks at the types that it knows and passes over the rest.
+and of ``runs.events``. A listener handles the types that it knows and ignores the rest.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Tell = Callable[[object], None]
 
 
 class Listener(Protocol):
-    """Whoever follows a training or an evaluation: a screen, a log, a tracker of experiments, the doctor."""
+    """A follower of a training or an evaluation: a screen, a log, an experiment tracker, the doctor."""
 
     def on(self, event: object) -> None:
-        """Take note of an event. What this raises ends the training, whose last checkpoint stays."""
+        """Handle an event. An exception ends the training, whose last checkpoint stays."""
 
 
 class Hub:
-    """Tells every event to several listeners, in their order.
+    """Sends every event to several listeners, in order.
 
     Args:
         listeners: The listeners.
@@ -37,14 +37,14 @@ class Hub:
         self.listeners = list(listeners)
 
     def tell(self, event: object) -> None:
-        """Tell an event."""
+        """Send an event to all listeners."""
         for listener in self.listeners:
             listener.on(event)
 
 
 @dataclass(frozen=True)
 class Said:
-    """A sentence that the user should read, as a note, as a detail that only some want, or as a warning."""
+    """A sentence for the user: a note, a detail for verbose output, or a warning."""
 
     sentence: str
     kind: Literal["note", "detail", "warning"] = "note"
@@ -52,7 +52,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Progress:
-    """Work goes on: ``done`` of ``total`` examples or bytes; a total of 0 is unknown."""
+    """Work in progress: ``done`` of ``total`` examples or bytes; a total of 0 is unknown."""
 
     what: str
     done: int
@@ -62,14 +62,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class Found:
-    """The doctor has found something that ails the run, which it had not said before."""
+    """The doctor reports a new problem of the run."""
 
     finding: Finding
 
 
 @dataclass(frozen=True)
 class Pictured:
-    """Pictures of the model as it stands at an optimizer step: PNG by name.
+    """Pictures of the model at an optimizer step, as PNG by name.
 
     The names are ``Reconstruction`` and ``Samples`` after each epoch, and ``Latent`` at the end.
     """
@@ -80,7 +80,7 @@ class Pictured:
 
 @dataclass(frozen=True)
 class Trained:
-    """The training has reached its end, and its status is recorded; ``model`` has the best weights."""
+    """The training has ended, and its status is recorded; ``model`` has the best weights."""
 
     step: int
     model: VAE

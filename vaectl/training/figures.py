@@ -1,4 +1,4 @@
-"""What the steps of an epoch report, by name: a row for each batch, on the training's device.
+"""The figures that steps report by name: a row for each batch, on the training's device.
 
 Shapes: ``T`` batches of an epoch, ``F`` figures.
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# what every step reports, means over its examples; grad_norm is the global norm of the gradient before clipping
+# the figures of every step, means over its examples; grad_norm is the global gradient norm before clipping
 REPORTED = ("loss", "recon", "kl", "grad_norm")
 
 
@@ -18,12 +18,12 @@ class Figures:
     """The figures of an epoch's batches.
 
     Attributes:
-        names: Name of each figure (F): ``REPORTED``, then the objective's own terms, which the first step tells.
-        values: By batch (T, F), 0 for batches that are not done.
+        names: Name of each figure (F): ``REPORTED``, then, from the first step on, the objective's own terms.
+        values: The figures of each batch (T, F), 0 for batches that are not done.
 
     Args:
         batches: T.
-        device: Where they are kept: reading a value stalls an accelerator, so it is done once an epoch.
+        device: The training's device: reading a value stalls an accelerator, so values are read once per epoch.
     """
 
     def __init__(self, batches: int, device: torch.device) -> None:
@@ -31,23 +31,23 @@ class Figures:
         self.values = torch.zeros(batches, len(REPORTED), device=device)
 
     def put(self, batch: int, names: tuple[str, ...], report: Tensor) -> None:
-        """Keep what a step reported (F,)."""
+        """Store the figures of a step (F,)."""
         self._widen(batch, names)
         self.values[batch] = report
 
     def clear(self) -> None:
-        """Forget all of it, as an epoch begins."""
+        """Set all figures to 0, as an epoch begins."""
         self.values.zero_()
 
     @property
     def finite(self) -> bool:
-        """Whether all that every step reports are finite numbers."""
+        """Whether the figures of every step (``REPORTED``) are all finite."""
         return bool(self.values[:, : len(REPORTED)].isfinite().all())
 
     def means(self, sizes: Sequence[int]) -> dict[str, float]:
-        """The mean of each figure over the examples of the epoch; of ``grad_norm`` over its batches.
+        """The mean of each figure over the epoch's examples; for ``grad_norm`` over its batches.
 
-        A term that is unknown for a batch, because an older version of the program did it, is the mean over the others.
+        Batches for which a term is unknown, because an older version trained them, are left out of its mean.
 
         Args:
             sizes: Examples in each batch (T).
@@ -58,19 +58,19 @@ class Figures:
         means = dict(zip(REPORTED, ((weights @ values[:, :count]) / weights.sum()).tolist(), strict=False))
         means["grad_norm"] = values[:, count].mean().item()
         for name, column in zip(self.names[len(REPORTED) :], values.T[len(REPORTED) :], strict=True):
-            known = column.isfinite()
-            means[name] = (weights[known] @ column[known] / weights[known].sum()).item()
+            mask = column.isfinite()
+            means[name] = (weights[mask] @ column[mask] / weights[mask].sum()).item()
         return means
 
     def restore(self, names: Sequence[str], done: Tensor) -> None:
-        """Become the figures of which the first batches are ``done`` (t, F).
+        """Restore the figures of the first batches, ``done`` (t, F).
 
         Raises:
-            ValueError: They have other names, or are not those of so many batches.
+            ValueError: The names do not begin with ``REPORTED``, or do not match the shape of ``done``.
         """
         if tuple(names[: len(REPORTED)]) != REPORTED or done.dim() != 2 or done.shape[1] != len(names):
             raise ValueError(
-                f"the figures are {', '.join(map(str, names))[:100]}; they must begin with those of a step"
+                f"the figures must begin with {', '.join(REPORTED)}; got {', '.join(map(str, names))[:100]}"
             )
         self.names = tuple(names)
         self.values = self.values.new_zeros(len(self.values), len(names))

@@ -1,4 +1,4 @@
-"""The optimizer: clipping and Adam with decoupled weight decay, through torch's fused kernel.
+"""The optimizer: gradient clipping and Adam with decoupled weight decay, by torch's fused kernel.
 
 Shapes: ``P`` the shape of a parameter.
 """
@@ -13,25 +13,25 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 EPS = 1e-8
-# where torch's kernel divides the gradient itself and can leave out a step
+# devices on which torch's kernel can scale the gradient and skip a step
 SCALING_DEVICES = ("cpu", "cuda")
 
 
 class AdamW:
-    """``g = min(1, c / |g|) g``, then Adam with decoupled weight decay; every number of it is a tensor on the device.
+    """Gradient clipping, ``g = min(1, c / |g|) g``, then Adam with decoupled weight decay; its state is on the device.
 
-    torch's class of this name does the same through the same kernel. This one clips within it, which saves a pass over
-    the gradient, leaves out a step whose loss or gradient is not finite without asking for their values, and, taking
-    gradients as arguments, can be recorded (see ``replay``).
+    torch's class of this name uses the same kernel. This one clips in the kernel, which saves a pass over the gradient,
+    skips a step whose loss or gradient is not finite without reading their values, and takes gradients as arguments, so
+    that it can be recorded (see ``replay``).
 
     Attributes:
         lr: Learning rate.
-        moments: By the parameter's name: ``exp_avg`` and ``exp_avg_sq`` (P), and the number of steps, ``step`` ().
+        moments: By parameter name: ``exp_avg`` and ``exp_avg_sq`` (P), and the number of steps, ``step`` ().
 
     Args:
-        parameters: What is trained, by name.
+        parameters: The parameters to train, by name.
         lr: Learning rate.
-        weight_decay: Decay of the weights at a step, times the learning rate.
+        weight_decay: Decay of the weights at a step, relative to the learning rate.
         clip: Largest global L2 norm of the gradient; 0 does not clip.
         betas: Decay of the two moments.
 
@@ -61,17 +61,18 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor | None], loss: Tensor) -> Tensor:
-        """Move the parameters, on the CPU and CUDA only where the loss and the gradient are finite.
+        """Update the parameters; on the CPU and CUDA only if the loss and the gradient are finite.
 
         Args:
-            gradients: Of each parameter, in their order; what has none stays where it is. Clipping may overwrite them.
+            gradients: The gradient of each parameter, in order; a parameter without one does not change. Clipping may
+                overwrite them.
             loss: The loss ().
 
         Returns:
             The global L2 norm of the gradient before clipping ().
         """
-        moved = [(n, p, g) for (n, p), g in zip(self.parameters.items(), gradients, strict=True) if g is not None]
-        grads = _laid_out([p for _, p, _ in moved], [g for _, _, g in moved])
+        updates = [(n, p, g) for (n, p), g in zip(self.parameters.items(), gradients, strict=True) if g is not None]
+        grads = _laid_out([p for _, p, _ in updates], [g for _, _, g in updates])
         norm = torch.nn.utils.get_total_norm(grads)
         options: dict[str, Any] = {}
         if norm.device.type in SCALING_DEVICES:
@@ -81,12 +82,12 @@ class AdamW:
         elif self.clip:
             torch._foreach_mul_(grads, (self.clip / (norm + 1e-6)).clamp(max=1))
         adamw(
-            [p for _, p, _ in moved],
+            [p for _, p, _ in updates],
             grads,
-            [self.moments[n]["exp_avg"] for n, _, _ in moved],
-            [self.moments[n]["exp_avg_sq"] for n, _, _ in moved],
+            [self.moments[n]["exp_avg"] for n, _, _ in updates],
+            [self.moments[n]["exp_avg_sq"] for n, _, _ in updates],
             [],
-            [self.moments[n]["step"] for n, _, _ in moved],
+            [self.moments[n]["step"] for n, _, _ in updates],
             fused=True,
             amsgrad=False,
             beta1=self.betas[0],
@@ -100,15 +101,15 @@ class AdamW:
         return norm
 
     def tensors(self) -> dict[str, Tensor]:
-        """The moments by ``name.exp_avg``, ``name.exp_avg_sq`` and ``name.step``: the tensors themselves."""
+        """The tensors of the moments (not copies) by ``name.exp_avg``, ``name.exp_avg_sq`` and ``name.step``."""
         return {f"{name}.{key}": tensor for name, state in self.moments.items() for key, tensor in state.items()}
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Become the optimizer that ``tensors()`` were taken from; none at all are those before the first step.
+        """Restore the state that ``tensors()`` returned; an empty mapping is the state before the first step.
 
         Raises:
-            ValueError: One is missing or of another shape.
+            ValueError: A tensor is missing or has another shape.
         """
         for name, tensor in self.tensors().items():
             if tensors and name not in tensors:
@@ -123,15 +124,15 @@ class AdamW:
 
 
 def _laid_out(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
-    """The gradients as the kernel needs them: in the parameters' order in memory, and none in the place of another.
+    """The gradients in the memory layout of their parameters, no two of them in the same memory.
 
-    It goes through memory, and writes into a gradient that it clips; autograd gives one as it happens to lie, and the
-    same one to two parameters that are added.
+    The kernel runs through memory in order and writes into gradients that it clips, but autograd returns gradients in
+    any layout, and one tensor for two parameters that are added.
     """
-    seen: set[int] = set()
+    addresses: set[int] = set()
     out = []
     for p, g in zip(parameters, gradients, strict=True):
-        place = g.untyped_storage().data_ptr()
-        out.append(torch.empty_like(p).copy_(g) if g.stride() != p.stride() or place in seen else g)
-        seen.add(place)
+        address = g.untyped_storage().data_ptr()
+        out.append(torch.empty_like(p).copy_(g) if g.stride() != p.stride() or address in addresses else g)
+        addresses.add(address)
     return out

@@ -1,4 +1,4 @@
-"""Pictures of a model in training: reconstructions, samples, the latent space."""
+"""Pictures of a model in training: reconstructions, samples and the latent space."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TILES, SAMPLES, POINTS = 8, 64, 2000
 
 
 class Pictures:
-    """Draws the pictures of each epoch, and the latent space at the end, and tells them.
+    """A listener that draws pictures after each epoch and of the latent space at the end.
 
     Args:
         model: The model in training.
-        data: Its data, on its device. Examples are of the validation split, or of the test split where that is empty.
-        tell: Told a ``Pictured`` event.
+        data: Its data, on its device. Examples come from the validation split, or from the test split if it is empty.
+        tell: Called with each ``Pictured`` event.
     """
 
     def __init__(self, model: VAE, data: Data, tell: Tell) -> None:
@@ -30,7 +30,7 @@ class Pictures:
         self._examples = data.validation if len(data.validation) else data.test
 
     def on(self, event: object) -> None:
-        """Draw what belongs to an event."""
+        """Draw the pictures for an event."""
         if isinstance(event, Epoch):
             self._tell(Pictured(event.step, self._of_epoch()))
         elif isinstance(event, Trained):
@@ -38,21 +38,20 @@ class Pictures:
 
     @torch.no_grad()
     def _of_epoch(self) -> dict[str, bytes]:
-        """Eight examples above their reconstructions at the posterior mean, and 64 samples of the same seed."""
+        """Draw eight examples above their reconstructions at the posterior mean, and 64 samples from a fixed seed."""
         batch, span = self._examples.first(TILES).batch(slice(None)), self._info.range
-        reconstructed = self._model.decode(self._model.encode(batch).mean, batch.given).mean
+        reconstructions = self._model.decode(self._model.encode(batch).mean, batch.given).mean
         with seeded(0):
             samples = self._model.sample(SAMPLES, given=given_for(self._examples, SAMPLES)).mean
         return {
-            "Reconstruction": encode_png(grid(pairs(batch.x, reconstructed, TILES), TILES, span=span)),
+            "Reconstruction": encode_png(grid(pairs(batch.x, reconstructions, TILES), TILES, span=span)),
             "Samples": encode_png(grid(samples, TILES, span=span)),
         }
 
     def _latent_space(self, model: VAE) -> bytes:
-        """A scatter of the latents of up to 2,000 examples; principal components are fitted to training examples."""
-        from vaectl.output import (
-            plots,  # with matplotlib, which a training without an end needs as little as its first step
-        )
+        """Draw the latents of up to 2,000 examples; principal components are fitted to training examples."""
+        # imported here, because matplotlib is needed only at the end
+        from vaectl.output import plots
 
         examples = self._examples.first(POINTS)
         view = latents.view_of(model, examples, self._train)

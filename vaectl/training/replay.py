@@ -1,9 +1,9 @@
-"""A computation recorded once as it is written, then repeated without its overhead.
+"""Records a computation once and then repeats it without the overhead of Python and autograd.
 
-A training step of a small model spends about a third of its time in Python and in autograd, which work out the same
-list of operators at every step. Here that list is kept: on the CPU as a function of torch's operators alone, on CUDA as
-a graph that the driver launches at once. Both repeat the operators of the plain computation in the same order on the
-same tensors, so their results are its results, to the bit on the CPU.
+A training step of a small model spends about a third of its time in Python and autograd, which produce the same list of
+operators at every step. This file keeps that list: on the CPU as a function of torch's operators alone, on CUDA as a
+graph that the driver launches at once. Both repeat the operators of the plain computation in the same order on the same
+tensors, so the results are the same, bit for bit on the CPU.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 Computation = Callable[[], Tensor]
 
-# their results decide the course of Python code, or the shapes of what follows, and so may differ the next time
+# the values of tensors decide Python's control flow or later shapes, so another call may run other operators
 DEPENDS_ON_DATA = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
-# they may carry numbers between the host and a device
+# operators that may copy between the host and a device
 COPIES = (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
 CUDA_WARM_UP = 3
 
 
 def repeated(computation: Computation, device: torch.device) -> Computation:
-    """The same computation, faster from its second call on (on CUDA from the fourth).
+    """Return the same computation, faster from its second call on (on CUDA from the fourth).
 
-    What changes from call to call must lie in tensors that exist before the first one and are changed in place; a
-    number of Python's, an ``if``, or an attribute that is set anew would be repeated as they were. Random numbers come
-    from torch's global streams, as they do in the computation itself. Devices other than the CPU and CUDA get the
-    computation as it is, and so do computations in which Python asks for a tensor's value by ``item()`` or
-    ``bool()``; ``tolist()`` and ``numpy()`` cannot be noticed on the CPU, and must not be used.
+    Everything that changes between calls must be in tensors that exist before the first call and are changed in place;
+    a Python number, an ``if`` or a new value of an attribute would be repeated as recorded. Random numbers come
+    from torch's global streams, as in the plain computation. On devices other than the CPU and CUDA, and if Python
+    reads a tensor's value by ``item()`` or ``bool()``, the computation stays plain; ``tolist()`` and ``numpy()`` cannot
+    be detected on the CPU and must not be used.
 
     Args:
-        computation: No arguments -> a tensor that it makes, which the next call may overwrite.
-        device: Where its tensors are.
+        computation: No arguments -> a new tensor, which the next call may overwrite.
+        device: The device of its tensors.
     """
     if device.type == "cpu":
         return Tape(computation)
@@ -46,16 +46,16 @@ def repeated(computation: Computation, device: torch.device) -> Computation:
 
 
 class Tape:
-    """On the CPU: the operators below autograd, as Python code that calls them one after the other."""
+    """The recording on the CPU: Python code that calls the operators below autograd one after the other."""
 
     def __init__(self, computation: Computation) -> None:
-        # the computation, until there is a program to take its place: it may hold what holds this
+        # the computation until a program replaces it, which also breaks a reference cycle
         self.compute = computation
         self.recorded = False
         self.repeats = True
 
     def __call__(self) -> Tensor:
-        """Compute."""
+        """Compute the result."""
         if self.recorded:
             with torch.no_grad():
                 return self.compute()
@@ -70,25 +70,25 @@ class Tape:
 
 
 class Graph:
-    """On CUDA: a graph of kernels. The first calls compute plainly, on a stream of their own, as capturing asks for.
+    """The recording on CUDA: a graph of kernels. The first calls are plain, on a separate stream, for the capture.
 
-    A computation that cannot be captured, such as one that copies numbers from the host, stays as it is.
+    A computation that cannot be captured, such as one that copies numbers from the host, stays plain.
     """
 
     def __init__(self, computation: Computation, device: torch.device) -> None:
-        # the computation, until there is a graph to take its place: it may hold what holds this
+        # the computation until a graph replaces it, which also breaks a reference cycle
         self.compute: Computation | None = computation
         self.device = device
         self.calls = 0
         self.repeats = True
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.graph: torch.cuda.CUDAGraph | None = None
-        # what kernels read by its address must stay there, whoever else lets go of it
+        # keeps the tensors alive that kernels read by their addresses
         self.outside: list[Tensor] = []
         self.result: Tensor
 
     def __call__(self) -> Tensor:
-        """Compute; nothing waits for the result."""
+        """Launch the computation without waiting for the result."""
         with torch.cuda.device(self.device):
             if self.graph is None and self.repeats and self.calls == CUDA_WARM_UP:
                 self._capture()
@@ -111,7 +111,7 @@ class Graph:
             else:
                 with _Recorder() as recorder:
                     result = self._plain()
-                # asked beforehand: a capture that fails leaves torch's allocator in no good state
+                # checked before, because a failed capture leaves torch's allocator in a bad state
                 self.repeats = not recorder.depends_on_data
                 self.outside = recorder.outside()
         main.wait_stream(self.stream)
@@ -120,12 +120,12 @@ class Graph:
     def _capture(self) -> None:
         graph = torch.cuda.CUDAGraph()
         try:
-            # the outer block goes back to the stream, which the inner one does not where capturing fails
+            # the outer block restores the stream, which the inner one does not if capturing fails
             with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph):
                 self.result = self._plain()
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError:  # nothing of it has run
+        except RuntimeError:  # no kernel has run
             self.repeats = False
             # the stream of random numbers would wait for the end of the capture; a copy of it does not
             generator = torch.cuda.default_generators[torch.cuda.current_device()]
@@ -135,18 +135,18 @@ class Graph:
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes down every operator that runs within the block, and what it was given and gave."""
+    """Records every operator that runs within the block, with its arguments and results."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        # whether it asks for values of tensors, and whether tensors are all that its operators give
+        # whether it reads values of tensors, and whether its operators return only tensors
         self.depends_on_data, self.tensors_alone = False, True
-        # holding every tensor, so that no two have the same id
+        # keeps every tensor alive, so that ids are unique
         self._calls: list[tuple[Any, Any, Any, Any]] = []
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # torch asks a mode this when it is defined; yes, the default, would import its compiler, which takes seconds
+        # torch calls this when a mode is defined; the default, True, would import its compiler, which takes seconds
         return False
 
     def __torch_dispatch__(
@@ -162,15 +162,15 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def outside(self) -> list[Tensor]:
-        """The tensors that operators were given and that none of them had made."""
-        made, outside = set[int](), dict[int, Tensor]()
+        """The arguments of operators that are not results of earlier ones."""
+        results, outside = set[int](), dict[int, Tensor]()
         for _, args, kwargs, out in self._calls:
-            outside |= {id(tensor): tensor.detach() for tensor in _tensors((args, kwargs)) if id(tensor) not in made}
-            made |= {id(tensor) for tensor in _tensors(out)}
+            outside |= {id(tensor): tensor.detach() for tensor in _tensors((args, kwargs)) if id(tensor) not in results}
+            results |= {id(tensor) for tensor in _tensors(out)}
         return [*outside.values()]
 
     def program(self, result: Tensor) -> Computation:
-        """The operators as a function that calls them again and returns what ``result`` was."""
+        """A function that calls the operators again and returns the new value of ``result``."""
         graph, nodes, references = fx.Graph(), dict[int, fx.Node](), list[Tensor]()
 
         def refer(tensors: Iterable[Tensor]) -> None:
@@ -179,15 +179,15 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     nodes[id(tensor)] = graph.placeholder(f"outside{len(references)}")
                     references.append(tensor.detach())
 
-        made, views = set[int](), set[int]()
+        results, views = set[int](), set[int]()
         for func, args, kwargs, out in self._calls:
             inputs = _tensors((args, kwargs))
-            refer(tensor for tensor in inputs if id(tensor) not in made)
-            # a view of what is always there is always there
+            refer(tensor for tensor in inputs if id(tensor) not in results)
+            # a view of tensors that outlive the call outlives it, too
             if func.is_view and inputs and all(id(tensor) in nodes for tensor in inputs):
                 refer(_tensors(out))
                 views.add(id(out))
-            made |= {id(tensor) for tensor in _tensors(out)} - nodes.keys()
+            results |= {id(tensor) for tensor in _tensors(out)} - nodes.keys()
         for func, args, kwargs, out in self._calls:
             inputs = _tensors((args, kwargs))
             if func is torch.ops.aten.detach.default:
@@ -200,22 +200,22 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if isinstance(out, Tensor):
                     nodes.setdefault(id(out), call)
                 else:
-                    for place, value in enumerate(out or ()):
+                    for index, value in enumerate(out or ()):
                         if isinstance(value, Tensor):
-                            nodes.setdefault(id(value), graph.call_function(operator.getitem, (call, place)))
+                            nodes.setdefault(id(value), graph.call_function(operator.getitem, (call, index)))
         graph.output(nodes[id(result)])
-        graph.eliminate_dead_code(_acts)
+        graph.eliminate_dead_code(_has_effects)
         return partial(fx.GraphModule(nn.Module(), graph).forward, *references)
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    map_aggregate(value, lambda leaf: found.append(leaf) if isinstance(leaf, Tensor) else None)
-    return found
+    tensors: list[Tensor] = []
+    map_aggregate(value, lambda leaf: tensors.append(leaf) if isinstance(leaf, Tensor) else None)
+    return tensors
 
 
-def _acts(node: fx.Node) -> bool:
-    """Whether a call does more than to return its result: it changes a tensor, or draws random numbers."""
+def _has_effects(node: fx.Node) -> bool:
+    """Whether a call changes a tensor or draws random numbers."""
     if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
         return node.op in ("placeholder", "output")
     return node.target._schema.is_mutable or torch.Tag.nondeterministic_seeded in node.target.tags

@@ -1,4 +1,4 @@
-"""The state of a training: with the weights, everything that decides how it goes on."""
+"""The state of a training: together with the weights, everything that decides how it continues."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from vaectl.training.figures import REPORTED, Figures
 from vaectl.training.optimizer import AdamW
 
 COUNTS = ("epoch", "batch", "step", "rollbacks")
-# the optimizers by name: that of the model, and that of the parameters that an objective has of its own
+# names of the optimizers: of the model, and of an objective's own parameters
 MODEL, ADVERSARY = "optimizer", "adversary"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a training: the first trains the whole model, a second one fits the prior alone.
+    """A stage of a training: the first trains the whole model, the second fits the prior alone.
 
     Attributes:
-        objective: What it minimises.
-        parameters: What it trains of the model, by name.
-        fits_prior: Whether it is the second one.
+        objective: The objective that it minimises.
+        parameters: The model's parameters that it trains, by name.
+        fits_prior: Whether it is the second stage.
     """
 
     objective: Objective
@@ -40,29 +40,28 @@ class Stage:
 
 
 class TrainState:
-    """A training between two optimizer steps: optimizers, random streams, position in the data, best so far.
+    """A training between two optimizer steps: optimizers, random streams, position in the data, best weights so far.
 
-    ``tensors()`` and ``values()`` with the model's weights are the whole of it: restored into a new process they lead
-    to the same weights as if there had been one process, on the CPU bit for bit. Both may be called while ``fit``
-    rests between two events, when torch's global random stream is that of the training, and after it.
+    ``tensors()``, ``values()`` and the model's weights are the whole state: restored into a new process they lead to
+    the same weights as one uninterrupted process, bit for bit on the CPU. Both may be called while ``fit`` pauses at an
+    event, when torch's global random stream is that of the training, and after it.
 
     Attributes:
-        model, objective: What is trained, and what it minimises.
+        model, objective: The model and its objective.
         training: The settings.
-        optimizers: By name, clipping and Adam with decoupled weight decay: ``optimizer`` for the model, ``adversary``
-            for what the objective has to train of its own.
-        stage: The part of the training that goes on now.
-        epoch: Epochs that ended.
-        batch: Batches done of the epoch after them.
+        optimizers: The optimizers by name: ``optimizer`` for the model, ``adversary`` for parameters of the objective.
+        stage: The current stage.
+        epoch: Finished epochs.
+        batch: Finished batches of the current epoch.
         step: Optimizer steps in all.
-        figures: What each batch of the epoch reported; 0 after ``batch``.
+        figures: The figures of each batch of the epoch; 0 from ``batch`` on.
         best_epoch: The epoch of the best weights, or None.
-        best: What made it the best: whether the epoch counts, and its validation ELBO.
-        keeps_best: Whether a second stage is to come, and ``best_weights`` are kept for it.
-        best_weights: The best weights, while a second stage will begin from them.
-        prior_began: Epochs that had ended when the second stage began, which fits the prior alone; None before it.
-        settled: Whether the last epoch counts.
-        rollbacks: How often training was taken back to its last good state.
+        best: The rank of the best epoch: whether it was settled, and its validation ELBO.
+        keeps_best: Whether ``best_weights`` are kept for a second stage.
+        best_weights: The best weights, until the second stage begins from them.
+        prior_began: Finished epochs when the second stage began, which fits the prior alone; None before it.
+        settled: Whether the last epoch was settled, see ``Objective.settled``.
+        rollbacks: Number of rollbacks to the last good state.
 
     Args:
         model: The model, on the device to train on.
@@ -75,11 +74,11 @@ class TrainState:
         _, order_seed, noise_seed = seed_streams(training.seed)
         self.model, self.objective, self.training = model, objective, training
         self.device = next(model.parameters()).device
-        trained, own = (
+        weights, own = (
             {name: parameter for name, parameter in part.named_parameters() if parameter.requires_grad}
             for part in (model, objective)
         )
-        self.optimizers = {MODEL: AdamW(trained, training.lr, training.weight_decay, clip=training.grad_clip)}
+        self.optimizers = {MODEL: AdamW(weights, training.lr, training.weight_decay, clip=training.grad_clip)}
         if own:
             adversary = objective.adversary
             lr = training.lr if adversary.lr is None else adversary.lr
@@ -94,7 +93,7 @@ class TrainState:
         self.examples, self.batches = examples, -(-examples // training.batch_size)
         self.figures = Figures(self.batches, self.device)
         self._order = torch.Generator().manual_seed(order_seed)
-        # of the stream of orders as the epoch begins: the same order is drawn again when it is begun again
+        # the state of the stream of orders as the epoch begins, so that a restarted epoch has the same order
         self._order_state = self._order.get_state()
         with seeded(noise_seed):
             self._random = random_state(self.device)
@@ -114,7 +113,7 @@ class TrainState:
 
     @property
     def stage(self) -> Stage:
-        """The part of the training that goes on now."""
+        """The current stage."""
         parameters = self.optimizer.parameters
         if self.prior_began is None:
             return Stage(self.objective, parameters, fits_prior=False)
@@ -123,23 +122,23 @@ class TrainState:
 
     @property
     def seconds(self) -> float:
-        """Time spent in the epoch, in this process and in those before it."""
+        """Time spent in the epoch in seconds, including earlier processes."""
         return self._seconds + time.perf_counter() - self._started
 
     @property
     def finite(self) -> bool:
-        """Whether all weights are finite numbers, and the epoch's figures so far: only then it may be saved."""
+        """Whether all weights and the epoch's figures so far are finite; only such a state may be saved."""
         weights = (*self.model.parameters(), *self.objective.parameters())
         return self.figures.finite and all(bool(tensor.isfinite().all()) for tensor in weights)
 
     @property
     def end(self) -> str:
-        """Why training ends here, ``completed`` or ``patience``; empty while it goes on."""
+        """The reason why training ends now, ``completed`` or ``patience``; empty if it continues."""
         return "" if self.prior_is_due else self._stage_end
 
     @property
     def prior_is_due(self) -> bool:
-        """Whether the first stage is over and the second, which fits the prior, is to begin."""
+        """Whether the second stage, which fits the prior, is to begin now."""
         return self.training.prior_epochs > 0 and self.prior_began is None and bool(self._stage_end)
 
     @property
@@ -159,7 +158,7 @@ class TrainState:
         return "completed" if self.epoch >= last else ""
 
     def begin_prior(self) -> None:
-        """Begin the second stage: from the best weights, with moments of the gradient that know nothing yet."""
+        """Begin the second stage from the best weights, with a new state of the optimizer."""
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
         self.model.prior.begin_fit()
@@ -168,17 +167,17 @@ class TrainState:
         self.prior_began = self.epoch
 
     def enter(self) -> None:
-        """Set torch's global random stream to where this training has it."""
+        """Set torch's global random stream to the training's position."""
         set_random_state(self.device, self._random)
         self._entered = True
 
     def leave(self) -> None:
-        """Remember where torch's global random stream is."""
+        """Save the position of torch's global random stream."""
         self._random = random_state(self.device)
         self._entered = False
 
     def begin_epoch(self) -> Tensor:
-        """Start the epoch's clock, or let it go on, and return the epoch's order of the examples (N,)."""
+        """Start or continue the epoch's clock and return the epoch's order of the examples (N,)."""
         if self.batch == 0:
             self._seconds = 0.0
             self.figures.clear()
@@ -187,7 +186,7 @@ class TrainState:
         return torch.randperm(self.examples, generator=self._order).to(self.device)
 
     def end_epoch(self, settled: bool, elbo: float) -> bool:
-        """Count the epoch, and return whether its weights are the best so far."""
+        """Count the epoch and return whether its weights are the best so far."""
         self.epoch += 1
         self.batch = 0
         self._order_state = self._order.get_state()
@@ -200,12 +199,12 @@ class TrainState:
         return improved
 
     def keep(self) -> None:
-        """Hold this state and its weights in memory, for ``roll_back``."""
+        """Keep this state and its weights in memory for ``roll_back``."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()} | self._own_tensors()
         self._good = {name: tensor.clone() for name, tensor in tensors.items()}, self._own_values()
 
     def roll_back(self, factor: float) -> None:
-        """Go back to the state that was kept, with a learning rate lower by ``factor``."""
+        """Return to the state of the last ``keep``, with learning rates multiplied by ``factor``."""
         assert self._good is not None
         tensors, values = self._good
         lrs, rollbacks = (
@@ -220,24 +219,24 @@ class TrainState:
         self.enter()
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors of the state but for the model's weights, by name."""
+        """The tensors of the state by name, without the model's weights."""
         good = self._good[0] if self._good is not None and self.batch else {}
         return self._own_tensors() | {f"good.{name}": tensor for name, tensor in good.items()}
 
     def values(self) -> dict[str, Any]:
-        """The numbers of the state, JSON-able."""
+        """The numbers of the state, as a JSON object."""
         return self._own_values() | {"good": self._good[1] if self._good is not None and self.batch else None}
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Become the state that ``tensors()`` and ``values()`` were taken from; the weights are restored apart.
+        """Restore the state that ``tensors()`` and ``values()`` returned; the weights are restored separately.
 
         Raises:
-            ValueError: They are not those of such a model, objective and data set.
+            ValueError: They do not fit the model, the objective or the data.
         """
         good = _under(tensors, "good.")
         try:
             if good:
-                # through the state itself, so that it is checked, too
+                # restored first, so that it is checked, too
                 self._restore_own(good, values["good"])
                 self._good = good, dict(values["good"])
             self._restore_own(tensors, values)
@@ -272,10 +271,10 @@ class TrainState:
 
     def _restore_own(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         counts = {name: values[name] for name in COUNTS}
-        whole = all(type(count) is int and count >= 0 for count in counts.values())
+        valid = all(type(count) is int and count >= 0 for count in counts.values())
         epoch, batch, best = counts["epoch"], counts["batch"], values["best"]
-        if not whole or batch > self.batches or counts["step"] != epoch * self.batches + batch:
-            raise ValueError(f"no place in a training of {self.batches} batches an epoch: {counts}")
+        if not valid or batch > self.batches or counts["step"] != epoch * self.batches + batch:
+            raise ValueError(f"{counts} is not a position in a training of {self.batches} batches per epoch")
         if not has_numbers(values, "lr", "seconds") or not 0 < values["lr"] <= 100 or values["seconds"] < 0:
             raise ValueError(
                 f"lr must be in (0, 100] and seconds at least 0; got {values['lr']} and {values['seconds']}"
@@ -286,27 +285,27 @@ class TrainState:
             setattr(self, name, count)
         self.best = None if best is None else (bool(best[0]), float(best[1]))
         self.best_epoch = values["best_epoch"]
-        sound = self.best is self.best_epoch is None
+        valid = self.best is self.best_epoch is None
         if epoch:
-            sound = self.best is not None and math.isfinite(self.best[1]) and self.best_epoch in range(1, epoch + 1)
-        if not sound:
+            valid = self.best is not None and math.isfinite(self.best[1]) and self.best_epoch in range(1, epoch + 1)
+        if not valid:
             raise ValueError(f"best_epoch {values['best_epoch']} is not one of the {epoch} epochs so far")
-        # a checkpoint of before there were two stages says nothing of them
+        # checkpoints of older versions have no stages
         began = values.get("prior_began")
         if began is not None and (type(began) is not int or not 1 <= began <= epoch):
             raise ValueError(f"prior_began {began} is not one of the {epoch} epochs so far")
         if self.model.prior.in_second_stage not in (None, began is not None):
-            raise ValueError("the prior's weights are of another stage")
+            raise ValueError("the prior's weights belong to another stage")
         self.prior_began = began
         self.settled = bool(values["settled"])
         self._seconds = float(values["seconds"])
-        # a checkpoint of before objectives had figures and parameters of their own names neither
+        # checkpoints of older versions have no names of figures
         self.figures.restore(values.get("figures", REPORTED), tensors["records"])
         self._order_state = tensors["order"].clone()
         self._order.set_state(self._order_state)
-        # a device that the training was not on before keeps the beginning of its stream
+        # on a device new to the training the stream begins at its seed
         self._random = self._random | _under(tensors, "random.")
-        torch.Generator().set_state(self._random["cpu"])  # raises unless it is one
+        torch.Generator().set_state(self._random["cpu"])  # raises if it is not a state
         self.objective.load_state_dict(_under(tensors, "objective."))
         for name, optimizer in self.optimizers.items():
             optimizer.lr = float(values["lr" if name == MODEL else f"{name}_lr"])
@@ -314,5 +313,5 @@ class TrainState:
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Copies of the tensors whose names begin with a prefix, without it."""
+    """Copies of the tensors whose names begin with a prefix, by name without the prefix."""
     return {name.removeprefix(prefix): tensor.clone() for name, tensor in tensors.items() if name.startswith(prefix)}

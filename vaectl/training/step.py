@@ -1,4 +1,4 @@
-"""One optimizer step: a batch, a draw through the model, the objective, its gradient, and the move.
+"""One optimizer step: a batch, a draw through the model, the loss, its gradient, and the update.
 
 Shapes: ``B`` batch, ``F`` figures.
 """
@@ -24,23 +24,22 @@ from vaectl.training.figures import REPORTED
 from vaectl.training.replay import repeated
 from vaectl.training.state import ADVERSARY, MODEL, TrainState
 
-# the figure of what an objective's own parameters minimise
+# the figure for the loss of an objective's own parameters
 ADVERSARY_LOSS = "adversary"
 
 
 class TrainStep:
-    """The step that a stage of a training repeats. Nothing in it waits for a number that an accelerator has yet to work
-    out.
+    """The training step of a stage. It never waits for an accelerator to compute a value.
 
     Attributes:
-        names: The figures that a step reports: ``REPORTED``, and from the first step on the objective's own terms.
+        names: Names of a step's figures: ``REPORTED``, and from the first step on the objective's own terms.
 
     Args:
         state: The training.
         examples: The training split, on the state's device.
         processes: The processes that share every batch.
-        fast: Whether full batches are repeated from a recording; else each is computed as it is written here, as it is
-            for several processes, and for a part that says it cannot be recorded.
+        fast: Whether steps on full batches are repeated from a recording. Several processes and parts that cannot be
+            recorded always compute plainly.
     """
 
     def __init__(
@@ -51,28 +50,27 @@ class TrainStep:
         self.dtype = torch.bfloat16 if training.precision == "bf16" else torch.float32
         self.size = min(training.batch_size, len(examples))
         self.names: tuple[str, ...] = REPORTED
-        # what the recorded step reads: positions of examples that are in memory, or the examples themselves
+        # the inputs of the recorded step: indices of examples in memory, or streamed examples
         self.inputs: tuple[Tensor, ...] = ()
         self.scheduled = torch.zeros((), device=state.device)
         parts = [part for part in (*state.model.modules(), self.stage.objective) if isinstance(part, ModelPart)]
         self.fast = fast and processes.world == 1 and all(part.recordable for part in parts)
         self._lrs: list[float] = []
         if state.device.type == "cpu":
-            # a gradient for each weight, and about as much again for what lies between, are freed at every step
+            # every step frees the gradients of the weights and about as much memory of intermediate values
             keep_freed_memory(2 * sum(p.nbytes for p in state.model.parameters()))
 
-    def __call__(self, fed: Sequence[Tensor]) -> Tensor:
-        """Take a step on a batch as the split's ``feed`` yields it, and return its figures (F,), see ``names``.
+    def __call__(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Take a step on a batch from the split's ``feed`` and return its figures (F,), see ``names``.
 
-        If the loss or the gradient is not finite the weights stay as they were. The result may be overwritten by the
-        next step.
+        If the loss or the gradient is not finite, the weights do not change. The next step may overwrite the result.
         """
         self.scheduled.fill_(self.stage.objective.scheduled(self.state.step))
-        if not self.fast or len(fed[0]) != self.size:
-            return self._compute(fed)
+        if not self.fast or len(tensors[0]) != self.size:
+            return self._compute(tensors)
         if not self.inputs:
-            self.inputs = tuple(torch.empty_like(tensor) for tensor in fed)
-        for static, tensor in zip(self.inputs, fed, strict=True):
+            self.inputs = tuple(torch.empty_like(tensor) for tensor in tensors)
+        for static, tensor in zip(self.inputs, tensors, strict=True):
             static.copy_(tensor)
         lrs = [optimizer.lr for optimizer in self.state.optimizers.values()]
         if lrs != self._lrs:  # a recording holds learning rates as numbers
@@ -80,10 +78,10 @@ class TrainStep:
             self._full_batch = repeated(lambda: self._compute(inputs), self.state.device)
         return self._full_batch()
 
-    def _compute(self, fed: Sequence[Tensor]) -> Tensor:
-        with self.processes.sharing(len(fed[0])) as share:
-            batch = self.examples.training_batch(fed, share.rows if share else slice(None))
-            # the networks' products alone: distributions compute in fp32 whatever they are given
+    def _compute(self, tensors: Sequence[Tensor]) -> Tensor:
+        with self.processes.sharing(len(tensors[0])) as share:
+            batch = self.examples.training_batch(tensors, share.rows if share else slice(None))
+            # only the matrix products of networks: distributions always compute in fp32
             with torch.autocast(self.state.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 draw = self._draw(batch)
             loss = self.stage.objective(draw, self.scheduled)
@@ -102,11 +100,11 @@ class TrainStep:
         with torch.no_grad():
             draw = model.draw(batch)
         draw = dataclasses.replace(draw, p=model.prior_at(batch.given))
-        _ = draw.kl  # computed here, because a prior's network is one of the networks
+        _ = draw.kl  # computed under autocast, because a prior may have a network
         return draw
 
     def _gradients(self, loss: Loss, share: Share | None) -> dict[str, dict[str, Tensor]]:
-        """The gradient of each parameter that has one, by name, by the name of its optimizer."""
+        """The gradients by name of the optimizer and name of the parameter, for parameters that have one."""
         gradients = {}
         for name, value, parameters in (
             (MODEL, loss.total, self.stage.parameters),
@@ -124,7 +122,7 @@ class TrainStep:
         return {} if adversary is None or self.stage.fits_prior else adversary.parameters
 
     def _figures(self, loss: Loss, draw: Draw, share: Share | None) -> Tensor:
-        """The loss, the terms of the bound and the objective's own: means over the own rows, by their share."""
+        """The loss, the terms of the bound and other terms: means over this process's rows, weighted by its share."""
         own = {name: term.mean() for name, term in loss.terms.items() if name not in BOUND}
         if loss.adversary is not None:
             own[ADVERSARY_LOSS] = loss.adversary
@@ -133,20 +131,20 @@ class TrainStep:
         return share.weight * figures if share else figures
 
     def _move(self, gradients: Mapping[str, Mapping[str, Tensor]], figures: Tensor) -> Tensor:
-        """Add up gradients and figures over all processes, move the parameters, and return the figures (F,)."""
+        """Sum gradients and figures over all processes, update the parameters, and return the figures (F,)."""
         optimizers = self.state.optimizers
         keys = [(name, key) for name, each in gradients.items() for key in each]
-        summed, figures = self.processes.add(
+        totals, figures = self.processes.add(
             [gradients[name][key] for name, key in keys],
             [optimizers[name].parameters[key] for name, key in keys],
             figures,
         )
-        of = dict(zip(keys, summed, strict=True))
+        sums = dict(zip(keys, totals, strict=True))
         bound = len(REPORTED) - 1
-        # one that is not finite moves nothing, whichever of them it is
+        # if either loss is not finite, neither moves its parameters
         loss = figures[0] + figures[-1] if ADVERSARY in gradients else figures[0]
         norms = [
-            optimizers[name].step([of.get((name, key)) for key in optimizers[name].parameters], loss)
+            optimizers[name].step([sums.get((name, key)) for key in optimizers[name].parameters], loss)
             for name in gradients
         ]
         return torch.cat((figures[:bound], norms[0][None], figures[bound:]))

@@ -1,7 +1,7 @@
-"""TensorBoard: the events of a training as scalars, and its pictures, in the tutorial's tags.
+"""TensorBoard: the figures of a training as scalars, and its pictures, under the tutorial's tags.
 
-The events are written at once and by this thread: torch's ``SummaryWriter`` leaves them to another one, which loses
-them when the process is killed and shows a traceback of its own when the disk is full.
+This thread writes the events at once. torch's ``SummaryWriter`` leaves them to another thread, which loses them when
+the process is killed and prints a traceback when the disk is full.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from vaectl.training.trainer import Epoch
 
 
 class TensorBoard:
-    """Writes event files; scalars and pictures stand at the optimizer step that they belong to.
+    """A listener that writes event files, with scalars and pictures at their optimizer steps.
 
     Args:
-        directory: Where the event files go; made if missing.
-        step: The step at which a training is resumed: later events of earlier files are void. None begins one.
+        directory: The folder for event files, created if missing.
+        step: The step from which a training is resumed; TensorBoard drops later events of earlier files. None for a
+            new training.
 
     Raises:
-        OutputError: An event cannot be written; so do all methods.
+        OutputError: An event cannot be written. Every method may raise this.
     """
 
     def __init__(self, directory: Path, step: int | None = None) -> None:
-        # the name by which TensorBoard knows event files, and orders them
+        # TensorBoard finds and orders event files by such names
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
         self._path = directory / name
         with writing(self._path):
@@ -59,7 +60,7 @@ class TensorBoard:
 
     def close(self) -> None:
         """Close the event file."""
-        with contextlib.suppress(OSError):  # what a full disk had no room for was an error before
+        with contextlib.suppress(OSError):  # a full disk has already raised an error
             self._file.close()
 
     def _write(self, step: int, values: list[Summary.Value]) -> None:
@@ -73,7 +74,7 @@ class TensorBoard:
 
 
 def scalars(event: Epoch) -> dict[str, float]:
-    """Name the figures of an epoch by tag: losses as minimised, bounds at beta = 1, all in nats per example."""
+    """The figures of an epoch by tag: minimised losses and bounds at beta = 1, in nats per example."""
     values = {
         "Loss/Train": event.loss,
         "Loss/Train/BCE": event.recon,
@@ -90,8 +91,8 @@ def scalars(event: Epoch) -> dict[str, float]:
             "Loss/Validation/KLD": event.validation["kl"],
             "ELBO/Validation": event.validation["elbo"],
         }
-        counted = {"ActiveUnits": "active_units", "CodesUsed": "codes_used", "Perplexity": "perplexity"}
+        counts = {"ActiveUnits": "active_units", "CodesUsed": "codes_used", "Perplexity": "perplexity"}
         values |= {
-            f"{tag}/Validation": event.validation[name] for tag, name in counted.items() if name in event.validation
+            f"{tag}/Validation": event.validation[name] for tag, name in counts.items() if name in event.validation
         }
     return values | {f"Terms/Train/{name}": value for name, value in event.terms.items()}

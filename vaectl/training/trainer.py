@@ -1,4 +1,4 @@
-"""The trainer: fit() yields events as it goes; whoever consumes them shows and saves. It opens no files."""
+"""The trainer: fit() yields events, whose consumers show and save; it opens no files."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class Epoch:
 
     Attributes:
         epoch, step: Epochs and optimizer steps so far.
-        loss: The objective, as it was minimised.
-        elbo, recon, kl: The bound at beta = 1 and its terms, on training examples while the weights moved.
+        loss: The minimised loss.
+        elbo, recon, kl: The bound at beta = 1 and its terms, on training examples while the weights changed.
         beta: Weight of the KL after the last step.
-        terms: The objective's own terms by name, in nats, on training examples while the weights moved.
+        terms: The objective's own terms by name, in nats, on training examples while the weights changed.
         grad_norm: Mean global L2 norm of the gradient before clipping.
         lr: Learning rate, which a rollback lowers.
-        validation: ``elbo`` and its standard error ``elbo_se``, ``recon``, ``kl``, ``loss``, ``active_units`` (of codes
-            ``codes_used``, ``codes`` and ``perplexity``) and the parts of the scales that are saturated; empty without
-            a validation split.
+        validation: ``elbo`` and its standard error ``elbo_se``, ``recon``, ``kl``, ``loss``, ``active_units`` (for
+            codes ``codes_used``, ``codes`` and ``perplexity``) and the fractions of saturated scales; empty without a
+            validation split.
         improved: Whether these are the best weights so far.
         best_epoch: The epoch of the best weights.
         seconds: Time of the epoch, validation included.
@@ -76,13 +76,13 @@ class Epoch:
 
 @dataclass(frozen=True)
 class RolledBack:
-    """Training went back to its last good state with a lower learning rate, because of a ``problem`` in an epoch.
+    """Training returned to its last good state with a lower learning rate, because of a ``problem`` in an epoch.
 
     Attributes:
-        epoch, step: The epoch that is begun again, and the step it begins at.
-        problem: What was not finite, in words.
-        lr: The learning rate from here on.
-        rollbacks: How many there have been.
+        epoch, step: The epoch that begins again, and its first step.
+        problem: A sentence that names the value that was not finite.
+        lr: The learning rate from now on.
+        rollbacks: Number of rollbacks so far.
     """
 
     epoch: int
@@ -94,7 +94,7 @@ class RolledBack:
 
 @dataclass(frozen=True)
 class PriorBegan:
-    """The second stage begins: from here on the prior alone is fitted, to the codes of the best weights so far.
+    """The second stage begins, which fits the prior alone to the latents of the best weights so far.
 
     Attributes:
         epoch, step: Epochs and optimizer steps so far.
@@ -110,7 +110,7 @@ class PriorBegan:
 
 @dataclass(frozen=True)
 class Stopped:
-    """Training ended: ``reason`` is completed, patience or diverged; ``problem`` says in words what diverged."""
+    """Training ended: ``reason`` is completed, patience or diverged; ``problem`` describes a divergence."""
 
     reason: str
     epoch: int
@@ -121,9 +121,9 @@ class Stopped:
 
 Event = Step | Epoch | RolledBack | PriorBegan | Stopped
 
-# of the weights while they train: themselves, their gradients, and Adam's two moments
+# copies of the weights in memory: the weights, their gradients, and Adam's two moments
 TRAINING_COPIES = 4
-# what of the validation split's metrics an epoch reports
+# the metrics of the validation split that an epoch reports
 VALIDATED = (
     "elbo", "elbo_se", "recon", "kl", "active_units", "codes_used", "codes", "perplexity", "uniform_bits",
     "posterior_saturation", "likelihood_saturation",
@@ -131,13 +131,13 @@ VALIDATED = (
 
 
 def prepare(spec: Spec, data: Data, device: torch.device) -> TrainState:
-    """The state at the very beginning of a training: model and objective on the device.
+    """The state before the first step of a training, with model and objective on the device.
 
     Raises:
         UsageError, VaectlError: As ``build``.
     """
     use_true_fp32(device)
-    # on an accelerator only the model itself is ever in this machine's memory
+    # when training on an accelerator, the host's memory has only the weights
     model, objective = build(spec, data.info, copies=TRAINING_COPIES if device.type == "cpu" else 1)
     return TrainState(model.to(device), objective.to(device), spec.training, len(data.train))
 
@@ -154,29 +154,28 @@ def fit(
 ) -> Generator[Event, None, None]:
     """Train a model in place, yielding a ``Step`` or ``Epoch`` as each ends and ``Stopped`` last.
 
-    The best epoch is the one of the highest validation ELBO at beta = 1. An epoch at whose end the warm-up is
-    complete, or the KL on the target that was set, is always better than another, and only those count for patience.
-    Without a validation split the last epoch is the best. Where ``training.prior_epochs`` asks for a second stage it
-    begins with ``PriorBegan``, from the best weights so far, and leaves all but the prior as it is. torch's global
-    random stream is reseeded.
+    The best epoch has the highest validation ELBO at beta = 1. A settled epoch (after the warm-up, or with the KL at
+    its target) is always better than an unsettled one, and only settled epochs count for patience. Without a validation
+    split the last epoch is the best. If ``training.prior_epochs`` is above 0, a second stage follows: it begins with
+    ``PriorBegan``, from the best weights so far, and changes only the prior. torch's global random stream is reseeded.
 
     Args:
         model: The model, on the device to train on.
-        objective: What to minimise, on the same device.
+        objective: The objective to minimise, on the same device.
         data: The data, on the same device.
         training: The settings.
-        state: Where the training of this model and objective stands, to go on from there; None begins.
+        state: The state of a training of this model and objective, to continue it; None begins one.
         processes: The processes that each call this with equal arguments, to share every batch.
-        fast: Whether steps are repeated from a recording of the first one, with the same results (see ``replay``). It
-            asks that model and objective do the same at every step, and change what they hold in place.
+        fast: Whether steps are repeated from a recording of the first one, with the same results (see ``replay``), for
+            which the parts must follow the rules of ``ModelPart``.
 
     Raises:
-        UsageError: Several processes are to train with an objective that needs all of a batch in one.
+        UsageError: There are several processes, and the objective needs a whole batch in one.
     """
     if processes.world > 1 and objective.needs_pairs:
         raise UsageError(
-            f"{type(objective).__name__} compares the examples of a batch with each other, which is done in one "
-            f"process; there are {processes.world}"
+            f"{type(objective).__name__} compares the examples of a batch with each other and needs one process; "
+            f"got {processes.world}"
         )
     state = TrainState(model, objective, training, len(data.train)) if state is None else state
     state.training = training
@@ -206,22 +205,22 @@ def _fit(state: TrainState, data: Data, processes: Processes, fast: bool) -> Gen
 
 
 def _epoch(state: TrainState, data: Data, processes: Processes, step: TrainStep) -> Generator[Event, None, str]:
-    """The rest of an epoch, and what was not finite in it; empty if all was."""
+    """Train the rest of an epoch and return a sentence about a value that was not finite, or an empty string."""
     model, stage = state.model, state.stage
     order, size = state.begin_epoch(), state.training.batch_size
-    model.train(not stage.fits_prior)  # while its prior is fitted the rest learns nothing, running means included
-    # closed, so that what reads ahead of the training ends with it
+    model.train(not stage.fits_prior)  # while the prior is fitted, nothing else changes, running means included
+    # closed, so that threads that read ahead end, too
     with closing(data.train.feed(order, size, state.batch)) as batches:
-        for fed in batches:
-            report = step(fed)
-            # on an accelerator reading a value stalls the queue, so there the epoch's figures are checked instead
+        for tensors in batches:
+            report = step(tensors)
+            # reading a value stalls an accelerator, where the epoch's figures are checked instead
             if state.device.type == "cpu" and not all(map(math.isfinite, report.tolist()[: len(REPORTED)])):
                 return _problem(report, state.step)
             state.figures.put(state.batch, step.names, report)
             state.step += 1
             state.batch += 1
-            yield Step(state.epoch + 1, state.step, state.batch, state.batches, len(fed[0]))
-    trained, number = state.seconds, state.epoch + 1
+            yield Step(state.epoch + 1, state.step, state.batch, state.batches, len(tensors[0]))
+    training_seconds, number = state.seconds, state.epoch + 1
     if not state.figures.finite:
         return f"a term is not finite in epoch {number}"
     if not state.finite:
@@ -229,7 +228,7 @@ def _epoch(state: TrainState, data: Data, processes: Processes, step: TrainStep)
     validation = _validate(model, stage.objective, data, state.step, processes)
     if validation and not math.isfinite(validation["elbo"]):
         return f"the validation ELBO is not finite after epoch {number}"
-    # the last batch may be short, so batches count by their examples
+    # the last batch may be smaller, so batches are weighted by their examples
     means = state.figures.means([min(size, len(order) - start) for start in range(0, len(order), size)])
     loss, recon, kl, grad_norm = (means.pop(name) for name in REPORTED)
     settled = stage.objective.settled(number, validation)
@@ -250,7 +249,7 @@ def _epoch(state: TrainState, data: Data, processes: Processes, step: TrainStep)
         improved=improved,
         best_epoch=state.best_epoch,
         seconds=state.seconds,
-        images_per_second=len(order) / trained,
+        images_per_second=len(order) / training_seconds,
     )
     return ""
 
@@ -272,7 +271,7 @@ def _validate(model: VAE, objective: Objective, data: Data, step: int, processes
 
 
 def _problem(report: Tensor, step: int) -> str:
-    """Name what is not finite: terms of the bound, else the loss, which may have others, else the gradient."""
+    """Name the values that are not finite: terms of the bound first, then the loss, then the gradient."""
     wrong = {name for name, value in zip(REPORTED, report.tolist(), strict=False) if not math.isfinite(value)}
     terms = [name for name in BOUND if name in wrong]
     subject = " and ".join(terms) or ("the loss" if "loss" in wrong else "the gradient")

@@ -38,7 +38,7 @@ class StreamedSplit:
         device: The device of the batches.
         grey: Source of the grey levels from which training draws new binary images, with the same rows; None if it
             trains on ``source``.
-        given: What a model is conditioned on, float32 (N, C), held in memory; None without.
+        given: Numbers that a model is conditioned on, float32 (N, C), held in memory; or None.
         observed: Which values were observed, bool (N, *X), held in memory; None if all were.
     """
 
@@ -86,7 +86,7 @@ class StreamedSplit:
         return Batch(x, given, observed)
 
     def feed(self, order: Tensor, size: int, start: int = 0) -> Generator[tuple[Tensor, ...]]:
-        """The stored examples of each batch, then what is given and what was observed, if anything."""
+        """Yield the stored examples of each batch, then its ``given`` and ``observed`` if there are any."""
         order = order.cpu()[start * size :]
         sources = self._chunks(self.positions[order.numpy()], size)
         with closing(self._read(self.grey or self.source, sources)) as batches:
@@ -95,14 +95,14 @@ class StreamedSplit:
                 others = (t[index] for t in (self.given, self.observed) if t is not None)
                 yield tuple(t.to(self.device) for t in (stored, *others))
 
-    def training_batch(self, fed: Sequence[Tensor], rows: slice = slice(None)) -> Batch:
-        """The examples of a batch that ``feed`` yielded, or a new binary draw of each; only ``rows`` of them."""
-        stored, *others = fed
+    def training_batch(self, tensors: Sequence[Tensor], rows: slice = slice(None)) -> Batch:
+        """The examples of a batch from ``feed``, or a new binary draw of each; only ``rows`` of them."""
+        stored, *others = tensors
         given = None if self.given is None else others[0][rows]
         observed = None if self.observed is None else others[-1][rows]
         if self.grey is None:
             return Batch(scaled(stored[rows]), given, observed)
-        # as for a split in memory all are drawn
+        # all are drawn, as for a split in memory
         return Batch(torch.bernoulli(scaled(stored))[rows], given, observed)
 
     def stored(self, size: int) -> Iterator[np.ndarray]:
