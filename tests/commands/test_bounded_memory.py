@@ -136,7 +136,7 @@ def test_embed_holds_a_batch_at_a_time(
     monkeypatch.setattr(latents, "EVALUATION_BATCH", 5)
     held, encodings = Held(), latents.encodings
 
-    def watched(*arguments: Any, **options: Any) -> Iterator[latents.Codes]:
+    def watched(*arguments: Any, **options: Any) -> Iterator[latents.Encodings]:
         for codes in encodings(*arguments, **options):
             held.watch(codes.mean)
             yield codes

@@ -25,7 +25,7 @@ from vaectl.stats import Estimate
 
 CPU = torch.device("cpu")
 # the sizes of the command are for precision; a broken estimator shows with far fewer
-SMALL = Bench(CPU, examples=2000, weighed=300, coded=2000, codes=1000)
+SMALL = Bench(CPU, examples=2000, weighted=300, encoded=2000, draws=1000)
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 

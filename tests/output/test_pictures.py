@@ -170,13 +170,13 @@ def test_evaluation_that_fails_leaves_the_model_training() -> None:
 
 
 def test_one_training_code_has_no_principal_components() -> None:
-    codes = latents.Codes(*(torch.randn(3, 4) for _ in range(3)))
+    codes = latents.Encodings(*(torch.randn(3, 4) for _ in range(3)))
     assert latents.view(codes, codes.mean[:1]).axes == ("z0", "z1")
 
 
 def test_codes_that_are_all_the_same_have_no_principal_components() -> None:
     """Their parts of the variance would be 0 / 0."""
-    codes = latents.Codes(*(torch.randn(3, 4) for _ in range(3)))
+    codes = latents.Encodings(*(torch.randn(3, 4) for _ in range(3)))
     view = latents.view(codes, codes.mean[:1].expand(9, 4))
     assert view.axes == ("z0", "z1")
     assert view.explained == ()
@@ -211,8 +211,8 @@ def test_principal_components_come_from_the_training_codes_alone() -> None:
     """Other test codes do not turn the axes."""
     generator = torch.Generator().manual_seed(0)
     train = torch.randn(500, 4, generator=generator) * torch.tensor([5.0, 3.0, 1.0, 0.1])
-    codes = latents.Codes(torch.randn(20, 4), torch.ones(20, 4), torch.zeros(20, 4))
-    more = latents.Codes(torch.cat((codes.mean, 100 * torch.randn(30, 4))), torch.ones(50, 4), torch.zeros(50, 4))
+    codes = latents.Encodings(torch.randn(20, 4), torch.ones(20, 4), torch.zeros(20, 4))
+    more = latents.Encodings(torch.cat((codes.mean, 100 * torch.randn(30, 4))), torch.ones(50, 4), torch.zeros(50, 4))
     view = latents.view(codes, train)
     assert np.allclose(view.points, latents.view(more, train).points[:20])
     assert view.explained == pytest.approx((25 / 35, 9 / 35), abs=0.05)
@@ -226,7 +226,7 @@ def test_principal_components_come_from_the_training_codes_alone() -> None:
     ([3], 4, ("z3", "posterior scale of z3")),
 ])  # fmt: skip
 def test_a_view_without_projection(dims: list[int] | None, latent_dim: int, axes: tuple[str, str]) -> None:
-    codes = latents.Codes(*(torch.randn(7, latent_dim) for _ in range(3)))
+    codes = latents.Encodings(*(torch.randn(7, latent_dim) for _ in range(3)))
     view = latents.view(codes, codes.mean, dims)
     assert view.axes == axes
     assert view.explained == ()

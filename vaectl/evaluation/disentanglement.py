@@ -68,7 +68,7 @@ class InformationGap:
 
 
 def mutual_information_gap(
-    codes: npt.ArrayLike, factors: npt.ArrayLike, names: Sequence[str] | None = None
+    latents: npt.ArrayLike, factors: npt.ArrayLike, names: Sequence[str] | None = None
 ) -> InformationGap:
     """Compute the mutual information of every latent dimension and factor, and the gap between a factor's two best.
 
@@ -79,7 +79,7 @@ def mutual_information_gap(
     dimension still distinguish examples.
 
     Args:
-        codes: A latent for each example, any real numbers (N, D).
+        latents: A latent for each example, any real numbers (N, D).
         factors: The factors of each example, integers (N, F).
         names: Name of each factor; by default ``factor 0`` and so on.
 
@@ -94,9 +94,9 @@ def mutual_information_gap(
     # imported here, because only evaluations with known factors need it
     from sklearn.metrics import mutual_info_score
 
-    z, v = np.asarray(codes, np.float64), np.asarray(factors)
+    z, v = np.asarray(latents, np.float64), np.asarray(factors)
     if z.ndim != 2 or v.ndim != 2 or len(z) != len(v) or 0 in (*z.shape, *v.shape):
-        raise ValueError(f"codes must be (N, D) and factors (N, F); got {z.shape} and {v.shape}")
+        raise ValueError(f"latents must be (N, D) and factors (N, F); got {z.shape} and {v.shape}")
     if not np.isfinite(z).all():
         raise DataError("the latents are not all finite")
     if not np.issubdtype(v.dtype, np.integer):
@@ -149,7 +149,7 @@ def disentanglement(model: VAE, split: Examples, *, seed: int = 0) -> Informatio
     if not factors:
         return None
     with evaluating(model, seed):
-        codes = torch.cat(
+        latents = torch.cat(
             [model.encode(batch).sample().flatten(1) for batch in split.batches(at_once(EXAMPLES_AT_ONCE, split.shape))]
         )
-    return mutual_information_gap(codes.cpu().numpy(), np.stack([*factors.values()], axis=1), [*factors])
+    return mutual_information_gap(latents.cpu().numpy(), np.stack([*factors.values()], axis=1), [*factors])

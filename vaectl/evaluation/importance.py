@@ -1,4 +1,4 @@
-"""The importance-weighted bound of the evidence, for any number of samples in bounded memory.
+"""The importance-weighted bound on the evidence, for any number of samples in bounded memory.
 
 Shapes: ``N`` examples, ``B`` batch, ``k`` draws at a time of ``K`` in all. Log quantities are in nats per example.
 """
@@ -18,16 +18,15 @@ from vaectl.model.vae import VAE, Draw, evaluating
 from vaectl.stats import mean_and_se
 from vaectl.system.runtime import at_once, keep_freed_memory
 
-# draws made at once, over examples and samples, of large images fewer: what bounds the memory, and with the seed
-# decides the draws
+# most draws in memory at once, over examples and samples, fewer for large images; with the seed it determines the draws
 DRAWS_AT_ONCE = 10_000
-# how many of them a CPU decodes at once: what one layer makes of so many is still in its cache when the next reads it
+# draws that a CPU decodes at once: so few that a layer's output is still in the cache when the next layer reads it
 DECODED_AT_ONCE = 2000
 
 
 @dataclass(frozen=True)
 class ImportanceBound:
-    """The bound of every example, and how well its weights are spread.
+    """The bound for every example, and the effective sample size of its weights.
 
     Attributes:
         samples: K.
@@ -54,15 +53,15 @@ def importance_bound(
     seed: int = 0,
     progress: Callable[[int], None] = lambda examples: None,
 ) -> ImportanceBound:
-    """The K-sample bound ``E log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x)`` with z_k from q, for every example of a split.
+    """Estimate ``E log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x)``, z_k from q, for every example of a split.
 
-    It is at most log p(x), rises with K, and for K = 1 is a one-sample estimate of the ELBO. The weights use the
-    sampled log q and log p, never a closed-form KL.
+    The bound is at most log p(x) and rises with K; for K = 1 it is the ELBO, estimated with one sample. The weights use
+    the sampled log q and log p, never a closed-form KL.
 
     Args:
         model: The model, on the split's device.
         split: The examples.
-        samples: K, exactly as many draws for each example.
+        samples: Number of draws K for each example.
         seed: Seed of the draws.
         progress: Called with the number of examples done.
 
@@ -79,7 +78,7 @@ def importance_bound(
         raise DataError("the split has no examples to evaluate")
     draws = at_once(DRAWS_AT_ONCE, split.shape)
     examples_at_once = max(1, draws // samples)
-    # made at once: small tensors that stay, between large ones that go, would keep the heap from shrinking
+    # allocated first: small tensors kept between large freed ones would prevent the heap from shrinking
     bound, ess = torch.empty(2, len(split), dtype=torch.float64)
     done = 0
     keep_freed_memory()
@@ -87,17 +86,17 @@ def importance_bound(
         unconditional = None
         for batch in split.batches(examples_at_once):
             q = model.encode(batch)
-            if batch.given is None:  # the same for all, and with a VampPrior much work
+            if batch.given is None:  # the same for all batches, and expensive for a VampPrior
                 p = unconditional = unconditional or model.prior_at()
             else:
                 p = model.prior_at(batch.given)
-            # log sum w and log sum w^2, gathered over chunks of draws
+            # log sum w and log sum w^2, accumulated over chunks of draws
             first = torch.full((len(batch),), -math.inf, dtype=torch.float64)
             second = first.clone()
-            decoded = max(1, DECODED_AT_ONCE // len(batch)) if batch.device.type == "cpu" else samples
+            chunk = max(1, DECODED_AT_ONCE // len(batch)) if batch.device.type == "cpu" else samples
             for start in range(0, samples, draws):
-                drawn = q.sample((min(draws, samples - start),))
-                for z in torch.split(drawn, decoded):  # (k, B, *Z)
+                latents = q.sample((min(draws, samples - start),))
+                for z in torch.split(latents, chunk):  # (k, B, *Z)
                     draw = Draw(batch, q, z, p, model.decode(z, batch.given))
                     log_w = (draw.log_px + draw.log_p - draw.log_q).cpu().double()  # (k, B)
                     first = torch.logaddexp(first, log_w.logsumexp(0))

@@ -1,4 +1,4 @@
-"""Mutual information between codes and examples, and the aggregate posterior's distance from p(z).
+"""Mutual information between latents and examples, and the aggregate posterior's KL to the prior.
 
 Shapes: ``N`` examples, ``B`` batch, ``M`` draws in all and ``m`` at a time, ``Z`` latent shape. Log quantities are in
 nats.
@@ -19,8 +19,8 @@ from vaectl.model.vae import VAE, evaluating
 from vaectl.stats import Estimate, mean_and_se
 from vaectl.system.runtime import at_once
 
-# examples encoded at once, and numbers of a (draws, examples, latent) block of densities: what bounds the memory; a
-# block is two megabytes, and a processor whose cache holds it passes over it several times as fast as over a larger one
+# examples encoded at once, and numbers in memory at once in a (draws, examples, latent) block of densities; a block is
+# two megabytes, and a processor whose cache holds it works several times as fast as on a larger one
 EXAMPLES_AT_ONCE = 1000
 NUMBERS_AT_ONCE = 500_000
 
@@ -34,10 +34,10 @@ class Information:
     With q_N(z) the mean of q(z|x_n) over the N examples of the split:
 
     Attributes:
-        mutual_information: ``E log q(z|x) - log q_N(z)``, between the code and which example of the split it is of;
+        mutual_information: ``E log q(z|x) - log q_N(z)``, between the latent and the index of its example in the split;
             on average at most I_q(x; z) over the population, and never above ``ceiling``.
-        mutual_information_upper: The same with x_i left out of q_N: on average at least I_q(x; z); nan where N = 1.
-        aggregate_kl: ``E log q_N(z) - log p(z)``, the part of the mean KL that is no information: KL(q_N(z) || p(z)).
+        mutual_information_upper: The same without x_i in q_N: on average at least I_q(x; z); nan for N = 1.
+        aggregate_kl: ``E log q_N(z) - log p(z)``, the part of the mean KL that is not information: KL(q_N(z) || p(z)).
         draws: M.
         examples: N.
     """
@@ -50,7 +50,7 @@ class Information:
 
     @property
     def ceiling(self) -> float:
-        """The most that ``mutual_information`` can come to: log N."""
+        """The largest possible ``mutual_information``, log N."""
         return math.log(self.examples)
 
     def metrics(self) -> dict[str, float]:
@@ -61,7 +61,7 @@ class Information:
         return out
 
     def to_json(self) -> dict[str, Any]:
-        """How the estimates were made: the estimator, its ``draws`` and ``examples``, and the ``ceiling``."""
+        """The ``estimator``, its ``draws`` and ``examples``, and the ``ceiling``."""
         return {"estimator": ESTIMATOR, "draws": self.draws, "examples": self.examples, "ceiling": self.ceiling}
 
 
@@ -74,10 +74,10 @@ def information(
     seed: int = 0,
     progress: Callable[[int], None] = lambda examples: None,
 ) -> Information:
-    """Mutual information of examples and codes between two bounds, and KL(q_N(z) || p(z)), for any posterior.
+    """Estimate two bounds on the mutual information of examples and latents, and KL(q_N(z) || p(z)).
 
-    ``draws`` examples are chosen without replacement (all where there are fewer) and one code of each is drawn; its
-    density under the posterior of every example of the split is what both mixtures are made of. Per draw the mutual
+    One latent is drawn for each of ``draws`` examples, which are chosen without replacement (all if there are fewer).
+    Both mixtures average its density under the posteriors of the split's examples. For each draw the mutual
     information and the aggregate KL add up to ``log q(z|x) - log p(z)``, whose mean is the KL.
 
     Args:
@@ -104,8 +104,8 @@ def information(
         raise DataError("the split has no examples to evaluate")
     size = at_once(EXAMPLES_AT_ONCE, split.shape)
     with evaluating(model, seed):
-        chosen = torch.randperm(n)[:draws]  # (M,)
-        on_device = chosen.to(split.device)
+        index = torch.randperm(n)[:draws]  # (M,)
+        on_device = index.to(split.device)
         parts = [
             (batch.given, model.encode(batch).sample()) for batch in map(split.batch, torch.split(on_device, size))
         ]
@@ -113,14 +113,14 @@ def information(
         given = None if parts[0][0] is None else torch.cat([rows for rows, _ in parts if rows is not None])
         log_p = model.prior_at(given).log_prob(z).cpu().double()  # (M,)
         own = torch.full((len(z),), -math.inf, dtype=torch.float64)
-        others = own.clone()  # log sum over n of q(z_i|x_n), without i's own example
+        others = own.clone()  # log of the sum over n of q(z_i|x_n), without the example of z_i
         done = 0
         for batch in split.batches(size):
             q = model.encode(batch)
-            together = max(1, NUMBERS_AT_ONCE // (len(batch) * z[0].numel()))
-            for block in torch.split(torch.arange(len(z)), together):
+            block_size = max(1, NUMBERS_AT_ONCE // (len(batch) * z[0].numel()))
+            for block in torch.split(torch.arange(len(z)), block_size):
                 log_q = q.log_prob(z[block][:, None]).cpu().double()  # (m, B)
-                column = chosen[block] - done
+                column = index[block] - done
                 (here,) = torch.nonzero((column >= 0) & (column < len(batch)), as_tuple=True)
                 own[block[here]] = log_q[here, column[here]]
                 log_q[here, column[here]] = -math.inf

@@ -1,4 +1,4 @@
-"""The latent space of a trained model: codes of data, their projection, and decoded walks.
+"""The latent space of a trained model: encoded data, their projection, and decoded walks.
 
 Shapes: ``N`` examples, ``D`` latent (flattened), ``X`` data shape.
 """
@@ -22,21 +22,21 @@ from vaectl.model.distributions.codes import Quantized
 from vaectl.model.vae import VAE, evaluating
 from vaectl.system.runtime import at_once
 
-# training examples that principal components are fitted to: enough for axes that no longer turn; and of codes as long
-# as those of a grid so many numbers in all, which bounds the memory
+# principal components are fitted to at most this many examples (more do not change the axes) and, for long latents such
+# as grids of codes, to at most this many numbers
 FIT_EXAMPLES, FIT_NUMBERS = 20_000, 2**23
-# from so many dimensions on, two principal components are found without the matrix of all covariances
+# from this many dimensions on, two principal components are computed without the covariance matrix
 MANY_DIMENSIONS = 512
-# svds asks for more singular values than it finds
+# svds requires more points than the singular values that it computes
 FEWEST_FOR_SVDS = 4
 
 
 @dataclass(frozen=True)
-class Codes:
-    """Posterior of each example: ``mean``, ``scale`` (standard deviation) and one ``draw``, float32 (N, D) each.
+class Encodings:
+    """The posterior of each example: ``mean``, ``scale`` (standard deviation) and one ``draw``, float32 (N, D) each.
 
-    A grid of codes is certain: it has ``indices``, int64 (N, h, w), which are empty otherwise, and neither scale nor
-    draw, which are empty (N, 0).
+    Grids of codes have ``indices``, int64 (N, h, w), which are empty otherwise. Their posterior is deterministic, so
+    ``scale`` and ``draw`` are empty (N, 0).
     """
 
     mean: Tensor
@@ -47,12 +47,12 @@ class Codes:
 
 @dataclass(frozen=True)
 class View:
-    """Codes on a plane.
+    """Latents on a plane.
 
     Attributes:
         points: float64 (N, 2).
         axes: Names of the two axes.
-        explained: Part of the training codes' variance on each principal component; empty where none was needed.
+        explained: Fraction of the variance of training latents on each principal component; empty without components.
     """
 
     points: np.ndarray
@@ -63,11 +63,11 @@ class View:
 @torch.no_grad()
 def encodings(
     model: VAE, split: Examples, *, seed: int = 0, progress: Callable[[int], None] = lambda examples: None
-) -> Iterator[Codes]:
-    """The posteriors of a split in order, a batch at a time: however many examples there are, memory holds one batch.
+) -> Iterator[Encodings]:
+    """Encode a split in order, one batch at a time, so that memory holds one batch however large the split is.
 
-    Mean and scale are the same at every call, ``draw`` follows the seed. Until the last batch is taken, or ``close``
-    is called, torch's random stream is the seed's.
+    Mean and scale are the same at every call, ``draw`` depends on the seed. torch's random stream is restored after the
+    last batch, or when ``close`` is called.
     """
     done = 0
     with evaluating(model, seed):
@@ -76,24 +76,24 @@ def encodings(
             indices = q.indices if isinstance(q, Quantized) else torch.empty(len(batch), 0, dtype=torch.int64)
             spread = (torch.empty(len(batch), 0),) * 2 if isinstance(q, Quantized) else (q.stddev, q.sample())
             mean, scale, draw = (value.flatten(1).cpu() for value in (q.mean, *spread))
-            yield Codes(mean, scale, draw, indices.cpu())
+            yield Encodings(mean, scale, draw, indices.cpu())
             done += len(batch)
             progress(done)
 
 
 def encode(
     model: VAE, split: Examples, *, seed: int = 0, progress: Callable[[int], None] = lambda examples: None
-) -> Codes:
-    """The posterior of every example, as ``encodings``."""
+) -> Encodings:
+    """Encode all examples of a split, see ``encodings``."""
     parts = [
         (part.mean, part.scale, part.draw, part.indices)
         for part in encodings(model, split, seed=seed, progress=progress)
     ]
-    return Codes(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    return Encodings(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def view_of(model: VAE, shown: Examples, train: Examples, dims: Sequence[int] | None = None) -> View:
-    """The codes of ``shown`` on a plane, where needed that of the principal components of the training codes.
+def view_of(model: VAE, examples: Examples, train: Examples, dims: Sequence[int] | None = None) -> View:
+    """The latents of ``examples`` on a plane, if needed on two principal components of the training set's latents.
 
     The splits may be on any device.
     """
@@ -101,40 +101,40 @@ def view_of(model: VAE, shown: Examples, train: Examples, dims: Sequence[int] | 
     if dims is None and wide > 2:
         enough = min(FIT_EXAMPLES, max(2, FIT_NUMBERS // wide))
         plane = plane_of(encode(model, train.first(enough).to(device)).mean)
-        if plane is not None:  # projected as they come: whole codes of many grids would be gigabytes
-            return plane.view([part.mean for part in encodings(model, shown.to(device))])
+        if plane is not None:  # projected by batch, because all latents of many grids would be gigabytes
+            return plane.view([part.mean for part in encodings(model, examples.to(device))])
         dims = (0, 1)
-    codes = encode(model, shown.to(device))
-    return view(codes, codes.mean, dims)
+    encoded = encode(model, examples.to(device))
+    return view(encoded, encoded.mean, dims)
 
 
-def view(codes: Codes, fit_on: Tensor, dims: Sequence[int] | None = None) -> View:
-    """Codes on a plane: the dimensions asked for, or the only two, or the principal components of ``fit_on``.
+def view(encoded: Encodings, fit_on: Tensor, dims: Sequence[int] | None = None) -> View:
+    """Latents on a plane: the dimensions ``dims``, else the only two, else two principal components of ``fit_on``.
 
-    A single dimension is shown against its posterior scale.
+    A single dimension is plotted against its posterior scale.
 
     Args:
-        codes: The codes to show (N, D).
-        fit_on: Posterior means (M, D) that the principal components are fitted to; training codes, so that the
-            picture of test codes owes nothing to them.
+        encoded: The posteriors of the examples to plot (N, D).
+        fit_on: Posterior means (M, D) for the principal components, from training examples, so that the axes do not
+            depend on the test examples.
         dims: One or two dimensions, or None.
 
     References:
         On Lines and Planes of Closest Fit to Systems of Points in Space (Pearson, 1901),
         https://doi.org/10.1080/14786440109462720
     """
-    latent_dim = codes.mean.shape[1]
+    latent_dim = encoded.mean.shape[1]
     if dims is None and latent_dim > 2:
         plane = plane_of(fit_on)
         if plane is not None:
-            return plane.view([codes.mean])
+            return plane.view([encoded.mean])
         dims = (0, 1)
-    chosen = list(dims) if dims is not None else list(range(latent_dim))
-    columns = codes.mean[:, chosen].double()  # (N, 1 or 2)
-    if len(chosen) == 2:
-        return View(columns.numpy(), (f"z{chosen[0]}", f"z{chosen[1]}"))
-    scale = codes.scale[:, chosen].double() if codes.scale.numel() else torch.zeros_like(columns)
-    return View(torch.cat((columns, scale), dim=1).numpy(), (f"z{chosen[0]}", f"posterior scale of z{chosen[0]}"))
+    first, *second = list(dims) if dims is not None else list(range(latent_dim))
+    columns = encoded.mean[:, [first, *second]].double()  # (N, 1 or 2)
+    if second:
+        return View(columns.numpy(), (f"z{first}", f"z{second[0]}"))
+    scale = encoded.scale[:, [first]].double() if encoded.scale.numel() else torch.zeros_like(columns)
+    return View(torch.cat((columns, scale), dim=1).numpy(), (f"z{first}", f"posterior scale of z{first}"))
 
 
 @dataclass(frozen=True)
@@ -145,33 +145,33 @@ class Plane:
     components: np.ndarray
     explained: tuple[float, float]
 
-    def view(self, codes: Iterable[Tensor]) -> View:
-        """Batches of codes (B, D), projected."""
-        points = [(batch.double().numpy() - self.mean) @ self.components.T for batch in codes]
+    def view(self, batches: Iterable[Tensor]) -> View:
+        """Project batches of latents (B, D)."""
+        points = [(latents.double().numpy() - self.mean) @ self.components.T for latents in batches]
         first, second = self.explained
         axes = (f"PC 1 ({first:.0%} of variance)", f"PC 2 ({second:.0%} of variance)")
         return View(np.concatenate(points), axes, self.explained)
 
 
 def plane_of(fit_on: Tensor) -> Plane | None:
-    """The plane of the principal components of codes (M, D); None where they are all the same, or a single one."""
+    """The plane of two principal components of latents (M, D); None if there are no two different ones."""
     if bool((fit_on == fit_on[0]).all()):
         return None
-    known = fit_on.double().numpy()
-    components, explained = principal_components(known)
-    return Plane(known.mean(0), components, explained)
+    points = fit_on.double().numpy()
+    components, explained = principal_components(points)
+    return Plane(points.mean(0), components, explained)
 
 
 def principal_components(points: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
-    """The two orthogonal directions of most variance, and the part of all variance along each.
+    """The two orthogonal directions of largest variance, and the fraction of the variance along each.
 
-    As scikit-learn's ``PCA``, whose import takes as long as torch's and 80 MB.
+    The result is that of scikit-learn's ``PCA``, whose import takes as long as torch's and 80 MB.
 
     Args:
         points: float64 (M, D) with D > 2, not all the same.
 
     Returns:
-        Unit vectors (2, D), each with its largest component positive; and two parts from 0 to 1.
+        Unit vectors (2, D), each with its largest component positive, and two fractions from 0 to 1.
     """
     centred = points - points.mean(0)
     if points.shape[1] < MANY_DIMENSIONS:
@@ -192,7 +192,7 @@ def principal_components(points: np.ndarray) -> tuple[np.ndarray, tuple[float, f
 
 
 def prior_quantiles(model: VAE, probabilities: Tensor, given: Tensor | None = None) -> Tensor:
-    """The prior's quantiles by dimension, (len(probabilities), D).
+    """The prior's quantiles by dimension (len(probabilities), D).
 
     Raises:
         UsageError: The prior does not factorise over dimensions with known quantiles.
@@ -216,7 +216,7 @@ def manifold(model: VAE, dims: Sequence[int], side: int = 21, given: Tensor | No
         model: The model.
         dims: One or two latent dimensions: along the columns, and along the rows from the bottom up.
         side: Grid points along a dimension.
-        given: What a conditional model is conditioned on at all points (1, C).
+        given: Numbers that a conditional model is conditioned on at all points (1, C).
 
     Returns:
         Mean images (side or side * side, *X), row by row from the top, and the dimensions' values (side, len(dims)).
@@ -235,22 +235,22 @@ def manifold(model: VAE, dims: Sequence[int], side: int = 21, given: Tensor | No
 
 @torch.no_grad()
 def traversal(
-    model: VAE, code: Tensor, dims: Sequence[int], steps: int = 11, given: Tensor | None = None
+    model: VAE, latent: Tensor, dims: Sequence[int], steps: int = 11, given: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Decode walks along single dimensions through one latent (D,), over the prior's quantiles.
+    """Decode walks along single dimensions through one latent, over the prior's quantiles.
 
     Args:
         model: The model.
-        code: The latent.
+        latent: The latent (D,).
         dims: The dimensions.
         steps: Steps of a walk.
-        given: What a conditional model is conditioned on (1, C).
+        given: Numbers that a conditional model is conditioned on (1, C).
 
     Returns:
         Mean images (len(dims) * steps, *X), one row of ``steps`` for each dimension, and the values (steps, len(dims)).
     """
     values = prior_quantiles(model, torch.linspace(0.01, 0.99, steps), given)[:, list(dims)]  # (steps, len(dims))
-    z = code.repeat(len(dims) * steps, 1)  # (len(dims) * steps, D)
+    z = latent.repeat(len(dims) * steps, 1)  # (len(dims) * steps, D)
     for row, dim in enumerate(dims):
         z[row * steps : (row + 1) * steps, dim] = values[:, row]
     return _decoded(model, z, given), values
@@ -258,9 +258,9 @@ def traversal(
 
 @torch.no_grad()
 def interpolate(model: VAE, start: Batch, end: Batch, steps: int) -> Distribution:
-    """The likelihood along straight lines between posterior means of two batches, batch shape (B * steps,).
+    """The likelihood along straight lines between the posterior means of two batches, batch shape (B * steps,).
 
-    A conditional model is conditioned on what the starts are.
+    A conditional model is conditioned on the ``given`` of ``start``.
     """
     a, b = model.encode(start).mean, model.encode(end).mean  # (B, *Z)
     weight = torch.linspace(0, 1, steps, device=a.device).reshape(-1, *(1 for _ in a.shape[1:]))  # (steps, 1, ...)
@@ -269,6 +269,6 @@ def interpolate(model: VAE, start: Batch, end: Batch, steps: int) -> Distributio
 
 
 def _decoded(model: VAE, z: Tensor, given: Tensor | None) -> Tensor:
-    """Mean images (N, *X) of latents (N, D), all conditioned on the same (1, C)."""
+    """Decode latents (N, D), all conditioned on the same ``given`` (1, C), to mean images (N, *X)."""
     images: Tensor = model.decode(z, None if given is None else given.expand(len(z), -1)).mean
     return images

@@ -1,4 +1,4 @@
-"""Estimators on a split: the bound, its terms, active units.
+"""Estimates on a split: the bound, its terms, active units.
 
 Shapes: ``N`` examples, ``B`` batch, ``D`` latent (flattened). Log quantities are in nats per example.
 """
@@ -24,7 +24,7 @@ from vaectl.parallel.distributed import ALONE, Processes
 from vaectl.stats import Estimate, mean_and_se
 from vaectl.system.runtime import at_once
 
-# of its own, so that the numbers do not depend on the batch size a model was trained with; of large images fewer
+# examples per batch, smaller for large images; fixed, so that results do not depend on the training's batch size
 EVALUATION_BATCH = 1000
 ACTIVE_VARIANCE = 0.01
 # a posterior's standard deviation outside this range, or a likelihood's scale within 5 % of its floor, is saturated
@@ -34,18 +34,18 @@ NEAR_FLOOR = 1.05
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one pass over a split found.
+    """The results of one pass over a split.
 
     Attributes:
-        per_example: ``elbo``, ``recon``, ``kl`` and ``recon_at_mean`` in nats, and ``mse``, the mean squared error of a
-            pixel in the mean image at the posterior mean, in squared units of the data, float64 (N,) each.
+        per_example: ``elbo``, ``recon``, ``kl`` and ``recon_at_mean`` in nats, and ``mse``, the mean squared error by
+            pixel of the mean image at the posterior mean, in squared units of the data, float64 (N,) each.
         mean_variance: Variance over examples of the posterior mean, by latent dimension, float64 (D,).
         prior_variance: Variance of the prior, by latent dimension, float64 (D,).
-        kl_per_dim: Mean KL by latent dimension in nats, float64 (D,); empty where the KL does not factorise.
-        saturation: Part of the ``posterior``'s and of the ``likelihood``'s scales that are saturated, from 0 to 1; 0
-            for distributions without a scale.
-        usage: How often each code is used, where the latents are codes.
-        loss: The objective's mean, or None where none was asked for.
+        kl_per_dim: Mean KL by latent dimension in nats, float64 (D,); empty if the KL does not factorise.
+        saturation: Fraction of saturated scales of the ``posterior`` and the ``likelihood``; 0 for distributions
+            without a scale.
+        usage: The usage of the codebook if the latents are codes, else None.
+        loss: The mean of the objective, or None without one.
     """
 
     per_example: dict[str, Tensor]
@@ -58,7 +58,7 @@ class Evaluation:
 
     @property
     def active_units(self) -> int:
-        """Latent dimensions with ``Var_x(E_q[z]) > 0.01 Var_p(z)``: the usual 0.01 for a prior of unit scale.
+        """The number of latent dimensions with ``Var_x(E_q[z]) > 0.01 Var_p(z)``, the usual 0.01 for unit variance.
 
         References:
             Importance Weighted Autoencoders (Burda et al., 2016), section 5.1, https://arxiv.org/abs/1509.00519
@@ -68,9 +68,9 @@ class Evaluation:
     def metrics(self) -> dict[str, float]:
         """Means over examples by name, each with its standard error over examples (``elbo_se``), and the counts.
 
-        The counts are ``active_units``, or of codes ``codes_used``, ``codes`` and ``perplexity``. ``rate_bits`` is the
-        KL in bits: what a code costs, by bits back coding where it is drawn; ``uniform_bits`` is what a grid of codes
-        would cost if all were alike.
+        The counts are ``active_units``, or for codes ``codes_used``, ``codes`` and ``perplexity``. ``rate_bits`` is the
+        KL in bits, the cost of a latent (with bits-back coding for a random one); ``uniform_bits`` is the cost of a
+        grid of codes if all were equally likely.
         """
         out: dict[str, float] = {}
         for name, values in self.per_example.items():
@@ -88,7 +88,7 @@ def bits_per_dim(elbo: Tensor, shape: Sequence[int]) -> Estimate:
     """``-elbo / (dimensions ln 2)``, in bits for each dimension of the data, with its standard error over examples.
 
     Args:
-        elbo: Log-probabilities of discrete data, or bounds of them, in nats (N,).
+        elbo: Log-probabilities of discrete data, or lower bounds on them, in nats (N,).
         shape: Data shape X.
     """
     return mean_and_se((-elbo / (math.prod(shape) * math.log(2))).tolist())
@@ -106,17 +106,17 @@ def evaluate(
     progress: Callable[[int], None] = lambda examples: None,
     processes: Processes = ALONE,
 ) -> Evaluation:
-    """The one-sample ELBO at beta = 1 and its terms, for every example of a split.
+    """Estimate the ELBO at beta = 1 and its terms with one sample for every example of a split.
 
-    The draws of z come from ``seed`` alone, so two calls agree and training is not disturbed.
+    The draws of z depend on ``seed`` alone, so two calls agree, and training is not affected.
 
     Args:
         model: The model, on the split's device.
         split: The examples.
         seed: Seed of the posterior samples.
-        at_mean: Whether to decode the posterior mean as well (``recon_at_mean``, which is no bound, and ``mse``).
-        loss: The objective at some step, to average over the split too.
-        loss_draws: Draws that the objective needs of each example.
+        at_mean: Whether to decode the posterior mean as well, for ``recon_at_mean`` (not a bound) and ``mse``.
+        loss: The objective at a step, to average over the split as well.
+        loss_draws: Draws for each example that the objective needs.
         progress: Called with the number of examples done.
         processes: The processes that each call this with equal arguments, to share every batch.
 
@@ -147,8 +147,8 @@ def evaluate(
                 if loss is not None:
                     many = draw if loss_draws == 1 else model.draw(own, loss_draws)
                     objective += float(loss(many).total) * count
-            codes = mean[:count].flatten(1).cpu().double()  # (B, D)
-            first, second = first + codes.sum(0), second + codes.square().sum(0)
+            means = mean[:count].flatten(1).cpu().double()  # (B, D)
+            first, second = first + means.sum(0), second + means.square().sum(0)
             if isinstance(draw.q, Quantized):
                 counts += draw.q.usage(len(counts), slice(count))
             kl_dims = kl_dims + draw.kl_per_dim[:count].cpu().double().sum(0)
@@ -178,7 +178,7 @@ def evaluate(
 
 
 def _at_mean(batch: Batch, px: Distribution) -> dict[str, Tensor]:
-    """The reconstruction term and the mean squared error of an observed value (B,), given the likelihood at a mean."""
+    """The reconstruction term and the mean squared error by observed value (B,), for the likelihood at the mean."""
     if batch.observed is None:
         return {"recon_at_mean": -px.log_prob(batch.x), "mse": (px.mean - batch.x).square().flatten(1).mean(1)}
     squares = torch.where(batch.observed, (px.mean - batch.x).square(), 0.0).flatten(1).sum(1)
@@ -189,9 +189,9 @@ def _at_mean(batch: Batch, px: Distribution) -> dict[str, Tensor]:
 
 
 def _prior_variance(draw: Draw, count: int) -> Tensor:
-    """The prior's variance by latent dimension (D,), times the ``count`` examples that count.
+    """The prior's variance by latent dimension (D,), summed over the first ``count`` examples.
 
-    Below the top level, and if the model is conditioned on something, it differs between examples and is their mean.
+    It differs between examples below the top level, and if the model is conditioned on something.
     """
     variances = []
     for level in draw.levels:
@@ -205,5 +205,5 @@ def _prior_variance(draw: Draw, count: int) -> Tensor:
 
 
 def _part(scale: Tensor | None, low: float, high: float) -> float:
-    """The part of the scales that lie outside of ``low`` to ``high``."""
+    """The fraction of the scales outside of ``low`` to ``high``."""
     return 0.0 if scale is None else float(((scale < low) | (scale > high)).float().mean())

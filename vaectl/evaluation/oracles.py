@@ -1,4 +1,4 @@
-"""Models that are solved exactly, to hold an estimator against the truth.
+"""Models with exact solutions, for comparing an estimator with the truth.
 
 Shapes: ``N`` draws, ``B`` batch, ``D`` latent, ``P`` pixels. Log quantities are in nats per example, in float64.
 """
@@ -21,7 +21,7 @@ from vaectl.model.vae import VAE, Decoder, Encoder
 
 
 class NormalPixels(Likelihood):
-    """A likelihood head of one known scale: ``p(x|z) = N(features, scale^2 I)``."""
+    """A likelihood head with a known scale: ``p(x|z) = N(features, scale^2 I)``."""
 
     measures: ClassVar[Mapping[str, str]] = {"real": "density"}
 
@@ -35,9 +35,9 @@ class NormalPixels(Likelihood):
 
 
 class FullGaussian(Posterior):
-    """A posterior head of one known covariance (D, D): ``q(z|x) = N(features, covariance)``.
+    """A posterior head with a known covariance (D, D): ``q(z|x) = N(features, covariance)``.
 
-    Against a factorised prior torch has no closed form of its KL, so the KL is estimated from the draws.
+    torch has no closed form for its KL to a factorised prior, so the KL is estimated from draws.
     """
 
     gives: ClassVar[str] = VECTORS
@@ -54,11 +54,11 @@ class FullGaussian(Posterior):
 
 
 class Affine(Network):
-    """The network ``W x + b``, or without a layer the identity.
+    """The network ``W x + b``, or the identity.
 
     Args:
-        features: Units of its output P.
-        layer: The layer.
+        features: Number of outputs P.
+        layer: The layer; None for the identity.
     """
 
     def __init__(self, features: int, layer: nn.Linear | None = None) -> None:
@@ -72,14 +72,14 @@ class Affine(Network):
         return features
 
     def describe(self) -> str:
-        """The units of its output."""
+        """The number of outputs."""
         return str(self.features[0])
 
 
 class LinearGaussian:
-    """Probabilistic PCA, ``p(z) = N(0, I), p(x|z) = N(W z + b, s^2 I)``: its evidence and posterior are known.
+    """Probabilistic PCA, ``p(z) = N(0, I), p(x|z) = N(W z + b, s^2 I)``, with known evidence and posterior.
 
-    The posterior is ``N(S W^T (x - b) / s^2, S)`` with ``S = (I + W^T W / s^2)^-1``. Where the columns of W are
+    The posterior is ``N(S W^T (x - b) / s^2, S)`` with ``S = (I + W^T W / s^2)^-1``. If the columns of W are
     orthogonal it factorises, and a Gaussian encoder can be exact.
 
     Args:
@@ -93,14 +93,14 @@ class LinearGaussian:
     """
 
     def __init__(self, w: Tensor, b: Tensor, scale: float) -> None:
-        # rounded to fp32, so that a model in fp32 has the same W and b as the closed forms in float64
+        # rounded to fp32, so that a model in fp32 and the closed forms in float64 have the same W and b
         self.w, self.b, self.scale = w.float().double(), b.float().double(), scale
         identity = torch.eye(self.w.shape[1], dtype=torch.float64)
         self.covariance = torch.linalg.inv(identity + self.w.T @ self.w / scale**2)  # (D, D)
 
     @classmethod
     def orthogonal(cls, norms: Sequence[float], pixels: int, scale: float, seed: int = 0) -> LinearGaussian:
-        """A model whose W has orthogonal columns (to fp32) of these norms; 0 makes a latent dimension dead."""
+        """A model whose W has orthogonal columns (to fp32) with these norms; a norm of 0 makes a dimension inactive."""
         generator = torch.Generator().manual_seed(seed)
         directions, _ = torch.linalg.qr(torch.randn(pixels, len(norms), generator=generator, dtype=torch.float64))
         b = torch.randn(pixels, generator=generator, dtype=torch.float64)
@@ -108,19 +108,19 @@ class LinearGaussian:
 
     @classmethod
     def random(cls, pixels: int, latent_dim: int, scale: float, seed: int = 0) -> LinearGaussian:
-        """A model whose W is of standard normal entries, so that its posterior has a full covariance."""
+        """A model whose W has standard normal entries, so that its posterior has a full covariance."""
         generator = torch.Generator().manual_seed(seed)
         w = torch.randn(pixels, latent_dim, generator=generator, dtype=torch.float64)
         return cls(w, torch.randn(pixels, generator=generator, dtype=torch.float64), scale)
 
     @property
     def latent_dim(self) -> int:
-        """D."""
+        """The number of latent dimensions D."""
         return self.w.shape[1]
 
     @property
     def mutual_information(self) -> float:
-        """I(x; z) of the model in nats: ``1/2 log det(I + W^T W / s^2)``."""
+        """I(x; z) in nats: ``1/2 log det(I + W^T W / s^2)``."""
         return -0.5 * float(torch.logdet(self.covariance))
 
     @property
@@ -130,25 +130,25 @@ class LinearGaussian:
         return variance
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """``n`` examples of p(x), float64 (N, P), in values that fp32 has too."""
+        """Draw ``n`` examples from p(x), float64 (N, P), rounded to values of fp32."""
         z = torch.randn(n, self.latent_dim, generator=generator, dtype=torch.float64)
         noise = torch.randn(n, len(self.b), generator=generator, dtype=torch.float64)
         x: Tensor = z @ self.w.T + self.b + self.scale * noise
         return x.float().double()
 
     def log_evidence(self, x: Tensor) -> Tensor:
-        """log p(x) (B,) of examples (B, P)."""
+        """log p(x) (B,) for examples (B, P)."""
         covariance = self.w @ self.w.T + self.scale**2 * torch.eye(len(self.b), dtype=torch.float64)
         evidence: Distribution = MultivariateNormal(self.b, covariance)
         value: Tensor = evidence.log_prob(x.cpu().double())
         return value
 
     def posterior(self, x: Tensor) -> MultivariateNormal:
-        """p(z|x) of examples (B, P)."""
+        """p(z|x) for examples (B, P)."""
         return MultivariateNormal((x.cpu().double() - self.b) @ self._gain().T, self.covariance)
 
     def gap(self, q: Distribution, x: Tensor) -> Tensor:
-        """KL(q || p(z|x)) (B,) of a Gaussian q: how far its ELBO stays below log p(x)."""
+        """KL(q || p(z|x)) (B,) for a Gaussian q, the difference between log p(x) and its ELBO."""
         full = MultivariateNormal(q.mean.cpu().double(), torch.diag_embed(q.variance.cpu().double()))
         value: Tensor = kl_divergence(full, self.posterior(x))
         return value
@@ -156,21 +156,21 @@ class LinearGaussian:
     def recon(self, mean: Tensor, variance: Tensor, x: Tensor) -> Tensor:
         """The reconstruction term -E_q log p(x|z) (B,) under ``q = N(mean, diag(variance))``, each (B, D) or (D,).
 
-        ``P/2 log(2 pi s^2) + (|x - W mean - b|^2 + sum_d variance_d |w_d|^2) / 2 s^2``; without variance it is the
-        term at the mean.
+        ``P/2 log(2 pi s^2) + (|x - W mean - b|^2 + sum_d variance_d |w_d|^2) / 2 s^2``; with a variance of 0 it is
+        the term at the mean.
         """
         residual = (x.cpu().double() - self.b - mean @ self.w.T).square().sum(-1) + variance @ self.w.square().sum(0)
         return 0.5 * len(self.b) * math.log(2 * math.pi * self.scale**2) + residual / (2 * self.scale**2)
 
     def model(self, *, widen: float = 1.0, shift: float = 0.0, dtype: torch.dtype = torch.float32) -> VAE:
-        """The model with a factorised Gaussian posterior, of the same parts as a trained one.
+        """The model with a factorised Gaussian posterior, made of the parts of trained models.
 
-        Its means and marginal standard deviations are those of the posterior: exact where W has orthogonal columns.
+        It has the means and marginal standard deviations of the posterior, and is exact if W has orthogonal columns.
 
         Args:
             widen: Factor on the posterior's standard deviations.
             shift: Distance of the means from the posterior's, in its standard deviations, in every dimension.
-            dtype: Of the model's weights.
+            dtype: Type of the model's weights.
         """
         sigma = self.covariance.diagonal().sqrt()  # (D,)
         gain = self._gain()
@@ -181,14 +181,14 @@ class LinearGaussian:
         return self._model(Encoder(Affine(len(self.b)), head), dtype)
 
     def full_model(self, *, dtype: torch.dtype = torch.float32) -> VAE:
-        """The model with its exact posterior, whatever W is, as a Gaussian of full covariance."""
+        """The model with its exact posterior for any W, a Gaussian with full covariance."""
         gain = self._gain()
         mean = nn.Linear(len(self.b), self.latent_dim)
         _set(mean, gain, -gain @ self.b)
         return self._model(Encoder(Affine(self.latent_dim, mean), FullGaussian(self.covariance)), dtype)
 
     def _gain(self) -> Tensor:
-        """The matrix (D, P) that takes x - b to the posterior mean."""
+        """The matrix (D, P) from x - b to the posterior mean."""
         gain: Tensor = self.covariance @ self.w.T / self.scale**2
         return gain
 
@@ -204,16 +204,16 @@ def _set(linear: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, weight: Tensor, bia
 
 
 def weight_moment(power: int, latent_dim: int, widen: float, shift: float) -> float:
-    """E_q (w / p(x))^n of the importance weight w = p(x, z) / q(z|x), for q of ``LinearGaussian.model(widen, shift)``.
+    """E_q (w / p(x))^n for the importance weight w = p(x, z) / q(z|x) and q of ``LinearGaussian.model(widen, shift)``.
 
     With a = widen, c = shift and v = 1 + n (a^2 - 1) it is ``(a^n v^-1/2 exp(n (n - 1) c^2 / 2v))^D``, the Gaussian
     integral of ``p(z|x)^n q(z|x)^(1-n)``. It is the same for every x.
 
     Args:
-        power: n.
+        power: The order n.
         latent_dim: D.
         widen: Factor on the exact posterior's standard deviations.
-        shift: Distance from its mean in standard deviations, in every dimension.
+        shift: Distance of the means in standard deviations, in every dimension.
 
     Raises:
         ValueError: q is so narrow that the moment is infinite.
@@ -225,10 +225,10 @@ def weight_moment(power: int, latent_dim: int, widen: float, shift: float) -> fl
 
 
 def importance_gap(samples: int, latent_dim: int, *, widen: float = 1.0, shift: float = 0.0) -> float:
-    """How far the K-sample bound stays below log p(x), for q of ``LinearGaussian.model(widen, shift)``, in nats.
+    """The difference between log p(x) and the K-sample bound in nats, for q of ``LinearGaussian.model(widen, shift)``.
 
     For K = 1 it is exactly KL(q || p(z|x)). For larger K it is the expansion of E log(mean weight) to second order,
-    ``m2 / 2K - m3 / 3K^2 + 3 m2^2 / 4K^2`` with m the central moments of w / p(x), good where m2 is well below K.
+    ``m2 / 2K - m3 / 3K^2 + 3 m2^2 / 4K^2`` with m the central moments of w / p(x), accurate if m2 is well below K.
 
     References:
         Debiasing Evidence Approximations: On Importance-weighted Autoencoders and Jackknife Variational Inference

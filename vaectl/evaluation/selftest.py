@@ -82,18 +82,18 @@ class Bench:
         device: The device of the models.
         seed: Seed of the data and of every draw.
         examples: N for the bound, the KL and the comparison.
-        weighed: N for the importance-weighted bounds.
-        coded: N for the mutual information.
-        codes: Number of draws for the mutual information.
+        weighted: N for the importance-weighted bounds.
+        encoded: N for the mutual information.
+        draws: Number of draws for the mutual information.
         oracle: The model.
     """
 
     device: torch.device
     seed: int = 0
     examples: int = 10_000
-    weighed: int = 2000
-    coded: int = 5000
-    codes: int = 4000
+    weighted: int = 2000
+    encoded: int = 5000
+    draws: int = 4000
     oracle: LinearGaussian = field(default_factory=lambda: LinearGaussian.orthogonal(NORMS, PIXELS, SCALE))
 
     def split(self, oracle: LinearGaussian, n: int) -> Split:
@@ -144,7 +144,7 @@ def check_kl(bench: Bench) -> Iterator[Check]:
 
 def check_importance(bench: Bench) -> Iterator[Check]:
     """Check the importance-weighted bound: exact for any K with the exact posterior, rising with one too wide."""
-    oracle, split = bench.oracle, bench.split(bench.oracle, bench.weighed)
+    oracle, split = bench.oracle, bench.split(bench.oracle, bench.weighted)
     log_p = oracle.log_evidence(split.images)
     model = oracle.model().to(bench.device)
     for samples in (1, 100):
@@ -172,11 +172,11 @@ def check_information(bench: Bench) -> Iterator[Check]:
     """Check the two bounds on the mutual information and the aggregate posterior's KL, up to a known bias."""
     # a model with little information, for which the bias is known well
     oracle = LinearGaussian.orthogonal((0.6, 0.4, 0.2), PIXELS, SCALE)
-    split, true = bench.split(oracle, bench.coded), oracle.mutual_information
+    split, true = bench.split(oracle, bench.encoded), oracle.mutual_information
     model = oracle.model().to(bench.device)
-    estimate = information(model, split, draws=bench.codes, seed=bench.seed)
+    estimate = information(model, split, draws=bench.draws, seed=bench.seed)
     # KL(q_N || q) of N Gaussian posteriors whose mean is q is about chi^2 / 2N, with chi^2 = exp(2 I) - 1
-    bias = math.expm1(2 * true) / (2 * bench.coded)
+    bias = math.expm1(2 * true) / (2 * bench.encoded)
     yield _within("mutual information, from below", true - bias, estimate.mutual_information)
     yield _within("mutual information, from above", true + bias, estimate.mutual_information_upper)
     yield _within("aggregate KL", bias, estimate.aggregate_kl)
@@ -185,7 +185,7 @@ def check_information(bench: Bench) -> Iterator[Check]:
     both = Estimate(information_mean + estimate.aggregate_kl.mean, information_se + estimate.aggregate_kl.se)
     yield _within("mutual information + aggregate KL", kl.mean, both)
     # the aggregate of posteriors that are all shifted by one standard deviation is N(sigma, I)
-    estimate = information(oracle.model(shift=1).to(bench.device), split, draws=bench.codes, seed=bench.seed)
+    estimate = information(oracle.model(shift=1).to(bench.device), split, draws=bench.draws, seed=bench.seed)
     off = 0.5 * float(oracle.covariance.diagonal().sum())
     yield _within("aggregate KL, posterior off by sigma", off + bias, estimate.aggregate_kl)
     collapsed = LinearGaussian.orthogonal((0.0, 0.0), PIXELS, SCALE)
