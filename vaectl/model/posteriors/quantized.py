@@ -1,7 +1,7 @@
 """Deterministic posteriors over grids of codes: vector and finite scalar quantisation.
 
-Shapes: ``*N`` leading dimensions, ``B`` batch, ``F`` features, flat or a map, ``K`` codes, ``D`` numbers of a code,
-``h`` and ``w`` sides of the grid, ``M`` vectors. Codes are computed in fp32, whatever the precision of the networks.
+Shapes: ``*N`` leading dimensions, ``B`` batch, ``F`` features, flat or a map, ``K`` codebook size, ``D`` numbers of a
+code, ``h`` and ``w`` sides of the grid, ``M`` vectors. Codes are computed in fp32, whatever the networks' precision.
 """
 
 from __future__ import annotations
