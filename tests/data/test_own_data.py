@@ -876,7 +876,7 @@ def test_another_path_is_read_with_the_options_that_go_with_it(cli: Cli, tmp_pat
         assert refused.exit_code == 1
         assert "bad.png: is empty" in refused.output
         assert "--skip-bad" not in refused.output
-        assert "bring them back" in refused.output
+        assert "restore the original files" in refused.output
     (tmp_path / "t.csv").write_text(CSV)
     (tmp_path / "u.csv").write_text("a,b\n" + "".join(f"{i / 3},{i}\n" for i in range(20)))
     ok(cli, "train", "--dataset", "t.csv", "--label-column", "species", "--likelihood", "gaussian", *SMALL)

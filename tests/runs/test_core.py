@@ -217,7 +217,7 @@ def test_a_signal_finishes_the_batch_and_saves(isolated: Path, signum: int, code
     recorder = Recorder()
     with pytest.raises(InterruptedRunError) as caught:
         train_run(small(3), listeners=[recorder, Raiser(4, signum)])
-    assert "in epoch 2, after 1 of 3 batches; what was done is saved" in caught.value.message
+    assert "in epoch 2, after 1 of 3 batches; progress is saved" in caught.value.message
     assert caught.value.hint == "resume with: vaectl train --resume run1"
     assert caught.value.exit_code == code
     assert [end.reason for end in recorder.of(RunEnded)] == ["stopped"]
@@ -267,7 +267,7 @@ def test_data_of_python_are_trained_evaluated_and_resumed(cli: Cli, isolated: Pa
     ):  # fmt: skip
         result = cli(*line.split())
         assert result.exit_code == 1, line
-        assert "run1 was trained on toy, a Data object that a Python program gave" in result.stderr
+        assert "run1 was trained on toy, a Data object passed from Python" in result.stderr
     for line in ("train --from run1", "train -c runs/run1/config.json"):
         result = cli(*line.split())
         assert result.exit_code == 1, line

@@ -309,7 +309,7 @@ def test_no_tensor_is_read_before_all_fit(tmp_path: Path, monkeypatch: pytest.Mo
     with file.open("wb") as out:
         out.write(struct.pack("<Q", len(written)) + written)
         out.truncate(8 + len(written) + size)
-    with pytest.raises(RunError, match="x is no tensor of the model"):
+    with pytest.raises(RunError, match="x is not a tensor of the model"):
         weights.read(file, config, {"y": torch.zeros(2)})
     with pytest.raises(RunError, match=r"x is F32 \[2147483648\] and not F32 \[2\]"):
         weights.read(file, config, {"x": torch.zeros(2, device="meta")})

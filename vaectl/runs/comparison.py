@@ -206,11 +206,11 @@ class Comparison:
 
 
 def compare_runs(runs: Iterable[Run | str | Path], runs_dir: str | Path | None = None) -> Comparison:
-    """Compare runs with the first of them, as ``vaectl compare`` does; what was not evaluated yet is evaluated now.
+    """Compare runs with the first of them, as ``vaectl compare`` does, evaluating those that were not evaluated yet.
 
     Args:
-        runs: Two or more runs, or what ``Run.open`` takes; the first is the baseline.
-        runs_dir: The folder of all runs; None takes ``VAECTL_RUNS_DIR``, else ``runs``.
+        runs: Two or more runs, or references as for ``Run.open``; the first is the baseline.
+        runs_dir: The folder of all runs; None for ``VAECTL_RUNS_DIR``, else ``runs``.
 
     Raises:
         UsageError: There are fewer than two runs.
