@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from tests.conftest import Cli
 from vaectl.config.values import ImageSize, coerce
 from vaectl.data import loading
-from vaectl.data.base import Data, Store
+from vaectl.data.base import Data, Loading
 from vaectl.data.info import DataInfo
 from vaectl.data.own import rows
 from vaectl.errors import DataError, SettingError, VaectlError
@@ -43,7 +43,9 @@ def folder(root: Path, images: np.ndarray, suffix: str = ".png", **options: Any)
 
 
 def load(path: Path | str, notes: list[str] | None = None, **options: Any) -> Data:
-    return loading.load(str(path), Store(Path("nowhere"), note=(notes if notes is not None else []).append), **options)
+    return loading.load(
+        str(path), Loading(Path("nowhere"), note=(notes if notes is not None else []).append), **options
+    )
 
 
 def everything(loaded: Data) -> torch.Tensor:

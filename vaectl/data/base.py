@@ -29,19 +29,19 @@ CHUNK = 1000
 
 
 @dataclass(frozen=True)
-class Store:
-    """Where a source finds its files and whom it tells.
+class Loading:
+    """How a data set is loaded: the directory of its files, the demands of a model, and the callbacks.
 
     Attributes:
         directory: The data directory, in torchvision's layout (``MNIST/raw/...-ubyte``, gzipped or not).
-        keeps: Whether what is downloaded or made is kept there; no one asked for that in a directory that only a
-            run's record names.
-        support: What own data are read as, where a model is there that takes no other; None lets their values decide.
-        lenient: Whether what is asked of data and is so already is passed over: grey levels of images without colour,
-            0 and 1 of binary ones, labels that are not there. A model that is there asks it of other data.
-        divided: Whether splits that own data have not are made of their examples; nothing is trained otherwise.
-        note: Called with a sentence that the person should read.
-        progress: Called with (what, bytes done, bytes in all or 0 where unknown) as a download goes on.
+        keeps: Whether downloaded and generated files are kept there; they are not if only a run's record names the
+            directory, because the user did not ask for it.
+        support: The kind of numbers to read own data as, because a model needs it; None if their values decide.
+        lenient: Whether an option without effect is ignored rather than an error: grey levels of images without colour,
+            0 and 1 of binary ones, labels that do not exist. A model applies its run's options to other data so.
+        divided: Whether own data without splits are divided; false if nothing is trained on them.
+        note: Called with a sentence for the user.
+        progress: Called with (name, bytes done, total bytes or 0 if unknown) during a download.
     """
 
     directory: Path

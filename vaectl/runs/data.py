@@ -15,7 +15,7 @@ from vaectl.runs.run import Run
 from vaectl.training.events import Progress, Said, Tell
 
 if TYPE_CHECKING:
-    from vaectl.data.base import Data, Store
+    from vaectl.data.base import Data, Loading
     from vaectl.data.info import DataInfo
 
 
@@ -79,7 +79,7 @@ def load_recorded(run: Run, data_dir: str | Path | None, tell: Tell) -> Data:
         )
     try:
         # the kind of own data follows from their values, as in training, when all notes on them were shown
-        data = load_part(part, _store(location, own, tell, kind="detail" if own else "note"))
+        data = load_part(part, _loading(location, own, tell, kind="detail" if own else "note"))
     except UnusableError as error:
         hint = f"all were usable when {run.id} was trained: restore the original files"
         raise DataError(error.message, hint=hint) from None
@@ -116,9 +116,9 @@ def load_other(run: Run, name: str, data_dir: str | Path | None, tell: Tell, *, 
     tell(Said(f"data: {name}" if own else f"data: {name} in {location.path}", "detail"))
     part = complete(dataclasses.replace(spec, data=Part(name, _options_for(spec.data, name)))).data
     support = info.support if spec.data.options["binarize"] == "none" else None
-    store = dataclasses.replace(_store(location, own, tell), support=support, lenient=True, divided=divided)
+    loading = dataclasses.replace(_loading(location, own, tell), support=support, lenient=True, divided=divided)
     try:
-        data = load_part(part, store)
+        data = load_part(part, loading)
     except UnusableError as error:
         raise DataError(error.message, hint="repair them, or remove them from the data") from None
     except DataError as error:
@@ -143,15 +143,15 @@ def load_named(part: Part, data_dir: str | Path | None, tell: Tell) -> Data:
     """
     from vaectl.data.loading import load_part
 
-    return load_part(part, _store(place_to_train(part.name, data_dir), is_path(part.name), tell))
+    return load_part(part, _loading(place_to_train(part.name, data_dir), is_path(part.name), tell))
 
 
-def _store(location: Location, own: bool, tell: Tell, kind: Any = "note") -> Store:
+def _loading(location: Location, own: bool, tell: Tell, kind: Any = "note") -> Loading:
     """The directory and the callbacks with which a source loads its data."""
-    from vaectl.data.base import Store
+    from vaectl.data.base import Loading
 
     unit: Any = "examples" if own else "bytes"
-    return Store(
+    return Loading(
         location.path,
         location.may_write,
         note=lambda sentence: tell(Said(sentence, kind)),

@@ -142,14 +142,14 @@ def follow(process: ProcessInfo, data_dir: Path | None, tell: Tell) -> None:
 def _same_data(part: Part, of_leader: Path, data_dir: Path | None, fingerprint: str) -> Data:
     """Load the leader's data on this machine."""
     from vaectl.config.datasets import is_path
-    from vaectl.data.base import Store
+    from vaectl.data.base import Loading
     from vaectl.data.loading import load_part
 
     own = is_path(part.name)
     directory = find_directory(data_dir, of_leader, own=part.name if own else None).path
     if own:
         part = dataclasses.replace(part, name=str(home_of(part.name, directory)))
-    data = load_part(part, Store(directory))
+    data = load_part(part, Loading(directory))
     if data.info.fingerprint != fingerprint:
         raise DataError(f"{data.info.name} in {directory} differs from the data of process 0")
     return data
