@@ -119,7 +119,7 @@ def test_an_objectives_own_terms_are_shown_logged_and_kept(cli: Cli) -> None:
     for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()):
         assert row.keys() == EPOCH_KEYS | {"terms"}
         assert row["terms"].keys() == {"mutual_information", "total_correlation", "kl_by_dimension"}
-        line = "  " + "   ".join(f"{name} {value:.4g}" for name, value in row["terms"].items())
+        line = "  " + "   ".join(f"{name} {value:.2f}" for name, value in row["terms"].items())
         assert all(text[text.index(line) - 1].split()[0] == f"{row['epoch']}/2" for text in (lines, log))
     assert "total_correlation" not in cli(*TRAIN, "--model", "beta-tcvae", "--epochs", 1).stderr
 

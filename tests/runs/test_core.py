@@ -138,7 +138,7 @@ def test_a_comparison_evaluates_what_was_not(isolated: Path) -> None:
     record = json.loads(path.read_text())
     path.write_text(json.dumps(record | {"evaluations": []}))
     comparison = compare_runs(["one", "two"])
-    assert comparison.rows[0].delta[1] == 0.0
+    assert comparison.rows[0].cells[1].delta == 0.0
 
 
 # --- listeners --------------------------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def _rows(document: Mapping[str, Any], latent_dim: int) -> Iterator[list[str]]:
     uniform = f", {metrics['uniform_bits']:.1f} if all codes were equally likely" if "uniform_bits" in metrics else ""
     yield row("rate", "rate_bits", f"bits{uniform}", 1)
     yield row("recon_at_mean", "recon_at_mean", f"nats, {measure}, not a bound")
-    yield row("mse", "mse", "squared error per pixel, at the posterior mean", 5)
+    yield row("mse", "mse", "per pixel, at the posterior mean", 5)
     if "bits_per_dim" in metrics:
         yield row("bits per dimension", "bits_per_dim", "bits, of the elbo", 4)
     if importance := document["importance"]:

@@ -60,7 +60,7 @@ class Lines:
 
     def terms(self, event: Epoch) -> str:
         """The objective's own terms of an epoch in nats, by name; empty if it has none."""
-        terms = "   ".join(f"{name} {value:.4g}" for name, value in event.terms.items())
+        terms = "   ".join(f"{name} {value:.2f}" for name, value in event.terms.items())
         return f"  {terms}" if terms else ""
 
     def sentence(self, event: object) -> str:

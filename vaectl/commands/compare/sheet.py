@@ -64,13 +64,13 @@ def _legend(comparison: Comparison) -> list[str]:
     sizes = sorted({len(column.runs) for column in comparison.columns} - {1})
     if sizes:
         lines.append(f"mean ± standard deviation over {' or '.join(map(str, sizes))} seeds")
-    if any(se is not None for row in comparison.rows for se in row.delta_se):
+    if any(cell.delta_se is not None for row in comparison.rows for cell in row.cells):
         lines.append("change ± standard error over seeds and test images; a verdict if the 95 % interval excludes 0")
     return lines
 
 
 def _has_intervals(comparison: Comparison) -> bool:
-    return any(ends is not None for row in comparison.rows for ends in row.interval)
+    return any(cell.interval is not None for row in comparison.rows for cell in row.cells)
 
 
 def _name(row: Row) -> str:
@@ -93,24 +93,25 @@ def _label(row: Row, comparison: Comparison) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    cells = []
-    for value, sd in zip(row.values, row.sd, strict=True):
+    texts = []
+    for cell in row.cells:
+        value, sd = cell.value, cell.sd
         # the mean of a count over seeds is not a whole number
         digits = 2 if isinstance(value, float) and row.metric.unit == "count" else row.metric.digits
-        cells.append("-" if value is None else f"{value:.{digits}f}" + ("" if sd is None else plus_minus(sd, digits)))
-    return cells
+        texts.append("-" if value is None else f"{value:.{digits}f}" + ("" if sd is None else plus_minus(sd, digits)))
+    return texts
 
 
 def _changes(row: Row, comparison: Comparison) -> list[str]:
-    cells: list[str] = []
-    for index in range(1, len(comparison.columns)):
-        delta, se, ends = row.delta[index], row.delta_se[index], row.interval[index]
+    texts: list[str] = []
+    for cell in row.cells[1:]:
+        delta, se, ends = cell.delta, cell.delta_se, cell.interval
         digits = 2 if isinstance(delta, float) and row.metric.unit == "count" else row.metric.digits
         text = "-" if delta is None else f"{delta:+.{digits}f}"
-        cells += [text + ("" if se is None else plus_minus(se, digits)), row.verdict[index] or ""]
+        texts += [text + ("" if se is None else plus_minus(se, digits)), cell.verdict or ""]
         if _has_intervals(comparison):
-            cells.append("" if ends is None else f"{ends[0]:+.{digits}f} to {ends[1]:+.{digits}f}")
-    return cells
+            texts.append("" if ends is None else f"{ends[0]:+.{digits}f} to {ends[1]:+.{digits}f}")
+    return texts
 
 
 def _short(values: list[Any]) -> list[Any]:
