@@ -249,7 +249,7 @@ def test_data_remember_where_they_are_from(isolated: Path, monkeypatch: pytest.M
     assert run.spec.data.options["binarize"] == "static"
     assert run.record["data_directory"] == str(isolated / "elsewhere")
     assert evaluate_run(run)["metrics"]["elbo"] == run.record["metrics"]["elbo"]
-    with pytest.raises(DataError, match="the support of digits is bytes; run1 was trained on binary"):
+    with pytest.raises(DataError, match="digits has support bytes; run1 was trained on data with support binary"):
         evaluate_run(run, load_data("digits"))
     with pytest.raises(DataError, match="not what run1 was trained on"):
         resume_run(run, toy_data(), epochs=3)
