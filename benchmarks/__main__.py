@@ -16,7 +16,7 @@ from benchmarks import cuda, epoch, goals, memory, scaling, startup, use
 from benchmarks.machine import installed, machine
 from benchmarks.processes import Source
 from benchmarks.tables import AbsentError
-from vaectl.data.base import Data, Store
+from vaectl.data.base import Data, Loading
 from vaectl.data.builtin.idx import present
 from vaectl.data.loading import load
 
@@ -28,7 +28,7 @@ def main() -> None:
     arguments = parse()
     logging.disable(logging.WARNING)  # pythae tells a lot
     name = "mnist" if present("MNIST", arguments.data_dir) else "glyphs"
-    whole = load(name, Store(arguments.data_dir, note=print), validation_fraction=0.0)
+    whole = load(name, Loading(arguments.data_dir, note=print), validation_fraction=0.0)
     data, source = epoch.first(whole, arguments.images), Source(name, arguments.data_dir)
     data_bytes = sum(split.images.nbytes for split in (whole.train, whole.test))
     document: dict[str, Any] = {

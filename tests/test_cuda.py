@@ -31,7 +31,7 @@ from tests.support.toys import toy_data
 from vaectl.config.recipes import RECIPES
 from vaectl.config.spec import Part, Spec, Training
 from vaectl.data import loading
-from vaectl.data.base import Data, Split, Store
+from vaectl.data.base import Data, Loading, Split
 from vaectl.data.own.streamed import StreamedSplit
 from vaectl.evaluation import latents
 from vaectl.evaluation.disentanglement import disentanglement
@@ -209,7 +209,7 @@ def test_streamed_data_are_resident_data(binarize: str, graphs: list[Graph], tmp
     spec, found = usual(), []
     for storage in ("resident", "stream"):
         options: dict[str, Any] = {"storage": storage, "binarize": binarize}
-        data = loading.load(str(tmp_path / "images.npy"), Store(tmp_path), **options).to(DEVICE)
+        data = loading.load(str(tmp_path / "images.npy"), Loading(tmp_path), **options).to(DEVICE)
         assert isinstance(data.train, StreamedSplit) == (storage == "stream")
         state = prepare(spec, data, DEVICE)
         start = weights(state)

@@ -1,4 +1,4 @@
-"""The program: ``vaectl``, and ``python -m vaectl``, which torchrun starts, too."""
+"""The entry point of ``vaectl``, and of ``python -m vaectl``, which torchrun starts, too."""
 
 import os
 import signal
@@ -15,16 +15,16 @@ def main() -> None:
     from vaectl.cli import app
 
     try:
-        app()  # which listens for itself
+        app()  # handles signals itself
     finally:
-        # only Python tidies up now
+        # only the interpreter's own cleanup is left
         for signum in SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
 
 
 def leave(signum: int, frame: FrameType | None) -> None:
-    """Handle a signal while the modules are imported: there is nothing to tidy up, and nothing to print with yet."""
-    if "LOCAL_RANK" in os.environ and os.environ.get("RANK", "0") != "0":  # of several processes one has the screen
+    """Handle a signal while the modules are imported: there is nothing to clean up, and no module to print with yet."""
+    if "LOCAL_RANK" in os.environ and os.environ.get("RANK", "0") != "0":  # only the first of several processes prints
         os._exit(128 + signum)
     message = "interrupted" if signum == signal.SIGINT else "terminated"
     os.write(2, f"error: {message}\n".encode())

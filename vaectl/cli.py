@@ -32,66 +32,66 @@ class Boundary(TyperGroup):
         super().__init__(**options | {"commands": {name: Deferred(name) for name in COMMANDS}})
 
     def main(self, args: Any = None, *positional: Any, **extra: Any) -> Any:
-        """Run the command line and exit the process; of several processes one has the screen, and may lose it."""
+        """Run the command line and exit the process; of several processes only the first one prints."""
         follows = here().rank > 0
         with listening() as listener:
-            given = list(sys.argv[1:] if args is None else args)
+            arguments = list(sys.argv[1:] if args is None else args)
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, io.TextIOWrapper) and not (stream.encoding or "").lower().startswith("utf"):
                     stream.reconfigure(errors="replace")
-            caught: BaseException
+            failure: BaseException
             try:
                 with silenced() if follows else contextlib.nullcontext():
-                    code = super().main(given, *positional, **{**extra, "standalone_mode": False, "obj": given})
+                    code = super().main(arguments, *positional, **{**extra, "standalone_mode": False, "obj": arguments})
                 sys.stdout.flush()
                 listener.deaf = True
                 if listener.signum is None or not code:
                     sys.exit(code if isinstance(code, int) else 0)
-                caught = Signalled(listener.signum)  # typer made an exit code of it
+                failure = Signalled(listener.signum)  # typer turned it into an exit code
             except (Exception, KeyboardInterrupt) as raised:
                 listener.deaf = True
-                caught = raised
-                if "--debug" in given or os.environ.get("VAECTL_DEBUG", "").lower() in TRUE:
+                failure = raised
+                if "--debug" in arguments or os.environ.get("VAECTL_DEBUG", "").lower() in TRUE:
                     traceback.print_exc()
-            error = _as_error(caught, listener.signum)
+            error = _as_error(failure, listener.signum)
             from vaectl.commands.shared.render import (
-                print_error,  # with rich, which completion and --version do without
+                print_error,  # imports rich, which completion and --version do not need
             )
 
             try:
                 mute = follows and not (isinstance(error, LostError) and error.told)
-                if not mute and not isinstance(caught, BrokenPipeError):
-                    print_error(error, as_json="--json" in given)
+                if not mute and not isinstance(failure, BrokenPipeError):
+                    print_error(error, as_json="--json" in arguments)
                 sys.stdout.flush()
             except OSError:
-                # nobody reads stdout, or it is full; the interpreter would try again, and complain, at exit
+                # stdout is closed or full; at exit the interpreter would try again, and print an error
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(error.exit_code)
 
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Within the block nothing that is printed is seen."""
+    """Discard all that is printed within the block."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):  # noqa: PTH123
         yield
 
 
-def _as_error(caught: BaseException, signum: int | None) -> VaectlError:
-    """What a person is told of an exception, after a signal if one came."""
-    if isinstance(caught, InterruptedRunError | LostError):
-        return caught
-    if signum is not None or isinstance(caught, typer.Abort | KeyboardInterrupt):
-        # whatever else was caught, the signal may have been its cause
+def _as_error(failure: BaseException, signum: int | None) -> VaectlError:
+    """The error that is shown for an exception, or for the signal if one came."""
+    if isinstance(failure, InterruptedRunError | LostError):
+        return failure
+    if signum is not None or isinstance(failure, typer.Abort | KeyboardInterrupt):
+        # whatever else was failure, the signal may have been its cause
         name = "terminated" if signum == signal.SIGTERM else "interrupted"
         return InterruptedRunError(name, signum=signum or signal.SIGINT)
-    if isinstance(caught, VaectlError):
-        return caught
-    if isinstance(caught, typer.TyperException):
-        return UsageError(caught.format_message())
-    if isinstance(caught, OSError):
-        return VaectlError(f"{caught.filename or 'cannot write'}: {caught.strerror or caught}")
+    if isinstance(failure, VaectlError):
+        return failure
+    if isinstance(failure, typer.TyperException):
+        return UsageError(failure.format_message())
+    if isinstance(failure, OSError):
+        return VaectlError(f"{failure.filename or 'cannot write'}: {failure.strerror or failure}")
     return VaectlError(
-        f"internal error: {type(caught).__name__}: {caught}", hint="run it again with --debug for the traceback"
+        f"internal error: {type(failure).__name__}: {failure}", hint="run it again with --debug for the traceback"
     )
 
 
@@ -106,8 +106,8 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"vaectl {__version__}")
         raise typer.Exit
 
@@ -129,7 +129,7 @@ def main(
     """Train, evaluate, sample and compare variational autoencoders."""
     if here().world > 1 and context.invoked_subcommand != "train":
         raise UsageError(
-            f"vaectl {context.invoked_subcommand} is for one process; there are {here().world}",
+            f"vaectl {context.invoked_subcommand} runs in one process; there are {here().world}",
             hint="run it without torchrun",
         )
     context.obj = State(runs_dir, argv=tuple(context.obj))

@@ -110,6 +110,20 @@ def test_metrics_jsonl_has_one_row_an_epoch(runs: Path) -> None:
     assert read(runs / "run2" / "run.json")["best_epoch"] == best["epoch"]
 
 
+def test_an_objectives_own_terms_are_shown_logged_and_kept(cli: Cli) -> None:
+    """With -v a line after each epoch's row names them; metrics.jsonl and train.log hold the same numbers."""
+    result = cli(*TRAIN, "--model", "beta-tcvae", "--epochs", 2, "-v")
+    assert result.exit_code == 0, result.stderr
+    run, lines = Path("runs/run1"), result.stderr.splitlines()
+    log = (run / "train.log").read_text(encoding="utf-8").splitlines()
+    for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()):
+        assert row.keys() == EPOCH_KEYS | {"terms"}
+        assert row["terms"].keys() == {"mutual_information", "total_correlation", "kl_by_dimension"}
+        line = "  " + "   ".join(f"{name} {value:.2f}" for name, value in row["terms"].items())
+        assert all(text[text.index(line) - 1].split()[0] == f"{row['epoch']}/2" for text in (lines, log))
+    assert "total_correlation" not in cli(*TRAIN, "--model", "beta-tcvae", "--epochs", 1).stderr
+
+
 def test_weights_carry_the_config_in_their_header(runs: Path) -> None:
     with safe_open(runs / "run1" / "model.safetensors", framework="pt") as stored:
         assert json.loads(stored.metadata()["config"]) == read(runs / "run1" / "config.json")

@@ -59,11 +59,11 @@ def test_train_shows_both_stages(cli: Cli) -> None:
     lines = result.stderr.splitlines()
     (title,) = [line for line in lines if line.startswith("run1 ")]
     assert "conv 1x8x8-8-16-4, 2x2 of 32 codes" in title
-    (stage,) = [place for place, line in enumerate(lines) if "transformer prior alone" in line]
+    (stage,) = [place for place, line in enumerate(lines) if "only the transformer prior" in line]
     rows = [line.split() for line in lines if line.lstrip()[:2] in ("1/", "2/", "3/", "4/")]
     assert [row[0] for row in rows] == ["1/4", "2/4", "3/4", "4/4"]
     assert lines[stage - 1].split() == rows[1]
-    assert "epoch 3 on" in lines[stage]
+    assert "from epoch 3 on" in lines[stage]
     assert float(rows[1][3]) == pytest.approx(4 * np.log(32), abs=0.01)
     assert "/32" in result.stdout
     history = [json.loads(line) for line in Path("runs/run1/metrics.jsonl").read_text().splitlines()]
@@ -84,7 +84,7 @@ def test_eval_says_the_rate_and_the_use_of_codes(cli: Cli, runs: Path) -> None:
         assert "active_units" not in metrics
         assert "mutual_information" not in metrics
     text = cli("eval", "run1").stdout
-    assert "20.0 if all codes were alike" in text
+    assert "20.0 if all codes were equally likely" in text
     assert "of 32" in text
     vae = document(cli, "eval", "run3")["metrics"]
     assert "codes_used" not in vae
@@ -193,7 +193,7 @@ def test_a_prior_is_fitted_afterwards(cli: Cli, runs: Path) -> None:
     assert len(Path("runs/run2/metrics.jsonl").read_text().splitlines()) == 5
     assert more["metrics"]["kl"] < result["metrics"]["kl"]
     code, message, hint = error(cli, "train", "--resume", "run2", "--epochs", 9)
-    assert (code, "--epochs cannot change now" in message, "--prior-epochs" in hint) == (2, True, True)
+    assert (code, "--epochs cannot change any more" in message, "--prior-epochs" in hint) == (2, True, True)
     code, message, _ = error(cli, "train", "--resume", "run2", "--prior-epochs", 2)
     assert (code, "at least the 3" in message) == (2, True)
     code, message, _ = error(cli, "train", "--resume", "run3", "--prior-epochs", 2)

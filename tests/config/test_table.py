@@ -127,7 +127,7 @@ WRONG = {
     "--binarize often": "--binarize must be one of none, static, dynamic; got 'often'",
     "--beta -1": "--beta must be a number from 0 to 1,000,000; got '-1'",
     "--latent-dim two": "--latent-dim must be a whole number from 1 to 16384; got 'two'",
-    "--hidden-dims 8,x": "--hidden-dims must be whole numbers from 1 to 16384 with commas between, such as 512,256; "
+    "--hidden-dims 8,x": "--hidden-dims must be whole numbers from 1 to 16384 separated by commas, such as 512,256; "
     "got '8,x'",
     "--validation-fraction 1": "--validation-fraction must be a number from 0 to 0.9; got '1'",
     "--set objective.warmup_epochs=few": "--set objective.warmup_epochs must be a whole number from 0 to 1,000,000; "

@@ -22,7 +22,7 @@ from tests.support.toys import toy_data
 from vaectl.config.recipes import vae
 from vaectl.config.spec import Training
 from vaectl.data import base, loading
-from vaectl.data.base import Raw, Store, split_data
+from vaectl.data.base import Loading, Raw, split_data
 from vaectl.data.batch import Batch
 from vaectl.data.builtin import idx
 from vaectl.data.info import DataInfo
@@ -80,7 +80,7 @@ def test_files_in_the_directory_are_used_as_they_are(tmp_path: Path, no_mirror: 
     """Gzipped or not, without the network, and nothing is written beside them."""
     raw = write_mnist(tmp_path, SMALL, packed=zipped)
     before = sorted(raw.iterdir())
-    loaded = loading.load("mnist", Store(tmp_path), validation_fraction=0.25)
+    loaded = loading.load("mnist", Loading(tmp_path), validation_fraction=0.25)
     assert loaded.info.sizes == {"train": 45, "validation": 15, "test": 20}
     assert loaded.info.shape == (1, 28, 28)
     assert sorted(raw.iterdir()) == before
@@ -90,15 +90,15 @@ def test_both_forms_have_one_fingerprint(tmp_path: Path) -> None:
     prints = set()
     for zipped in (True, False):
         write_mnist(tmp_path / str(zipped), SMALL, packed=zipped)
-        prints.add(loading.load("mnist", Store(tmp_path / str(zipped))).info.fingerprint)
+        prints.add(loading.load("mnist", Loading(tmp_path / str(zipped))).info.fingerprint)
     assert len(prints) == 1
 
 
 def test_download_checks_and_reports(server: Path, tmp_path: Path) -> None:
     """From the second mirror when the first is dead; progress ends at the size; a second load needs no server."""
     steps: list[tuple[str, int, int]] = []
-    store = Store(tmp_path / "data", progress=lambda *step: steps.append(step))
-    first = loading.load("mnist", store)
+    request = Loading(tmp_path / "data", progress=lambda *step: steps.append(step))
+    first = loading.load("mnist", request)
     raw = tmp_path / "data" / "MNIST" / "raw"
     assert sorted(file.name for file in raw.iterdir()) == sorted(f"{name}.gz" for name in FILES)
     assert {what for what, _, _ in steps} == {f"MNIST {name}.gz" for name in FILES}
@@ -106,36 +106,36 @@ def test_download_checks_and_reports(server: Path, tmp_path: Path) -> None:
     assert all(max(done for what, done, _ in steps if what == name) == size for name, size in sizes.items())
     for file in server.iterdir():
         file.unlink()
-    assert loading.load("mnist", store).info == first.info
+    assert loading.load("mnist", request).info == first.info
 
 
 def test_a_download_with_a_wrong_checksum_is_refused(server: Path, tmp_path: Path) -> None:
     """Nothing of it stays."""
     (server / f"{FILES[0]}.gz").write_bytes(b"something else")
     with pytest.raises(DataError, match="checksum"):
-        loading.load("mnist", Store(tmp_path / "data"))
+        loading.load("mnist", Loading(tmp_path / "data"))
     assert not list((tmp_path / "data" / "MNIST" / "raw").iterdir())
 
 
 def test_auto_takes_mnist_where_it_is_and_says_so(tmp_path: Path, no_mirror: None) -> None:
     write_mnist(tmp_path, SMALL, packed=True)
     notes: list[str] = []
-    assert loading.load("auto", Store(tmp_path, note=notes.append)).info.name == "mnist"
+    assert loading.load("auto", Loading(tmp_path, note=notes.append)).info.name == "mnist"
     assert any("MNIST" in note and "found" in note for note in notes)
 
 
 def test_auto_falls_back_to_glyphs_and_says_why(
     tmp_path: Path, no_mirror: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(loading.SOURCES, "glyphs", lambda store: loading.SOURCES["digits"](store))
+    monkeypatch.setitem(loading.SOURCES, "glyphs", lambda request: loading.SOURCES["digits"](request))
     notes: list[str] = []
-    assert loading.load("auto", Store(tmp_path, note=notes.append)).info.name == "glyphs"
+    assert loading.load("auto", Loading(tmp_path, note=notes.append)).info.name == "glyphs"
     assert any("glyphs" in note and "could not be downloaded" in note for note in notes)
 
 
 def test_mnist_by_name_never_substitutes(tmp_path: Path, no_mirror: None) -> None:
     with pytest.raises(DataError, match="could not be downloaded") as caught:
-        loading.load("mnist", Store(tmp_path))
+        loading.load("mnist", Loading(tmp_path))
     assert caught.value.hint is not None
 
 
@@ -144,7 +144,7 @@ def test_auto_does_not_paper_over_damage(tmp_path: Path, no_mirror: None) -> Non
     raw = write_mnist(tmp_path, SMALL, packed=False)
     (raw / FILES[2]).write_bytes(b"\0\0\x08\x03")
     with pytest.raises(DataError, match=FILES[2]):
-        loading.load("auto", Store(tmp_path))
+        loading.load("auto", Loading(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_damaged_files_are_named(tmp_path: Path, no_mirror: None, content: bytes
     name = FILES[0] + (".gz" if zipped else "")
     (raw / name).write_bytes(gzip.compress(content) if zipped else content)
     with pytest.raises(DataError, match=r"train"):
-        loading.load("mnist", Store(tmp_path))
+        loading.load("mnist", Loading(tmp_path))
 
 
 @pytest.mark.parametrize("cut", [1, 12, 200])
@@ -170,7 +170,7 @@ def test_corrupt_gzip_is_named(tmp_path: Path, no_mirror: None, cut: int) -> Non
     archive = raw / f"{FILES[0]}.gz"
     archive.write_bytes(archive.read_bytes()[:-cut])
     with pytest.raises(DataError, match=archive.name):
-        loading.load("mnist", Store(tmp_path))
+        loading.load("mnist", Loading(tmp_path))
 
 
 def test_splits_keep_apart_and_do_not_depend_on_the_run() -> None:
@@ -214,7 +214,7 @@ def test_a_damaged_description_is_an_error(change: dict[str, object]) -> None:
 
 
 def test_digits_are_the_real_ones() -> None:
-    loaded = loading.load("digits", Store(Path("nowhere")), validation_fraction=0.1)
+    loaded = loading.load("digits", Loading(Path("nowhere")), validation_fraction=0.1)
     assert loaded.info.sizes == {"train": 1347, "validation": 150, "test": 300}
     assert loaded.info.shape == (1, 8, 8)
     assert set(loaded.test.labels.tolist()) == set(range(10))
@@ -228,7 +228,7 @@ def test_a_fraction_that_leaves_nothing_is_an_error() -> None:
 
 def test_real_mnist_is_what_the_field_knows(mnist: Path) -> None:
     """60,000 + 10,000 images, and the entropy floor of grey-level cross-entropy on the test set: 45.53 nats."""
-    loaded = loading.load("mnist", Store(mnist))
+    loaded = loading.load("mnist", Loading(mnist))
     assert loaded.info.sizes == {"train": 55000, "validation": 5000, "test": 10000}
     x = loaded.test.batch(slice(None)).x.double()
     floor = -(torch.special.xlogy(x, x) + torch.special.xlogy(1 - x, 1 - x)).sum((1, 2, 3)).mean()
@@ -347,4 +347,4 @@ def test_every_epoch_of_dynamic_binarisation_sees_other_images_and_repeats_by_se
 
 def test_a_seed_without_binarisation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="--binarize"):
-        loading.load("digits", Store(tmp_path), binarize_seed=3)
+        loading.load("digits", Loading(tmp_path), binarize_seed=3)

@@ -11,14 +11,14 @@ import pytest
 
 from tests.conftest import Cli
 from vaectl.data import loading
-from vaectl.data.base import Store
+from vaectl.data.base import Loading
 from vaectl.data.loading import reported
 from vaectl.data.report import Report, fitting
 from vaectl.model.likelihoods import LIKELIHOODS
 
 
 def report(path: Path, **options: Any) -> Report:
-    return reported(loading.load(str(path), Store(Path("nowhere")), **options))
+    return reported(loading.load(str(path), Loading(Path("nowhere")), **options))
 
 
 def known() -> np.ndarray:
@@ -56,7 +56,7 @@ def test_test_examples_that_are_trained_on_are_counted(tmp_path: Path) -> None:
 
 
 def test_the_report_of_a_built_in_set_is_of_its_examples() -> None:
-    loaded = loading.load("digits", Store(Path("nowhere")))
+    loaded = loading.load("digits", Loading(Path("nowhere")))
     found = reported(loaded)
     pixels = np.concatenate(
         [loaded.split(name).batch(slice(None)).x.numpy() for name in ("train", "validation", "test")]

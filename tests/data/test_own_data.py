@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from tests.conftest import Cli
 from vaectl.config.values import ImageSize, coerce
 from vaectl.data import loading
-from vaectl.data.base import Data, Store
+from vaectl.data.base import Data, Loading
 from vaectl.data.info import DataInfo
 from vaectl.data.own import rows
 from vaectl.errors import DataError, SettingError, VaectlError
@@ -43,7 +43,9 @@ def folder(root: Path, images: np.ndarray, suffix: str = ".png", **options: Any)
 
 
 def load(path: Path | str, notes: list[str] | None = None, **options: Any) -> Data:
-    return loading.load(str(path), Store(Path("nowhere"), note=(notes if notes is not None else []).append), **options)
+    return loading.load(
+        str(path), Loading(Path("nowhere"), note=(notes if notes is not None else []).append), **options
+    )
 
 
 def everything(loaded: Data) -> torch.Tensor:
@@ -810,7 +812,7 @@ def test_another_path_is_embedded_whole_and_in_order(cli: Cli, tmp_path: Path) -
     assert np.allclose(one["z"][one["row"].argsort()], other["z"][::-1], atol=1e-5)
     folder(tmp_path / "single", images[:1])
     assert ok(cli, "embed", "run1", "--dataset", "single")["n"] == 1
-    assert "1 codes" in cli("embed", "run1", "--dataset", "single").stdout
+    assert "1 latents" in cli("embed", "run1", "--dataset", "single").stdout
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
@@ -876,7 +878,7 @@ def test_another_path_is_read_with_the_options_that_go_with_it(cli: Cli, tmp_pat
         assert refused.exit_code == 1
         assert "bad.png: is empty" in refused.output
         assert "--skip-bad" not in refused.output
-        assert "bring them back" in refused.output
+        assert "restore the original files" in refused.output
     (tmp_path / "t.csv").write_text(CSV)
     (tmp_path / "u.csv").write_text("a,b\n" + "".join(f"{i / 3},{i}\n" for i in range(20)))
     ok(cli, "train", "--dataset", "t.csv", "--label-column", "species", "--likelihood", "gaussian", *SMALL)

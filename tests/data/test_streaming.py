@@ -19,7 +19,7 @@ from tests.conftest import Cli, interrupt_at
 from vaectl.config.recipes import vae
 from vaectl.config.spec import Part, Training
 from vaectl.data import loading
-from vaectl.data.base import Data, Store
+from vaectl.data.base import Data, Loading
 from vaectl.data.examples import Examples
 from vaectl.data.own import loading as own
 from vaectl.data.own import streamed
@@ -40,7 +40,7 @@ SHAPES: dict[str, Any] = {
 
 
 def load(path: Path, **options: Any) -> Data:
-    return loading.load(str(path), Store(Path("nowhere")), **options)
+    return loading.load(str(path), Loading(Path("nowhere")), **options)
 
 
 def photos(root: Path, n: int = 60) -> Path:
@@ -210,7 +210,7 @@ def test_what_is_large_streams_by_itself_and_that_is_said(tmp_path: Path, monkey
     np.save(tmp_path / "x.npy", SHAPES["bytes"](np.random.default_rng(0)))
     monkeypatch.setattr(own, "memory", lambda: 20_000)
     notes: list[str] = []
-    loaded = loading.load(str(tmp_path / "x.npy"), Store(tmp_path, note=notes.append))
+    loaded = loading.load(str(tmp_path / "x.npy"), Loading(tmp_path, note=notes.append))
     assert isinstance(loaded.train, StreamedSplit)
     assert any("streamed" in note for note in notes)
     assert not isinstance(load(tmp_path / "x.npy", storage="resident").train, StreamedSplit)

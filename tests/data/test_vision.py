@@ -19,7 +19,7 @@ from scipy import io as scipy_io
 from torchvision import datasets
 
 from vaectl.data import loading
-from vaectl.data.base import Store
+from vaectl.data.base import Loading
 from vaectl.data.builtin.idx import UnavailableError
 from vaectl.data.builtin.vision import CIFAR10_CLASSES
 from vaectl.errors import DataError
@@ -84,8 +84,8 @@ def test_what_is_missing_is_downloaded_and_then_used_as_it_is(
     served: Path, tmp_path: Path, name: str, sizes: tuple[int, int]
 ) -> None:
     """The images to the bit, with the labels' names; a second load needs no server."""
-    store = Store(tmp_path / "data")
-    loaded = loading.load(name, store, validation_fraction=0.0)
+    request = Loading(tmp_path / "data")
+    loaded = loading.load(name, request, validation_fraction=0.0)
     assert loaded.info.shape == (3, 32, 32)
     assert loaded.info.support == "bytes"
     assert (loaded.info.sizes["train"], loaded.info.sizes["test"]) == sizes
@@ -95,8 +95,8 @@ def test_what_is_missing_is_downloaded_and_then_used_as_it_is(
     assert set(loaded.train.labels.tolist()) <= set(range(10))
     for file in served.iterdir():
         file.unlink()
-    assert loading.load(name, store, validation_fraction=0.0).info == loaded.info
-    assert loading.load(name, store, grayscale=True, image_size=(8,)).info.shape == (1, 8, 8)
+    assert loading.load(name, request, validation_fraction=0.0).info == loaded.info
+    assert loading.load(name, request, grayscale=True, image_size=(8,)).info.shape == (1, 8, 8)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "svhn"])
@@ -105,17 +105,17 @@ def test_what_cannot_be_had_is_an_error(tmp_path: Path, monkeypatch: pytest.Monk
     dead = {split: [DEAD, file, check] for split, (_, file, check) in datasets.SVHN.split_list.items()}
     monkeypatch.setattr(datasets.SVHN, "split_list", dead)
     with pytest.raises(UnavailableError, match="could not be downloaded"):
-        loading.load(name, Store(tmp_path))
+        loading.load(name, Loading(tmp_path))
     with pytest.raises(DataError, match="run's record"):
-        loading.load(name, Store(tmp_path, keeps=False))
+        loading.load(name, Loading(tmp_path, keeps=False))
 
 
 def test_a_changed_file_is_not_opened(served: Path, tmp_path: Path) -> None:
     """The sum is checked before anything is unpickled."""
-    store = Store(tmp_path / "data")
-    loading.load("cifar10", store)
+    request = Loading(tmp_path / "data")
+    loading.load("cifar10", request)
     batch = tmp_path / "data" / "cifar-10-batches-py" / "data_batch_1"
     batch.write_bytes(b"cos\nsystem\n(S'touch touched'\ntR.")
     with pytest.raises(DataError):
-        loading.load("cifar10", Store(tmp_path / "data", keeps=False))
+        loading.load("cifar10", Loading(tmp_path / "data", keeps=False))
     assert not Path("touched").exists()

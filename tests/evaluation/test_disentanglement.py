@@ -17,7 +17,7 @@ from tests.conftest import Cli
 from tests.support.toys import toy_data
 from vaectl.config.recipes import vae
 from vaectl.data import loading
-from vaectl.data.base import Raw, Store, split_data
+from vaectl.data.base import Loading, Raw, split_data
 from vaectl.data.builtin import glyphs
 from vaectl.errors import DataError
 from vaectl.evaluation.disentanglement import (
@@ -148,7 +148,7 @@ def test_bins_are_equally_full_and_never_part_equal_values() -> None:
     assert equal_frequency_bins(range(20), 20).tolist() == [*range(20)]
 
 
-def few_glyphs(store: Store) -> Raw:
+def few_glyphs(loading: Loading) -> Raw:
     train, test = glyphs.generate(300, 1), glyphs.generate(200, 2)
     factors = [glyphs.known_factors(part) for part in (train, test)]
     return Raw(train.images[:, None], train.labels, test.images[:, None], test.labels, *factors)
@@ -156,7 +156,7 @@ def few_glyphs(store: Store) -> Raw:
 
 def test_factors_stay_with_their_examples() -> None:
     """Through the split of a data set, ``first`` and ``to``: row by row what the source says."""
-    raw = few_glyphs(Store(None))  # type: ignore[arg-type]
+    raw = few_glyphs(Loading(None))  # type: ignore[arg-type]
     found = split_data("glyphs", raw, 0.25)
     assert [*found.test.factors] == ["digit", *glyphs.FACTORS]
     assert found.test.factors["font"].dtype == np.int64
@@ -170,7 +170,7 @@ def test_factors_stay_with_their_examples() -> None:
 
 
 def test_the_gap_of_a_model_depends_on_the_seed_alone() -> None:
-    found = split_data("glyphs", few_glyphs(Store(None)), 0.25)  # type: ignore[arg-type]
+    found = split_data("glyphs", few_glyphs(Loading(None)), 0.25)  # type: ignore[arg-type]
     model, _ = build(vae(), found.info)
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -186,7 +186,7 @@ def test_the_gap_of_a_model_depends_on_the_seed_alone() -> None:
 
 
 def test_without_factors_that_vary_there_is_no_gap() -> None:
-    found = split_data("glyphs", few_glyphs(Store(None)), 0.25)  # type: ignore[arg-type]
+    found = split_data("glyphs", few_glyphs(Loading(None)), 0.25)  # type: ignore[arg-type]
     model, _ = build(vae(), found.info)
     assert disentanglement(model, found.test.first(1)) is None
     assert disentanglement(model, toy_data(side=28).test) is None

@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.support.toys import toy_data
 from vaectl.config.recipes import RECIPES
 from vaectl.config.spec import Part, Spec
-from vaectl.data.base import Store
+from vaectl.data.base import Loading
 from vaectl.data.batch import Batch
 from vaectl.data.loading import load
 from vaectl.errors import SettingError
@@ -224,7 +224,7 @@ def test_codes_are_computed_in_fp32(name: str) -> None:
 @pytest.mark.parametrize("learns", ["ema", "loss"])
 def test_most_codes_are_used_after_training(learns: str, tmp_path: Path) -> None:
     """Of 64 codes more than half are in use after 350 steps, with both ways to learn; without revival a few are."""
-    data = load("digits", Store(tmp_path))
+    data = load("digits", Loading(tmp_path))
     used = {}
     for revive in (0.03, 0.0):
         posterior = Part("quantized", {"codes": 64, "revive": revive, "codebook": learns})

@@ -386,13 +386,13 @@ def test_a_signal_to_one_process_stops_all_at_one_step(cli: Cli, start: Start, i
     assert (code, other, nothing, silence) == (143, 143, "", "")
     assert json.loads(stdout)["error"]["code"] == "interrupted"
     assert len(errors(stderr)) == 1
-    assert "what was done is saved" in stderr
+    assert "progress is saved" in stderr
     epochs = json.loads((run / "state.json").read_text())["epoch"] + 1
     record = json.loads((run / "run.json").read_text())
     assert record["status"] == "interrupted"
     result = cli("train", "--resume", "run1", "--epochs", epochs + 1, "--progress", "none")
     assert result.exit_code == 0, result.output
-    assert "processes: 1 where it was 2; the numbers agree only up to rounding" in result.stderr
+    assert "processes: 1, previously 2; the numbers agree only up to rounding" in result.stderr
     assert cli(*TRAIN, "--epochs", epochs + 1, "--name", "one", "-q").exit_code == 0
     assert_nearly_same_run(run, isolated / "runs" / "one")
 
@@ -467,7 +467,7 @@ def test_other_commands_are_for_one_process(cli: Cli, monkeypatch: pytest.Monkey
         monkeypatch.setenv(name, str(value))
     result = cli("eval", "run1", "--json")
     assert result.exit_code == 2
-    assert errors(result.stderr) == ([] if rank else ["error: vaectl eval is for one process; there are 2"])
+    assert errors(result.stderr) == ([] if rank else ["error: vaectl eval runs in one process; there are 2"])
     assert (result.stdout == "") is bool(rank)
 
 

@@ -69,12 +69,12 @@ def test_a_difference_in_every_example_is_found_however_small(runs: Path) -> Non
     """Half a nat is far below the spread over images; paired, it has no error at all."""
     base, better = Run.open("run1", runs), shift(runs, "better", 0.5)
     rows = {row.metric.name: row for row in compare([base, better]).rows}
-    assert rows["elbo"].delta[1] == pytest.approx(0.5)
-    assert rows["elbo"].delta_se[1] == pytest.approx(0.0, abs=1e-6)
-    assert rows["elbo"].verdict == [None, "better"]
-    assert rows["recon"].verdict == [None, "better"]
-    assert rows["kl"].verdict == [None, None]
-    assert {row.metric.name: row.verdict[1] for row in compare([better, base]).rows}["elbo"] == "worse"
+    assert rows["elbo"].cells[1].delta == pytest.approx(0.5)
+    assert rows["elbo"].cells[1].delta_se == pytest.approx(0.0, abs=1e-6)
+    assert [cell.verdict for cell in rows["elbo"].cells] == [None, "better"]
+    assert [cell.verdict for cell in rows["recon"].cells] == [None, "better"]
+    assert [cell.verdict for cell in rows["kl"].cells] == [None, None]
+    assert {row.metric.name: row.cells[1].verdict for row in compare([better, base]).rows}["elbo"] == "worse"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_unlike_data_are_not_ranked(runs: Path, field: str, value: str) -> None:
     other.record["dataset"][field] = value
     found = compare([base, other])
     assert len(found.reasons) == 1
-    assert all(entry is None for row in found.rows for entry in (*row.verdict, *row.delta_se))
+    assert all(cell.verdict is None and cell.delta_se is None for row in found.rows for cell in row.cells)
     assert found.rows[0].values == [run.evaluation("test", "best")["metrics"]["elbo"] for run in (base, other)]  # type: ignore[index]
 
 
@@ -115,7 +115,7 @@ def test_unlike_measures_are_not_ranked(runs: Path) -> None:
     assert compare([base, other]).comparable
     found = compare([base, measured(other, "density")])
     assert "a grey-level cross-entropy and run2 a density" in found.reasons[0]
-    assert all(entry is None for row in found.rows for entry in (*row.verdict, *row.delta_se))
+    assert all(cell.verdict is None and cell.delta_se is None for row in found.rows for cell in row.cells)
 
 
 def test_two_likelihoods_of_one_measure_are_ranked(runs: Path) -> None:
@@ -125,7 +125,7 @@ def test_two_likelihoods_of_one_measure_are_ranked(runs: Path) -> None:
     base.record["config"]["likelihood"] = {"name": "gaussian", "scale": "fixed"}
     found = compare([base, other])
     assert found.comparable
-    assert found.rows[0].verdict[1] in ("better", "worse", "≈")
+    assert found.rows[0].cells[1].verdict in ("better", "worse", "≈")
 
 
 def test_seeds_of_one_setting_are_never_called_better_or_worse(runs: Path) -> None:
@@ -134,10 +134,10 @@ def test_seeds_of_one_setting_are_never_called_better_or_worse(runs: Path) -> No
     seed.record["config"]["training"]["seed"] = 1
     found = compare([base, seed, other])
     assert found.comparable
-    assert found.rows[0].delta[1] == pytest.approx(0.5)
-    assert found.rows[0].delta_se[1] is not None
-    assert [row.verdict[1] for row in found.rows] == [None] * len(found.rows)
-    assert found.rows[0].verdict[2] in ("better", "worse", "≈")
+    assert found.rows[0].cells[1].delta == pytest.approx(0.5)
+    assert found.rows[0].cells[1].delta_se is not None
+    assert [row.cells[1].verdict for row in found.rows] == [None] * len(found.rows)
+    assert found.rows[0].cells[2].verdict in ("better", "worse", "≈")
     assert found.withheld[2] is None
     assert "--group" in (found.withheld[1] or "")
     assert found.to_json()["reasons"] == [found.withheld[1]]
@@ -150,8 +150,8 @@ def test_the_importance_bound_is_a_row_where_all_runs_have_it_of_one_k(cli: Cli,
     (row,) = [row for row in compare(opened).rows if row.metric.name == "importance_bound"]
     assert row.metric.samples == 7
     assert row.values == [run.evaluation("test", "best")["importance"]["bound"] for run in opened]  # type: ignore[index]
-    assert row.delta_se[1] is not None
-    assert row.verdict[1] in ("better", "worse", "≈")
+    assert row.cells[1].delta_se is not None
+    assert row.cells[1].verdict in ("better", "worse", "≈")
     assert "bound K=7" in cli("compare", "run1", "run2").stdout
     assert cli("eval", "run2", "--importance-samples", 3).exit_code == 0
     assert "bound K" not in cli("compare", "run1", "run2").stdout
@@ -167,15 +167,15 @@ def test_bits_per_dimension_is_a_row_of_discrete_data(cli: Cli, isolated: Path) 
     bits, elbo = rows["bits_per_dim"], rows["elbo"]
     unit = 64 * math.log(2)
     assert bits.values[0] == pytest.approx(-(elbo.values[0] or 0) / unit)
-    assert bits.delta[1] == pytest.approx(-(elbo.delta[1] or 0) / unit, rel=1e-4)
-    assert bits.delta_se[1] == pytest.approx((elbo.delta_se[1] or 0) / unit, rel=1e-4)
-    assert bits.verdict[1] == elbo.verdict[1] == "better"
+    assert bits.cells[1].delta == pytest.approx(-(elbo.cells[1].delta or 0) / unit, rel=1e-4)
+    assert bits.cells[1].delta_se == pytest.approx((elbo.cells[1].delta_se or 0) / unit, rel=1e-4)
+    assert bits.cells[1].verdict == elbo.cells[1].verdict == "better"
 
 
 def test_active_units_of_different_latent_dimensions_have_no_verdict(runs: Path) -> None:
     """2 of 2 against 3 of 3 is neither better nor worse."""
     rows = compare([Run.open("run1", runs), Run.open("run2", runs)]).rows
-    assert {row.metric.name: row.verdict for row in rows}["active_units"] == [None, None]
+    assert {row.metric.name: [cell.verdict for cell in row.cells] for row in rows}["active_units"] == [None, None]
 
 
 def test_the_final_figures_are_of_the_best_weights(cli: Cli, isolated: Path) -> None:
@@ -195,8 +195,8 @@ def test_an_unlike_run_takes_nothing_from_like_ones(runs: Path) -> None:
     base, other = Run.open("run1", runs), Run.open("run2", runs)
     third = measured(Run.open(str(shutil.copytree(runs / "run2", runs / "third")), runs), "density")
     found = compare([base, other, third])
-    assert found.rows[0].verdict[1] in ("better", "worse", "≈")
-    assert (found.rows[0].delta[2], found.rows[0].verdict[2]) == (None, None)
+    assert found.rows[0].cells[1].verdict in ("better", "worse", "≈")
+    assert (found.rows[0].cells[2].delta, found.rows[0].cells[2].verdict) == (None, None)
     assert found.comparable
     assert found.withheld[:2] == [None, None]
     assert "density" in (found.withheld[2] or "")
@@ -228,4 +228,4 @@ def test_a_missing_value_gets_no_difference(runs: Path) -> None:
     for evaluation in other.record["evaluations"]:
         evaluation["metrics"]["elbo"] = None
     elbo = compare([base, other]).rows[0]
-    assert (elbo.delta[1], elbo.delta_se[1], elbo.verdict[1]) == (None, None, None)
+    assert (elbo.cells[1].delta, elbo.cells[1].delta_se, elbo.cells[1].verdict) == (None, None, None)

@@ -25,7 +25,7 @@ from torchvision import datasets
 
 from tests.conftest import Cli
 from tests.support.idx import write_mnist
-from vaectl.data.base import Store
+from vaectl.data.base import Loading
 from vaectl.data.builtin import glyphs
 from vaectl.data.builtin.idx import load_idx
 from vaectl.runs.records import read_record
@@ -301,7 +301,7 @@ def test_a_data_set_is_downloaded_by_many_at_once(tmp_path: Path, mirror: dict[s
     """All succeed, whoever comes first, and four whole files are left."""
     directory = tmp_path / "data"
     directory.mkdir()
-    loaded = at_once(6, lambda place: load_idx("MNIST", Store(directory)))
+    loaded = at_once(6, lambda place: load_idx("MNIST", Loading(directory)))
     for raw in loaded:
         assert np.array_equal(raw.train_images, loaded[0].train_images)
         assert raw.train_images.shape == (24, 1, 8, 8)

@@ -138,7 +138,7 @@ def test_a_comparison_evaluates_what_was_not(isolated: Path) -> None:
     record = json.loads(path.read_text())
     path.write_text(json.dumps(record | {"evaluations": []}))
     comparison = compare_runs(["one", "two"])
-    assert comparison.rows[0].delta[1] == 0.0
+    assert comparison.rows[0].cells[1].delta == 0.0
 
 
 # --- listeners --------------------------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def test_a_signal_finishes_the_batch_and_saves(isolated: Path, signum: int, code
     recorder = Recorder()
     with pytest.raises(InterruptedRunError) as caught:
         train_run(small(3), listeners=[recorder, Raiser(4, signum)])
-    assert "in epoch 2, after 1 of 3 batches; what was done is saved" in caught.value.message
+    assert "in epoch 2, after 1 of 3 batches; progress is saved" in caught.value.message
     assert caught.value.hint == "resume with: vaectl train --resume run1"
     assert caught.value.exit_code == code
     assert [end.reason for end in recorder.of(RunEnded)] == ["stopped"]
@@ -249,7 +249,7 @@ def test_data_remember_where_they_are_from(isolated: Path, monkeypatch: pytest.M
     assert run.spec.data.options["binarize"] == "static"
     assert run.record["data_directory"] == str(isolated / "elsewhere")
     assert evaluate_run(run)["metrics"]["elbo"] == run.record["metrics"]["elbo"]
-    with pytest.raises(DataError, match="the support of digits is bytes; run1 was trained on binary"):
+    with pytest.raises(DataError, match="digits has support bytes; run1 was trained on data with support binary"):
         evaluate_run(run, load_data("digits"))
     with pytest.raises(DataError, match="not what run1 was trained on"):
         resume_run(run, toy_data(), epochs=3)
@@ -267,7 +267,7 @@ def test_data_of_python_are_trained_evaluated_and_resumed(cli: Cli, isolated: Pa
     ):  # fmt: skip
         result = cli(*line.split())
         assert result.exit_code == 1, line
-        assert "run1 was trained on toy, a Data object that a Python program gave" in result.stderr
+        assert "run1 was trained on toy, a Data object passed from Python" in result.stderr
     for line in ("train --from run1", "train -c runs/run1/config.json"):
         result = cli(*line.split())
         assert result.exit_code == 1, line

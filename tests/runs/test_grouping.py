@@ -133,23 +133,23 @@ def test_a_group_has_mean_and_spread_and_a_difference_with_both_errors(replicas:
     elbo = found.rows[0]
     values = [[run.evaluation("test", "best")["metrics"]["elbo"] for run in c.runs] for c in found.columns]  # type: ignore[index]
     assert elbo.values == pytest.approx([float(np.mean(each)) for each in values])
-    assert elbo.sd == pytest.approx([0.1, 0.1])
+    assert [cell.sd for cell in elbo.cells] == pytest.approx([0.1, 0.1])
     by_image = [
         np.mean([run.per_example("test", "best")["elbo"] for run in column.runs], axis=0) for column in found.columns
     ]
     expected = difference_over_seeds(values[1], values[0], (by_image[1] - by_image[0]).tolist())
-    assert (elbo.delta[1], elbo.delta_se[1]) == pytest.approx((expected.delta, expected.se), rel=1e-4)
-    assert elbo.interval[1] == pytest.approx((expected.low, expected.high), rel=1e-4)
-    assert elbo.verdict == [None, "worse" if expected.high < 0 else "≈"]
+    assert (elbo.cells[1].delta, elbo.cells[1].delta_se) == pytest.approx((expected.delta, expected.se), rel=1e-4)
+    assert elbo.cells[1].interval == pytest.approx((expected.low, expected.high), rel=1e-4)
+    assert [cell.verdict for cell in elbo.cells] == [None, "worse" if expected.high < 0 else "≈"]
     assert "training.seed" not in found.settings
 
 
 def test_a_single_seed_gives_no_verdict(replicas: list[Run]) -> None:
     found = compare_groups(seed_groups(replicas[:3]))
-    assert [row.verdict[1] for row in found.rows] == [None] * len(found.rows)
+    assert [row.cells[1].verdict for row in found.rows] == [None] * len(found.rows)
     assert "needs two" in (found.withheld[1] or "")
-    assert found.rows[0].sd[1] is None
-    assert found.rows[0].delta[1] is not None
+    assert found.rows[0].cells[1].sd is None
+    assert found.rows[0].cells[1].delta is not None
 
 
 @pytest.mark.parametrize("suffix", [".md", ".json", ".html", ".png"])
@@ -191,5 +191,6 @@ def test_a_count_has_no_interval_and_no_verdict(replicas: list[Run]) -> None:
     found = compare_groups(seed_groups(replicas))
     rows = {row.metric.name: row for row in found.rows}
     for name in ("active_units", "mutual_information"):
-        assert rows[name].sd[0] is not None
-        assert (rows[name].delta_se[1], rows[name].interval[1], rows[name].verdict[1]) == (None, None, None)
+        assert rows[name].cells[0].sd is not None
+        other = rows[name].cells[1]
+        assert (other.delta_se, other.interval, other.verdict) == (None, None, None)

@@ -281,7 +281,7 @@ CHANGES: dict[str, tuple[Callable[[State, str], Any], str]] = {
     "another shape": (lambda state, name: state.update({name: torch.zeros(3, 5)}), "F32 [3, 5]"),
     "another type": (lambda state, name: state.update({name: state[name].double()}), "F64"),
     "one too few": (lambda state, name: state.pop(name), "missing"),
-    "one too many": (lambda state, name: state.update({"surprise": torch.zeros(2)}), "surprise is no tensor"),
+    "one too many": (lambda state, name: state.update({"surprise": torch.zeros(2)}), "surprise is not a tensor"),
     "not a number": (lambda state, name: state[name].fill_(float("nan")), "not finite"),
     "infinite": (lambda state, name: state[name].fill_(float("inf")), "not finite"),
 }
@@ -309,9 +309,9 @@ def test_no_tensor_is_read_before_all_fit(tmp_path: Path, monkeypatch: pytest.Mo
     with file.open("wb") as out:
         out.write(struct.pack("<Q", len(written)) + written)
         out.truncate(8 + len(written) + size)
-    with pytest.raises(RunError, match="x is no tensor of the model"):
+    with pytest.raises(RunError, match="x is not a tensor of the model"):
         weights.read(file, config, {"y": torch.zeros(2)})
-    with pytest.raises(RunError, match=r"x is F32 \[2147483648\] and not F32 \[2\]"):
+    with pytest.raises(RunError, match=r"x is F32 \[2147483648\]; expected F32 \[2\]"):
         weights.read(file, config, {"x": torch.zeros(2, device="meta")})
 
 

@@ -317,7 +317,7 @@ def test_one_signal_that_is_sent_twice_is_one(
         interrupt_at(patch, 2, signal.SIGTERM, times=2)
         stopped = cli(*SMALL, "--epochs", 3)
     assert stopped.exit_code == 143
-    assert "in epoch 1, after 2 of 2 batches; what was done is saved" in stopped.output
+    assert "in epoch 1, after 2 of 2 batches; progress is saved" in stopped.output
     assert cli("train", "--resume", "run1").exit_code == 0
     assert_same_run(isolated / "runs/run1", reference)
 
@@ -486,7 +486,7 @@ def test_epochs_that_the_history_lost_are_named(cli: Cli, isolated: Path, refere
     file.write_text(file.read_text()[:-40])
     result = cli("train", "--resume", "run1", "--epochs", 4)
     assert result.exit_code == 0, result.output
-    assert "has lost epoch 3" in result.stderr
+    assert "lacks epoch 3" in result.stderr
     assert [row["epoch"] for row in rows_of(run)] == [1, 2, 4]
 
 
@@ -499,7 +499,7 @@ def test_patience_may_be_another_one(cli: Cli, isolated: Path) -> None:
     assert "nothing left" in cli("train", "--resume", "run1").output
     more = cli("train", "--resume", "run1", "--epochs", 50)
     assert more.exit_code == 0
-    assert "--patience 1 ended it; go on with more of it, or with --patience 0" in more.stderr
+    assert "--patience 1 ended the training; continue with a larger --patience, or with --patience 0" in more.stderr
     assert cli("train", "--resume", "run1", "--patience", 0, "--epochs", epochs + 1).exit_code == 0
     assert len(rows_of(isolated / "runs/run1")) == epochs + 1
 
@@ -609,7 +609,7 @@ def test_a_torn_line_of_the_history_is_dropped_with_a_note(
         file.write(torn)
     result = cli("train", "--resume", "run1", "--epochs", 4)
     assert result.exit_code == 0, result.output
-    assert "torn last line" in result.output
+    assert "incomplete last line" in result.output
     assert [row["epoch"] for row in rows_of(run)] == [1, 2, 3, 4]
 
 

@@ -1,4 +1,4 @@
-"""``vaectl embed``: the codes of a data set, as arrays or a table."""
+"""``vaectl embed``: encode a data set to latents, written as arrays or a table."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from vaectl.data.examples import Examples
     from vaectl.model.vae import VAE
 
-# --split of every example
+# value of --split for all splits
 ALL = "all"
 DATASET = BY_NAME["dataset"]
 
@@ -54,8 +54,8 @@ def embed_cli(
         choice(
             "--split",
             (*SPLITS, ALL),
-            "Which examples of the data set; all takes one split after the other.",
-            show_default="test; all for another data set by its path",
+            "Split of the data set; all takes one split after the other.",
+            show_default="test; all for another data set by path",
         ),
     ] = None,
     dataset: Annotated[
@@ -63,7 +63,7 @@ def embed_cli(
         choice(
             "--dataset",
             BUILT_IN,
-            "Another data set of the same shape, or the path of one; resized as the run's own is.",
+            "Another data set of the same shape, by name or path; its images are resized as the run's were.",
             metavar=DATASET.placeholder,
             parser=DATASET.spelled,
             show_default="the run's own",
@@ -84,14 +84,14 @@ def embed_cli(
     as_json: Json = False,
     progress: ProgressMode = "auto",
 ) -> None:
-    """Encode a data set to latent codes: posterior mean, scale, label and row of each example."""
+    """Encode a data set to latents: posterior mean, scale, label and row of each example."""
     from vaectl.output import arrays
 
     screen = Screen(quiet, verbose, as_json, progress)
     if split is not None:
         check_choice("--split", split, (*SPLITS, ALL))
     if seed is not None and not draw:
-        raise UsageError("--seed is for --draw; the posterior mean is the same at every call")
+        raise UsageError("--seed is for --draw; the posterior mean is not random")
     opened = Run.open(run, state(context).runs_dir)
     suffix = check_destination(output, arrays.FORMATS, force=force)
     arrays.require_format(suffix)
@@ -99,7 +99,7 @@ def embed_cli(
     model = session.model(checkpoint)
     space = model.space
     if draw and space.codebook_size:
-        raise UsageError("--draw is for posteriors that are uncertain; a grid of codes is certain")
+        raise UsageError(f"--draw needs a random posterior; the codes of {opened.id} are deterministic")
     other = session.is_other_path(dataset)
     split = split or (ALL if other else "test")
     data = session.data(dataset, divided=not (other and split == ALL))
@@ -124,53 +124,53 @@ def embed_cli(
         **({"grid": list(space.grid), "codes": space.codebook_size} if space.codebook_size else {}),
         **pace.to_json(),
     }
-    grid = f"{' x '.join(map(str, space.grid))} codes" if space.codebook_size else "codes"
+    latents = f"grids of {' x '.join(map(str, space.grid))} codes" if space.codebook_size else "latents"
     which = f"all of {data.info.name}" if split == ALL else f"the {split} split of {data.info.name}"
-    text = f"{count} {grid} of {latent_dim} dimensions of {opened.id}, {which} ({pace}): {path}"
+    text = f"{count} {latents} of {latent_dim} dimensions from {opened.id}, {which} ({pace}): {path}"
     screen.result(document, short=str(path), text=text)
 
 
 class Marks:
-    """What else is known of an example: its class, by number and by name, and its file.
+    """The class and the file of each example, as columns beside its latent.
 
     Args:
         data: The data set.
-        classes: Names of the run's classes, whose numbers those of other data with these names take.
+        classes: Names of the run's classes; classes of the same name get the same number in other data.
     """
 
     def __init__(self, data: Data, classes: Sequence[str]) -> None:
         import numpy as np
 
         names, self._files = data.info.classes, data.files
-        # of labels -1, 0, 1, ...
+        # the names of labels -1, 0, 1, ...
         self._names = np.array(["", *names]) if names else None
         numbers = {name: number for number, name in enumerate(classes or names)}
         self._numbers = np.array([-1, *(numbers.get(name, -1) for name in names)])
-        # classes that are called by whole numbers are those of other data whose labels are such numbers
+        # if the run's classes are called by whole numbers, labels of other data may be such numbers
         whole = classes and not names and all(name.removeprefix("-").isdecimal() for name in classes)
         self._called = numbers if whole else None
         self._width = max((len(file) for files in data.files.values() for file in files), default=0)
 
     def of(self, split: str, rows: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        """Columns ``label``, and where they are known ``class`` and ``file``, of examples of a split (n,).
+        """The columns ``label`` and, if they are known, ``class`` and ``file`` for examples of a split (n,).
 
         Args:
             split: Name of the split.
             rows: Row of each example.
-            labels: Class of each, -1 where it has none.
+            labels: Class of each, -1 if it has none.
         """
         import numpy as np
 
-        found = {"label": labels}
+        columns = {"label": labels}
         if self._called is not None:
-            found = {"label": np.array([self._called.get(str(label), -1) for label in labels.tolist()], np.int64)}
+            columns = {"label": np.array([self._called.get(str(label), -1) for label in labels.tolist()], np.int64)}
         if self._names is not None:
-            found = {"label": self._numbers[labels + 1], "class": self._names[labels + 1]}
+            columns = {"label": self._numbers[labels + 1], "class": self._names[labels + 1]}
         if split in self._files:
-            # what is no UTF-8 in a name can be written nowhere
+            # bytes of a name that are not UTF-8 cannot be written
             files = [self._files[split][row].encode("utf-8", "replace").decode() for row in rows.tolist()]
-            found["file"] = np.array(files, f"<U{self._width}")
-        return found
+            columns["file"] = np.array(files, f"<U{self._width}")
+        return columns
 
 
 def rows(
@@ -183,13 +183,13 @@ def rows(
     seed: int,
     progress: Callable[[int], None],
 ) -> Generator[dict[str, np.ndarray]]:
-    """The codes of splits, one after the other, a batch of n examples at a time.
+    """Encode splits, one after the other, a batch of n examples at a time.
 
     Yields:
         ``row`` (n,): the example's row in the data set's own training or test array; ``label`` (n,); ``z`` (n, D):
-        posterior means, or draws; ``scale`` (n, D): posterior standard deviations. Of a grid of codes instead of the
-        scales, ``codes`` (n, h, w): their indices; and ``z`` (n, D h w): their vectors. Of several splits ``split``
-        (n,) says which it is, because each has rows of its own; ``class`` and ``file`` (n,) as of ``Marks``.
+        posterior means, or draws; ``scale`` (n, D): posterior standard deviations. A grid of codes has no scales
+        but ``codes`` (n, h, w): their indices; and ``z`` (n, D h w): their vectors. With several splits ``split`` (n,)
+        names the split, because each has rows of its own; ``class`` and ``file`` (n,) are those of ``Marks``.
     """
     import numpy as np
 
@@ -197,23 +197,23 @@ def rows(
 
     before, several = 0, len(splits) > 1
     width = max(map(len, splits))
-    for place, (name, resident) in enumerate(splits.items()):
+    for index, (name, resident) in enumerate(splits.items()):
         examples, done = resident.to(device), 0
         # each split has noise of its own
-        stream = int(np.random.SeedSequence((seed, place)).generate_state(1)[0]) if place else seed
+        stream = int(np.random.SeedSequence((seed, index)).generate_state(1)[0]) if index else seed
 
-        def told(count: int, before: int = before) -> None:
+        def advance(count: int, before: int = before) -> None:
             progress(before + count)
 
-        for codes in latents.encodings(model, examples, seed=stream, progress=told):
-            part = slice(done, done + len(codes.mean))
+        for encoded in latents.encodings(model, examples, seed=stream, progress=advance):
+            part = slice(done, done + len(encoded.mean))
             yield {
-                **({"split": np.full(len(codes.mean), name, f"<U{width}")} if several else {}),
+                **({"split": np.full(len(encoded.mean), name, f"<U{width}")} if several else {}),
                 "row": examples.rows[part].cpu().numpy(),
                 **marks.of(name, examples.rows[part].cpu().numpy(), examples.labels[part].cpu().numpy()),
-                **({"codes": codes.indices.numpy()} if codes.indices.numel() else {}),
-                "z": (codes.draw if draw else codes.mean).numpy(),
-                **({} if codes.indices.numel() else {"scale": codes.scale.numpy()}),
+                **({"codes": encoded.indices.numpy()} if encoded.indices.numel() else {}),
+                "z": (encoded.draw if draw else encoded.mean).numpy(),
+                **({} if encoded.indices.numel() else {"scale": encoded.scale.numpy()}),
             }
             done = part.stop
         before += done

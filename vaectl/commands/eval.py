@@ -1,4 +1,4 @@
-"""``vaectl eval``: the bound and its terms on a split, printed, and kept in the run."""
+"""``vaectl eval``: estimate the bound and its terms on a split, and keep them in the run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from vaectl.commands.shared.session import Session
 from vaectl.config.spec import SPLITS
 from vaectl.errors import UsageError, check_choice
 from vaectl.runs.evaluating import evaluate_into
-from vaectl.runs.listeners import ailments
+from vaectl.runs.listeners import diagnose
 from vaectl.runs.run import Run
 from vaectl.system.files import check_output, finite, write_json
 
@@ -43,7 +43,7 @@ def eval_cli(
     checkpoint: Checkpoint = "best",
     output: Annotated[
         Path | None,
-        output_option("Write the result as JSON too.", metavar="FILE.json"),
+        output_option("Also write the result as JSON.", metavar="FILE.json"),
     ] = None,
     force: Force = False,
     importance_samples: Annotated[
@@ -53,7 +53,7 @@ def eval_cli(
             metavar="K",
             parser=number(int, 1, 1_000_000),
             show_default="none",
-            help="Also the importance-weighted bound of K samples an example.",
+            help="Also estimate the importance-weighted bound with K samples per example.",
         ),
     ] = None,
     per_example: Annotated[
@@ -63,7 +63,7 @@ def eval_cli(
             metavar="FILE",
             readable=False,
             show_default=False,
-            help="Write the values of each example: .npz, .csv or .parquet. A low elbo marks an unusual example.",
+            help="Also write the values for each example: .npz, .csv or .parquet. A low elbo marks an unusual example.",
         ),
     ] = None,
     data_dir: DataDir = None,
@@ -74,7 +74,7 @@ def eval_cli(
     as_json: Json = False,
     progress: ProgressMode = "auto",
 ) -> None:
-    """ELBO, reconstruction, KL and active units of a run."""
+    """Evaluate a run: ELBO, reconstruction, KL and active units."""
     from vaectl.output import arrays
 
     screen = Screen(quiet, verbose, as_json, progress)
@@ -94,7 +94,7 @@ def eval_cli(
             session.run, model, data, split, checkpoint, seed, listener.on, importance_samples=importance_samples
         )
         pace = clock.pace(document["n"])
-        findings = ailments(session.run, document["metrics"], listener.on)
+        findings = diagnose(session.run, document["metrics"], listener.on)
     document |= pace.to_json()
     document["findings"] = [finding.to_json() for finding in findings]
     if output is not None:
@@ -103,7 +103,7 @@ def eval_cli(
         examples = data.split(split)
         rows = {"row": examples.rows.numpy(), "label": examples.labels.numpy(), **values}
         arrays.save([rows], len(examples), per_example)
-        screen.note(f"values of each example: {per_example}")
+        screen.note(f"values for each example: {per_example}")
     metrics = document["metrics"]
     title = f"{session.run.id}  {split}, {document['n']} examples  {checkpoint} weights  seed {seed}"
     columns = [("metric", "left"), ("value", "right"), ("standard error", "left"), ("unit", "left")]
@@ -113,15 +113,15 @@ def eval_cli(
         say(finding, screen)
     for name, factor in (document["disentanglement"] or {"factors": {}})["factors"].items():
         screen.detail(
-            f"gap of {name}: {factor['gap']:.3f}, dimension {factor['dimension']} says "
-            f"{factor['mutual_information']:.3f} nats of it"
+            f"gap of {name}: {factor['gap']:.3f}; dimension {factor['dimension']} has "
+            f"{factor['mutual_information']:.3f} nats of information on it"
         )
     by_dimension = ", ".join(f"{value:.3f}" for value in document["kl_per_dim"])
-    screen.detail(f"kl by dimension: {by_dimension or 'it does not factorise'}")
+    screen.detail(f"kl by dimension: {by_dimension or 'none, because it does not factorise'}")
 
 
 def _rows(document: Mapping[str, Any], latent_dim: int) -> Iterator[list[str]]:
-    """The table of an evaluation: name, value, standard error, unit."""
+    """Rows of the table of an evaluation: name, value, standard error, unit."""
     metrics, measure = document["metrics"], document["measure"]
 
     def row(name: str, key: str, unit: str, places: int = 2) -> list[str]:
@@ -130,10 +130,10 @@ def _rows(document: Mapping[str, Any], latent_dim: int) -> Iterator[list[str]]:
     yield row("elbo", "elbo", f"nats, {measure}")
     yield row("recon", "recon", f"nats, {measure}")
     yield row("kl", "kl", "nats")
-    alike = f", {metrics['uniform_bits']:.1f} if all codes were alike" if "uniform_bits" in metrics else ""
-    yield row("rate", "rate_bits", f"bits{alike}", 1)
-    yield row("recon_at_mean", "recon_at_mean", f"nats, {measure}, no bound")
-    yield row("mse", "mse", "squared, a pixel's mean, at the posterior mean", 5)
+    uniform = f", {metrics['uniform_bits']:.1f} if all codes were equally likely" if "uniform_bits" in metrics else ""
+    yield row("rate", "rate_bits", f"bits{uniform}", 1)
+    yield row("recon_at_mean", "recon_at_mean", f"nats, {measure}, not a bound")
+    yield row("mse", "mse", "per pixel, at the posterior mean", 5)
     if "bits_per_dim" in metrics:
         yield row("bits per dimension", "bits_per_dim", "bits, of the elbo", 4)
     if importance := document["importance"]:
@@ -145,12 +145,12 @@ def _rows(document: Mapping[str, Any], latent_dim: int) -> Iterator[list[str]]:
         yield ["perplexity", f"{metrics['perplexity']:.1f}", "", "codes, if evenly used"]
         return
     yield ["active units", str(metrics["active_units"]), "", f"of {latent_dim}"]
-    made = document["information"]
-    limit = f", never above {made['ceiling']:.2f}"
+    information = document["information"]
+    limit = f", never above {information['ceiling']:.2f}"
     yield row("mutual information, at least", "mutual_information", f"nats{limit}")
-    if made["examples"] > 1:
+    if information["examples"] > 1:
         yield row("mutual information, at most", "mutual_information_upper", "nats")
-    yield row("aggregate KL", "aggregate_kl", f"nats, {made['draws']} draws")
-    if known := document["disentanglement"]:
-        gap = f"{known['mutual_information_gap']:.3f}"
-        yield ["mutual information gap", gap, "", f"from 0 to 1, mean of {len(known['factors'])} factors"]
+    yield row("aggregate KL", "aggregate_kl", f"nats, {information['draws']} draws")
+    if disentanglement := document["disentanglement"]:
+        gap = f"{disentanglement['mutual_information_gap']:.3f}"
+        yield ["mutual information gap", gap, "", f"from 0 to 1, mean of {len(disentanglement['factors'])} factors"]

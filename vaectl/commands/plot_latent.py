@@ -1,4 +1,4 @@
-"""``vaectl plot-latent``: plot codes, the decoded manifold, or walks along single dimensions."""
+"""``vaectl plot-latent``: plot latents, the decoded manifold, or walks along single dimensions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FORMATS = (".png", ".svg", ".pdf")
 KINDS = ("scatter", "manifold", "traversal", "codes")
 DEFAULT_POINTS = 5000
 MOST_TRAVERSALS = 10
-# images beside the map of their codes
+# images that are shown beside the map of their codes
 PICTURED = 8
 
 
@@ -44,15 +44,15 @@ def plot_latent_cli(
     run: RunArgument,
     kind: Annotated[
         str,
-        choice("--kind", KINDS, "What to draw; codes are those of a VQ-VAE."),
+        choice("--kind", KINDS, "What to plot; codes is for VQ-VAEs."),
     ] = "scatter",
     dims: Annotated[
         str | None,
         typer.Option(
             "--dims",
             metavar="N,N",
-            show_default="scatter: both, or principal components; else by KL",
-            help="Latent dimensions, from 0.",
+            show_default="scatter: both, or principal components; else those of highest KL",
+            help="Latent dimensions, counted from 0.",
         ),
     ] = None,
     points: Annotated[
@@ -63,7 +63,7 @@ def plot_latent_cli(
             metavar="INT",
             parser=number(int, 2, 1_000_000),
             show_default=f"{DEFAULT_POINTS}",
-            help="Test examples in the scatter, or counted in the use of codes.",
+            help="Number of test examples to plot, or whose codes to count.",
         ),
     ] = None,
     output: Annotated[
@@ -80,7 +80,7 @@ def plot_latent_cli(
     as_json: Json = False,
     progress: ProgressMode = "auto",
 ) -> None:
-    """Scatter, manifold grid or traversal of the latent space."""
+    """Plot the latent space: scatter, manifold grid or traversal."""
     screen = Screen(quiet, verbose, as_json, progress)
     check_choice("--kind", kind, KINDS)
     if points is not None and kind not in ("scatter", "codes"):
@@ -88,7 +88,7 @@ def plot_latent_cli(
     if dims is not None and kind == "codes":
         raise UsageError("--dims is not for --kind codes, which shows whole codes")
     if seed is not None and kind != "traversal":
-        raise UsageError(f"--seed is for --kind traversal; --kind {kind} draws nothing at random")
+        raise UsageError(f"--seed is for --kind traversal; --kind {kind} has nothing random")
     opened = Run.open(run, state(context).runs_dir)
     chosen = parse_dims(dims, opened.spec.latent_dim, 64 if kind == "traversal" else 2)
     suffix = check_destination(output, FORMATS, force=force)
@@ -108,7 +108,7 @@ def plot_latent_cli(
     text = f"{kind} of {opened.id}: {path}"
     if facts.get("explained_variance"):
         first, second = facts["explained_variance"]
-        text += f"  (two principal components explain {first + second:.1%} of the training codes' variance)"
+        text += f"  (two principal components explain {first + second:.1%} of the training latents' variance)"
     screen.result(document, short=str(path), text=text)
 
 
@@ -124,7 +124,7 @@ def parse_dims(text: str | None, latent_dim: int, most: int) -> list[int] | None
     dims = [int(part) for part in parts if part.isdecimal() and len(part) < 7]
     if len(dims) != len(parts) or len(set(dims)) != len(dims) or len(dims) > most or max(dims) >= latent_dim:
         if latent_dim == 1:
-            raise UsageError(f"--dims can only be 0, the one latent dimension there is; got '{text}'")
+            raise UsageError(f"--dims must be 0, the only latent dimension; got '{text}'")
         raise UsageError(
             f"--dims must be one to {most} different dimensions from 0 to {latent_dim - 1}, such as 0,1; got '{text}'"
         )
@@ -136,17 +136,17 @@ def _scatter(session: Session, checkpoint: str, dims: list[int] | None, points: 
     from vaectl.output import plots
 
     model, data = session.model(checkpoint), session.data()
-    shown = data.test.first(points)
-    if len(shown) < points and points != DEFAULT_POINTS:
-        session.screen.warn(f"-n {points}: the test split has {len(shown)} examples; all are shown")
-    view = latents.view_of(model, shown, data.train, dims)
-    title = f"{session.run.id}: posterior means of {len(shown)} {data.info.name} test examples"
-    figure = plots.scatter(view.points, shown.labels.numpy(), view.axes, title, data.info.classes)
-    return figure, {"n": len(shown), "axes": list(view.axes), "explained_variance": list(view.explained)}
+    examples = data.test.first(points)
+    if len(examples) < points and points != DEFAULT_POINTS:
+        session.screen.warn(f"-n {points}: the test split has {len(examples)} examples; all are shown")
+    view = latents.view_of(model, examples, data.train, dims)
+    title = f"{session.run.id}: posterior means of {len(examples)} {data.info.name} test examples"
+    figure = plots.scatter(view.points, examples.labels.numpy(), view.axes, title, data.info.classes)
+    return figure, {"n": len(examples), "axes": list(view.axes), "explained_variance": list(view.explained)}
 
 
 def _codes(session: Session, checkpoint: str, points: int | None) -> tuple[Figure, dict[str, Any]]:
-    """How often each code is used, and where codes stand in a few images."""
+    """Plot how often each code is used, and where codes are in a few images."""
     import torch
 
     from vaectl.evaluation import latents
@@ -157,24 +157,24 @@ def _codes(session: Session, checkpoint: str, points: int | None) -> tuple[Figur
     space = model.space
     if not space.codebook_size:
         raise UsageError(f"{session.run.id} has no codes: its latents are vectors", hint="use --kind scatter")
-    shown = data.test if points is None else data.test.first(points)
-    indices = torch.cat([part.indices for part in latents.encodings(model, shown.to(session.device))])
+    examples = data.test if points is None else data.test.first(points)
+    indices = torch.cat([part.indices for part in latents.encodings(model, examples.to(session.device))])
     usage = CodeUsage(torch.bincount(indices.flatten(), minlength=space.codebook_size))
-    # of data in the order of their classes the first ones are all alike
-    few = torch.randperm(len(shown), generator=torch.Generator().manual_seed(0))[:PICTURED]
-    # equal codes have equal colours: their rank by use, which spreads the usual ones over the colours
+    # picked at random, because data may be sorted by class
+    few = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0))[:PICTURED]
+    # the colour of a code is its rank by use, so that frequent codes get different colours
     rank = usage.counts.argsort(descending=True).argsort()
     height, width = space.grid
     title = (
         f"{session.run.id}: {usage.used} of {space.codebook_size} codes used, perplexity {usage.perplexity:.1f} "
-        f"({len(shown)} {data.info.name} test examples, {height} x {width} codes each)"
+        f"({len(examples)} {data.info.name} test examples, {height} x {width} codes each)"
     )
     pictures = [
-        (grids.grid(shown.batch(few[i : i + 1]).x, span=session.run.data_info.range), rank[indices[few[i]]].numpy())
+        (grids.grid(examples.batch(few[i : i + 1]).x, span=session.run.data_info.range), rank[indices[few[i]]].numpy())
         for i in range(len(few))
     ]
     figure = plots.code_usage(usage.counts.numpy(), usage.perplexity, pictures, title)
-    return figure, {"n": len(shown), "grid": [height, width], **usage.metrics()}
+    return figure, {"n": len(examples), "grid": [height, width], **usage.metrics()}
 
 
 def _manifold(session: Session, checkpoint: str, dims: list[int] | None) -> tuple[Figure, dict[str, Any]]:
@@ -213,11 +213,11 @@ def _traversal(session: Session, checkpoint: str, dims: list[int] | None, seed: 
     dims = dims if dims is not None else order[:MOST_TRAVERSALS]
     dims = sorted(dims, key=order.index)
     row = int(torch.randint(len(test), (1,), generator=torch.Generator().manual_seed(seed)))
-    code = latents.encode(model, test.first(row + 1).to(session.device)).mean[row].to(session.device)
+    latent = latents.encode(model, test.first(row + 1).to(session.device)).mean[row].to(session.device)
     given = test.batch(slice(row, row + 1)).to(session.device).given
-    images, values = latents.traversal(model, code, dims, given=given)
+    images, values = latents.traversal(model, latent, dims, given=given)
     columns = [f"{value:.1f}" for value in values[:, 0].tolist()]
-    title = f"{session.run.id}: traversals from the code of test image {row}"
+    title = f"{session.run.id}: traversals from the latent of test image {row}"
     figure = plots.sheet(
         grids.grid(images, len(values), span=session.run.data_info.range),
         title,

@@ -30,7 +30,7 @@ def runs_cli(
     context: typer.Context,
     run: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", help="Show this run alone.", autocompletion=complete_run, show_default=False),
+        typer.Argument(metavar="[RUN]", help="Show only this run.", autocompletion=complete_run, show_default=False),
     ] = None,
     sort: Annotated[
         str, choice("--sort", SORTS, "Order: by id, best validation ELBO first, or shortest time first.")
@@ -42,7 +42,7 @@ def runs_cli(
             metavar="INT",
             parser=number(int, 1, 1_000_000),
             show_default=f"{SHOWN}",
-            help="Show at most this many.",
+            help="Largest number of runs to show.",
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Show all runs.")] = False,
@@ -59,7 +59,7 @@ def runs_cli(
     runs_dir = state(context).runs_dir
     if run is not None:
         if everything or limit is not None or sort != "id":
-            raise UsageError("--sort, --limit and --all are for the list; a run is shown whole")
+            raise UsageError("--sort, --limit and --all are for the list of runs, not for one RUN")
         _show(Run.open(run, runs_dir), screen)
         return
     rows = [summary(path) for path in listing(runs_dir)]
@@ -69,7 +69,7 @@ def runs_cli(
         rows.sort(key=lambda row: row["seconds"] if row["seconds"] is not None else float("inf"))
     hidden = 0 if everything else max(0, len(rows) - (limit or SHOWN))
     if hidden:
-        # by id the last of the list count, by a figure the first
+        # sorted by id the newest runs are the last, sorted by a figure the best ones are the first
         rows = rows[hidden:] if sort == "id" else rows[: len(rows) - hidden]
     if as_json:
         print_json(rows)
@@ -96,15 +96,15 @@ def _resume_hint(run: Run, status: str) -> str:
 
 
 def _fitting(cells: list[list[str]], width: int) -> tuple[list[tuple[str, str]], list[list[str]]]:
-    """Columns and rows of the list without the columns that a narrow terminal has no room for."""
-    shown = list(COLUMNS)
+    """Columns and rows of the list without the columns for which a narrow terminal has no room."""
+    names = list(COLUMNS)
     widths = {name: max(len(name), *(len(row[i]) for row in cells)) + 2 for i, name in enumerate(COLUMNS)}
     for name in DROPPED_FIRST:
-        if sum(widths[column] for column in shown) > width:
-            shown.remove(name)
-    places = [COLUMNS.index(name) for name in shown]
-    columns = [(name, "right" if name in RIGHT_ALIGNED else "left") for name in shown]
-    return columns, [[row[i] for i in places] for row in cells]
+        if sum(widths[column] for column in names) > width:
+            names.remove(name)
+    indices = [COLUMNS.index(name) for name in names]
+    columns = [(name, "right" if name in RIGHT_ALIGNED else "left") for name in names]
+    return columns, [[row[i] for i in indices] for row in cells]
 
 
 def _tabbed(row: Sequence[str]) -> str:
@@ -146,9 +146,9 @@ def _show(run: Run, screen: Screen) -> None:
     changed = {path: value for path, value in run.spec.flat().items() if record["sources"].get(path) != "default"}
     fields += [[path, f"{setting_text(value)} ({record['sources'].get(path)})"] for path, value in changed.items()]
     if sys.stdout.isatty():
-        shown: list[str | Table] = [screen.table([("field", "left"), ("value", "left")], fields)]
+        text: list[str | Table] = [screen.table([("field", "left"), ("value", "left")], fields)]
     else:
-        shown = [_tabbed(row) for row in fields]
-    screen.result(document, short=run.id, text=shown)
+        text = [_tabbed(row) for row in fields]
+    screen.result(document, short=run.id, text=text)
     if row["status"] in ("crashed", "interrupted"):
         screen.note(_resume_hint(run, row["status"]))

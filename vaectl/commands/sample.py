@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from vaectl.output.arrays import Stream
 
 FORMATS = (".png", ".npz", ".npy")
-# of examples that are rows of a table
+# formats for examples that are rows of a table
 TABLES = (".csv", ".parquet")
 MODES = ("mean", "mode", "draw")
-# images decoded at once, of large ones fewer
+# images decoded at once; fewer if they are large
 CHUNK = 1000
 MOST_TILES = 10_000
 
@@ -59,7 +59,7 @@ def sample_cli(
             "-n",
             metavar="INT",
             parser=number(int, 1, 1_000_000),
-            help="Images to make, over all lines.",
+            help="Number of images; with --interpolate, over all lines.",
         ),
     ] = 64,
     temperature: Annotated[
@@ -77,8 +77,8 @@ def sample_cli(
         typer.Option(
             metavar="INT",
             parser=number(int, 1, 1000),
-            show_default="a square; 8",
-            help="Tiles in a row; with --interpolate the steps of a line.",
+            show_default="a square grid; --reconstruct: 16; --interpolate: 8",
+            help="Tiles per row; with --interpolate, steps per line.",
         ),
     ] = None,
     mode: Annotated[
@@ -90,14 +90,14 @@ def sample_cli(
         ),
     ] = "mean",
     reconstruct: Annotated[
-        bool, typer.Option("--reconstruct", help="Test images, each above its reconstruction.")
+        bool, typer.Option("--reconstruct", help="Show test images, each above its reconstruction.")
     ] = False,
     interpolate: Annotated[
-        bool, typer.Option("--interpolate", help="Lines between the codes of pairs of test images.")
+        bool, typer.Option("--interpolate", help="Show lines between the latents of pairs of test images.")
     ] = False,
     output: Annotated[
         Path | None,
-        output_option("Where to write: .png, .npz or .npy; of a table also .csv or .parquet.", "RUN/samples/0001.png"),
+        output_option("Where to write: .png, .npz or .npy; for tables also .csv or .parquet.", "RUN/samples/0001.png"),
     ] = None,
     force: Force = False,
     checkpoint: Checkpoint = "best",
@@ -148,12 +148,12 @@ def sample_cli(
         _warn_of_noise(session, model)
     clock = Clock()
     with torch.no_grad(), seeded(seed), screen.counting(kind, num_samples) as counted:
-        made, columns = make(
+        streams, columns = make(
             session, model, kind, num_samples, mode=mode, columns=columns, progress=counted,
             temperature=1.0 if temperature is None else temperature,
         )  # fmt: skip
         path = deliver(
-            output, opened, "samples", suffix, lambda path: write(path, made, columns, opened.data_info.range)
+            output, opened, "samples", suffix, lambda path: write(path, streams, columns, opened.data_info.range)
         )
     pace = clock.pace(num_samples)
     lines = f" in lines of {columns}" if interpolate else ""
@@ -170,7 +170,7 @@ def sample_cli(
 
 
 def _warn_of_noise(session: Session, model: VAE) -> None:
-    """Say so where codes are drawn alike, which makes no images: their prior was never fitted."""
+    """Warn if codes are drawn uniformly, which gives noise, because no prior was fitted to them."""
     from vaectl.model.distributions.codes import CodeDistribution
 
     prior = model.prior_at()
@@ -196,14 +196,14 @@ def make(
     temperature: float,
     progress: Callable[[int], None],
 ) -> tuple[dict[str, Stream], int]:
-    """The images of a kind, decoded as they are taken, and the columns to show them in.
+    """Decode images of a kind as they are taken, and choose the number of columns to show them in.
 
     Returns:
-        ``images`` float32 (n, C, H, W), which a likelihood of real numbers may put outside [0, 1]; reconstructions
+        ``images`` float32 (n, C, H, W), which may be outside [0, 1] for a likelihood of real numbers; reconstructions
         also have ``originals`` and ``labels``.
 
     Raises:
-        UsageError: More reconstructions or interpolations are asked for than there are test examples.
+        UsageError: There are too few test examples for so many reconstructions or interpolations.
     """
     import numpy as np
     import torch
@@ -216,7 +216,7 @@ def make(
     shape, pixels, device = (n, *session.run.data_info.shape), np.dtype(np.float32), session.device
     chunk = at_once(CHUNK, shape[1:])
     if kind == "samples":
-        # samples of a conditional model are conditioned on what the test examples are
+        # samples of a conditional model get the conditions of the test examples
         given = given_for(session.data().test.to(device), n) if session.run.data_info.given else None
         samples = (
             model.sample(min(chunk, n - start), temperature, None if given is None else given[start : start + chunk])
@@ -256,36 +256,36 @@ def _reconstructed(model: VAE, batch: Batch) -> Distribution:
     return model.decode(model.encode(batch).mean, batch.given)
 
 
-def write(path: Path, made: dict[str, Stream], columns: int, span: tuple[float, float]) -> None:
-    """Write images as a grid (reconstructions under their originals), or as arrays, which are never held whole."""
+def write(path: Path, streams: dict[str, Stream], columns: int, span: tuple[float, float]) -> None:
+    """Write images as a grid (reconstructions under their originals), or as arrays, which are written in pieces."""
     from vaectl.output import arrays
 
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        arrays.save_npz(made, path)
+        arrays.save_npz(streams, path)
     elif suffix == ".npy":
-        arrays.save_npy(made["images"], path)
+        arrays.save_npy(streams["images"], path)
     elif suffix in TABLES:
-        arrays.save(_table_rows(made), len(made["images"]), path)
+        arrays.save(_table_rows(streams), len(streams["images"]), path)
     else:
-        _save_grid(path, made, columns, span)
+        _save_grid(path, streams, columns, span)
 
 
-def _table_rows(made: dict[str, Stream]) -> Iterator[dict[str, np.ndarray]]:
-    """Columns x0, x1, ... of what was made, and original0, ... of what was reconstructed."""
-    names = [("x", "images"), *([("original", "originals")] if "originals" in made else [])]
-    for parts in zip(*(made[key].parts for _, key in names), strict=True):
+def _table_rows(streams: dict[str, Stream]) -> Iterator[dict[str, np.ndarray]]:
+    """Columns x0, x1, ... of the images, and original0, ... of the originals of reconstructions."""
+    names = [("x", "images"), *([("original", "originals")] if "originals" in streams else [])]
+    for parts in zip(*(streams[key].parts for _, key in names), strict=True):
         yield {name: part.reshape(len(part), -1) for (name, _), part in zip(names, parts, strict=True)}
 
 
-def _save_grid(path: Path, made: dict[str, Stream], columns: int, span: tuple[float, float]) -> None:
+def _save_grid(path: Path, streams: dict[str, Stream], columns: int, span: tuple[float, float]) -> None:
     import torch
 
     from vaectl.output.grids import LARGE_TILE_PIXELS, grid, pairs, save_png
 
-    images = torch.from_numpy(made["images"].whole())
-    if "originals" in made:
-        images = pairs(torch.from_numpy(made["originals"].whole()), images, columns)
+    images = torch.from_numpy(streams["images"].whole())
+    if "originals" in streams:
+        images = pairs(torch.from_numpy(streams["originals"].whole()), images, columns)
     save_png(grid(images, columns, LARGE_TILE_PIXELS, span), path)
 
 
@@ -293,14 +293,14 @@ def _decode(chunks: Iterator[Distribution], n: int, mode: str, progress: Callabl
     """The first ``n`` images of likelihoods, float32 (chunk, C, H, W) at a time."""
     from vaectl.model.distributions.pixels import mode_of
 
-    shown: dict[str, Callable[[Distribution], Tensor]] = {
+    image_of: dict[str, Callable[[Distribution], Tensor]] = {
         "mean": lambda px: px.mean,
         "mode": mode_of,
         "draw": lambda px: px.sample(),
     }
     done = 0
     for px in chunks:
-        images = shown[mode](px)[: n - done].float().cpu()
+        images = image_of[mode](px)[: n - done].float().cpu()
         yield images.numpy()
         done += len(images)
         progress(done)

@@ -1,4 +1,4 @@
-"""``vaectl selftest``: the estimators on models that are solved exactly, on this machine."""
+"""``vaectl selftest``: check the estimators on models that are solved exactly, on this machine."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ def selftest_cli(
     from vaectl.evaluation import selftest
     from vaectl.system.runtime import resolve_device
 
-    place = resolve_device(device)
-    begun = time.monotonic()
-    made: list[Check] = []
+    target = resolve_device(device)
+    start = time.monotonic()
+    results: list[Check] = []
     with screen.counting("checking", selftest.COUNT) as count:
-        for check in selftest.checks(place, seed):
-            made.append(check)
+        for check in selftest.checks(target, seed):
+            results.append(check)
             screen.detail(
                 f"{'ok' if check.passed else 'FAIL'}  {check.name}: {check.got:g}, expected {check.expected:g}"
             )
-            count(len(made))
-    seconds = time.monotonic() - begun
-    failed = [check.name for check in made if not check.passed]
-    document = {"passed": not failed, "checks": [check.to_json() for check in made], "seconds": round(seconds, 3)}
-    # the verdict comes first, where no terminal is too narrow for it
+            count(len(results))
+    seconds = time.monotonic() - start
+    failed = [check.name for check in results if not check.passed]
+    document = {"passed": not failed, "checks": [check.to_json() for check in results], "seconds": round(seconds, 3)}
+    # the verdict comes first, so that it fits into the narrowest terminal
     columns = [("", "left"), ("check", "left"), ("expected", "right"), ("got", "right"), ("tolerance", "left")]
-    summary = f"{len(made) - len(failed)} of {len(made)} passed on {place} in {duration(seconds)}"
+    summary = f"{len(results) - len(failed)} of {len(results)} passed on {target} in {duration(seconds)}"
     screen.result(
         document,
-        short=f"{len(made) - len(failed)}/{len(made)}",
-        text=[screen.table(columns, [_row(check) for check in made]), summary],
+        short=f"{len(results) - len(failed)}/{len(results)}",
+        text=[screen.table(columns, [_row(check) for check in results]), summary],
     )
     if failed:
         error = VaectlError(
-            f"{len(failed)} of {len(made)} checks failed: {'; '.join(failed)}",
-            hint="chance alone does this for one seed in hundreds: if --seed 1 fails too, trust no number here",
+            f"{len(failed)} of {len(results)} checks failed: {'; '.join(failed)}",
+            hint="one seed in hundreds fails by chance; if --seed 1 fails too, do not trust this machine's numbers",
         )
         if not as_json:
             raise error
-        # the document on stdout is whole as it is, and a second one would make it unreadable
+        # stdout already holds the document, and a second one would make it unreadable
         print_error(error, as_json=False)
         raise typer.Exit(error.exit_code)
 

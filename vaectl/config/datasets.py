@@ -10,9 +10,9 @@ from typing import Literal, get_args
 from vaectl.config.values import Binarize, ImageSize, Seed, Storage, TestFraction, ValidationFraction
 
 DatasetName = Literal["auto", "mnist", "fashion-mnist", "kmnist", "digits", "glyphs", "cifar10", "svhn"]
-# auto comes to one of the others
+# auto stands for one of the others
 BUILT_IN: tuple[str, ...] = get_args(DatasetName)[1:]
-# what a run's config says of data that were objects of a Python program, before their name
+# in a run's config this comes before the name of data that were passed from Python
 GIVEN = "python:"
 # files that hold a data set; a folder of images is one, too
 SUFFIXES = (".npy", ".npz", ".safetensors", ".csv", ".parquet")
@@ -25,14 +25,14 @@ class DataOptions:
     Attributes:
         validation_fraction: Part of the training set that is held out; 0 holds out nothing.
         test_fraction: Part of own data without a test set that becomes one.
-        image_size: Height and width that images are brought to, or both in one; None keeps them.
+        image_size: Height and width to resize images to, or one number for both; None keeps their size.
         grayscale: Whether colours become grey levels.
         binarize: Whether and how pixels become 0 or 1, as in ``data.base.split_data``.
-        binarize_seed: Seed of what is drawn once.
+        binarize_seed: Seed of the pixels that are drawn once.
         skip_bad: Whether examples of own data that cannot be used are left out; else they are an error.
         label_column: The column of a table that holds the labels; None looks for the usual names.
-        storage: Whether own data are held in memory or read as they are needed; ``auto`` streams what would take more
-            than a quarter of memory.
+        storage: Whether own data are held in memory or read when needed; ``auto`` streams data that would take more
+            than a quarter of the memory.
     """
 
     validation_fraction: ValidationFraction = 1 / 12
@@ -47,17 +47,17 @@ class DataOptions:
 
 
 def is_path(name: str) -> bool:
-    """Whether a name is the path of own data: that of no built-in set, and it is there or has the form of a path."""
+    """Whether a name is the path of own data: not a built-in set, and it exists or looks like a path."""
     if name == "auto" or name in BUILT_IN or is_given(name):
         return False
     return os.sep in name or name.startswith("~") or os.path.exists(name) or Path(name).suffix.lower() in SUFFIXES
 
 
 def is_given(name: str) -> bool:
-    """Whether a name is that of data which were objects of a Python program."""
+    """Whether a name is that of data passed from Python."""
     return name.startswith(GIVEN)
 
 
 def located(name: str) -> str:
-    """The path of own data in full, by the names that were typed: links on it are not followed."""
+    """The absolute path of own data; symbolic links are not followed."""
     return os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111 - Path raises for some names

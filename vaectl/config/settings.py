@@ -25,9 +25,9 @@ class Layer:
     """One source of settings.
 
     Attributes:
-        source: ``flag``, ``config`` or ``from``: what ``run.json`` says of each value that it decided.
+        source: ``flag``, ``config`` or ``from``: the source that ``run.json`` records for its values.
         values: Name or path -> value.
-        label: Name -> what an error calls it, such as ``--beta``.
+        label: Name -> its name in errors, such as ``--beta``.
     """
 
     source: str
@@ -44,16 +44,16 @@ class Resolved:
     labels: Mapping[str, str]
 
     def named(self, error: SettingError) -> SettingError:
-        """The error under the name by which its setting was given."""
+        """The same error under the name with which the user set the setting."""
         return error.named(self.labels[error.path]) if error.path in self.labels else error
 
     def check(self) -> None:
-        """Check the values that the table knows, names of parts among them, before torch is imported.
+        """Check the values that the table knows, including names of parts, before torch is imported.
 
         ``builder.complete`` checks all of them.
 
         Raises:
-            SettingError: A value is of a wrong type, out of bounds, or none of the choices.
+            SettingError: A value has a wrong type, is out of bounds, or is not one of the choices.
         """
         for path, value in self.spec.flat().items():
             if path in BY_PATH:
@@ -64,25 +64,25 @@ class Resolved:
 
 
 def resolve(layers: Iterable[Layer]) -> Resolved:
-    """The spec that the layers make on top of their recipe's defaults; an earlier layer wins.
+    """Combine layers with the defaults of their recipe to a spec; an earlier layer wins.
 
-    A layer that names another member of a family (``encoder.name``) drops the options that weaker layers
-    gave to the old one. What it sets for an encoder alone holds for a decoder of the same kind, too.
+    A layer that names another member of a family (``encoder.name``) drops the options that weaker layers set for the
+    old one. An option that it sets only for the encoder also applies to a decoder of the same kind.
 
     Raises:
-        SettingError: A training setting, the latent dimension or a part's name is of a wrong type or out of bounds.
+        SettingError: A training setting, the latent dimension or a part's name has a wrong type or is out of bounds.
         UsageError: An unknown name, or one setting given twice.
     """
-    known = RECIPES["vae"]().flat()
-    expanded = [(layer.source, expand(layer.values, layer.label, known)) for layer in layers]
+    paths = RECIPES["vae"]().flat()
+    expanded = [(layer.source, expand(layer.values, layer.label, paths)) for layer in layers]
     chosen = next((values["model"] for _, values in expanded if "model" in values), ("vae", "model"))
     model, label = chosen
     if not isinstance(model, str) or model not in RECIPES:
         raise UsageError(
             f"{label} must be one of {', '.join(RECIPES)}; got {shown(model)}", hint=nearest(str(model), RECIPES)
         )
-    usual: dict[str, Any] = RECIPES[model]().flat()
-    flat = dict(usual)
+    defaults: dict[str, Any] = RECIPES[model]().flat()
+    flat = dict(defaults)
     expanded = [(source, _without_defaults_of_another(values, model)) for source, values in expanded]
     sources, labels = dict.fromkeys(flat, "default"), {path: path for path in flat}
     for source, values in reversed(expanded):
@@ -90,10 +90,10 @@ def resolve(layers: Iterable[Layer]) -> Resolved:
             origins = overlay(flat, {path: value for path, (value, _) in values.items()})
         except SettingError as error:
             raise error.named(values[error.path][1]) from None
-        sources = {path: said for path, said in sources.items() if path in flat}
+        sources = {path: by for path, by in sources.items() if path in flat}
         for path, origin in origins.items():
             sources[path], labels[path] = source, values[origin][1]
-    if flat["prior.name"] != usual["prior.name"] and sources["training.prior_epochs"] == "default":
+    if flat["prior.name"] != defaults["prior.name"] and sources["training.prior_epochs"] == "default":
         flat["training.prior_epochs"] = 0  # the recipe's second stage is for its own prior
     try:
         return Resolved(Spec.from_flat(flat), sources, labels)
@@ -102,7 +102,7 @@ def resolve(layers: Iterable[Layer]) -> Resolved:
 
 
 def _without_defaults_of_another(values: dict[str, tuple[Any, str]], model: str) -> dict[str, tuple[Any, str]]:
-    """A layer without what only says that its own recipe is another one than ``model``.
+    """Drop from a layer of another recipe than ``model`` the values that are only that recipe's defaults.
 
     So ``--model beta-vae --from run1`` takes beta-VAE's beta, and not the one that a plain VAE has by default.
     """
@@ -111,17 +111,17 @@ def _without_defaults_of_another(values: dict[str, tuple[Any, str]], model: str)
         return values
     theirs, ours = RECIPES[own]().flat(), RECIPES[model]().flat()
     return {
-        path: given
-        for path, given in values.items()
-        if theirs.get(path) == ours.get(path) or given[0] != theirs.get(path)
+        path: (value, label)
+        for path, (value, label) in values.items()
+        if theirs.get(path) == ours.get(path) or value != theirs.get(path)
     }
 
 
 def read_config(file: Path) -> Layer:
-    """The layer that a ``.toml`` or ``.json`` config file holds; tables name parts (``[objective]``).
+    """Read a layer from a ``.toml`` or ``.json`` config file; tables name parts (``[objective]``).
 
     Raises:
-        UsageError: The suffix is another one, or the file does not parse or is no table.
+        UsageError: The suffix is unknown, or the file does not parse or does not hold a table.
         VaectlError: The file cannot be read.
     """
     parse: dict[str, Callable[[str], Any]] = {".toml": _parse_toml, ".json": _parse_json}
@@ -157,19 +157,19 @@ def _parse_toml(text: str) -> Any:
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
-    """``["objective.beta=4"]`` as ``{"objective.beta": 4}``: values are JSON where they parse as it, else text.
+    """Parse ``["objective.beta=4"]`` to ``{"objective.beta": 4}``; a value that is not JSON is a text.
 
     Raises:
-        UsageError: An assignment has no ``=``, or names a path twice.
+        UsageError: An assignment has no ``=``, or a path is set twice.
     """
     values: dict[str, Any] = {}
     for assignment in assignments:
         path, sign, text = assignment.partition("=")
         path = path.strip()
         if not sign or not path:
-            raise UsageError(f"--set {assignment!r} is no assignment", hint="write --set part.option=value")
+            raise UsageError(f"--set {assignment!r} is not an assignment", hint="write --set part.option=value")
         if path in values:
-            raise UsageError(f"--set gives {path} twice")
+            raise UsageError(f"--set sets {path} twice")
         try:
             values[path] = _parse_json(text)
         except ValueError:

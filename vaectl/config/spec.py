@@ -145,8 +145,8 @@ class Spec:
             UsageError: Two names set one path.
         """
         flat = {path: tuple(value) if isinstance(value, list) else value for path, value in self.flat().items()}
-        given = expand({name.replace("__", "."): value for name, value in settings.items()}, str, flat)
-        values = {path: value for path, (value, _) in given.items()}
+        targets = expand({name.replace("__", "."): value for name, value in settings.items()}, str, flat)
+        values = {path: value for path, (value, _) in targets.items()}
         if "model" in values:
             raise SettingError("model", "is chosen by its recipe, such as vaectl.beta_vae()")
         if values.get("prior.name", self.prior.name) != self.prior.name:
@@ -158,7 +158,7 @@ class Spec:
             overlay(flat, values)
             return Spec.from_flat(flat)
         except SettingError as error:
-            raise (error.named(given[error.path][1]) if error.path in given else error) from None
+            raise (error.named(targets[error.path][1]) if error.path in targets else error) from None
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> Spec:

@@ -1,7 +1,7 @@
 """The table of settings: name, place in the spec, type and help of each, here and nowhere else.
 
-Flags of ``vaectl train``, keys of config files, keyword arguments of recipes, the reference in ``docs/cli.md`` and what
-a shell completes come from it. The registries of parts import torch, so their names come from ``families``, which
+Flags of ``vaectl train``, keys of config files, keyword arguments of recipes, ``docs/cli.md`` and shell completion
+come from it. The registries of parts import torch, so their names come from ``families``, which
 ``just docs`` writes; parts that are registered later, such as a plug-in's, are known to the registries alone.
 """
 
@@ -51,15 +51,15 @@ class Setting:
 
     Attributes:
         name: The name; the flag has dashes for its underscores.
-        paths: The places in the spec that it sets.
-        kind: Its type, maybe with bounds: an annotation that ``values.coerce`` takes.
+        paths: The paths in the spec that it sets.
+        kind: Its type, possibly with bounds: an annotation that ``values.coerce`` takes.
         panel: The panel of the help that its flag is in.
-        help: What it is.
-        metavar: What stands for a value in the help, where the type does not say it.
+        help: Its help text.
+        metavar: The placeholder for a value in the help, if the type does not give one.
         recipe: The recipe whose default the help shows.
-        mirrored: Whether the second place takes the values in reverse.
+        mirrored: Whether the second path takes the values in reverse.
         takes_paths: Whether a path may be given instead of a name.
-        names: Names of recipes or parts that it may be; others may have been registered since.
+        names: Names of recipes or parts that are allowed; others may have been registered since.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Setting:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The names that it may be; empty where it is no name."""
+        """The allowed names; empty for a setting that is not a name."""
         return self.names or (get_args(self.kind) if get_origin(self.kind) is Literal else ())
 
     @property
@@ -90,21 +90,21 @@ class Setting:
 
     @property
     def placeholder(self) -> str:
-        """What stands for a value in the help."""
+        """The placeholder for a value in the help."""
         kind = get_args(self.kind)[0] if get_origin(self.kind) is Annotated else self.kind
         return self.metavar or "|".join(self.choices) or {int: "INT", float: "FLOAT"}[kind]
 
     def spelled(self, value: Any) -> Any:
-        """A name as it is written in the table, whatever its case; any other value as it is."""
+        """A name as the table spells it, whatever its case; any other value unchanged."""
         if self.takes_paths and isinstance(value, str) and is_path(value):
             return value
         return canonical(value, self.choices)
 
     def checked(self, path: str, value: Any) -> Any:
-        """``value`` at one of the paths, as the setting's type.
+        """Convert a value for one of the paths to the setting's type.
 
         Raises:
-            SettingError: It is of another type, out of bounds, or none of the choices.
+            SettingError: It has another type, is out of bounds, or is not one of the choices.
         """
         value = self.spelled(value)
         if not self.takes_paths:
@@ -118,10 +118,10 @@ class Setting:
         return value
 
     def at(self, path: str, value: Any) -> Any:
-        """What a value given for the setting, or for its first place, comes to at a place.
+        """The value at a path, for a value of the setting or of its first path.
 
         Raises:
-            SettingError: It is to be mirrored, and is no list of numbers.
+            SettingError: It has to be mirrored, and is not a list of numbers.
         """
         if self.mirrored and path != self.paths[0]:
             return tuple(reversed(coerce(self.paths[0], value, self.kind)))
@@ -129,7 +129,7 @@ class Setting:
 
 
 def _both(option: str) -> tuple[str, str]:
-    """An option of encoder and decoder."""
+    """The paths of an option that encoder and decoder have."""
     return f"encoder.{option}", f"decoder.{option}"
 
 
@@ -144,11 +144,11 @@ SETTINGS = (
     ),
     Setting(
         "validation_fraction", ("data.validation_fraction",), ValidationFraction, DATA,
-        "Part of the training set that is held out for validation, 0 to 0.9.",
+        "Part of the training set to hold out for validation, 0 to 0.9.",
     ),
     Setting(
         "test_fraction", ("data.test_fraction",), TestFraction, DATA,
-        "Part of your own data that is held out for testing if they have no test set; up to 0.9.",
+        "Part of your own data to hold out for testing if there is no test set; at most 0.9.",
     ),
     Setting(
         "image_size", ("data.image_size",), ImageSize, DATA,
@@ -177,12 +177,13 @@ SETTINGS = (
     ),
     Setting(
         "width", _both("width"), Width, MODEL,
-        "Channels of the first layer of conv and resnet; they double with each layer, up to eight times.",
+        "Channels of the first layer of conv and resnet; each layer doubles them, up to eight times as many.",
         recipe="vq-vae",
     ),
     Setting(
         "depth", _both("depth"), Depth, MODEL,
-        "Layers of conv and resnet, each of which halves the image; 0 halves it to 8 pixels or less.", recipe="vq-vae",
+        "Layers of conv and resnet, each of which halves the image; 0 for as many as bring it to 8 pixels or less.",
+        recipe="vq-vae",
     ),
     Setting("activation", _both("activation"), Activation, MODEL, "Activation after each layer."),
     Setting(
@@ -217,7 +218,7 @@ SETTINGS = (
     ),
     Setting(
         "free_bits", ("objective.free_bits",), NonNegative, OBJECTIVE,
-        "Nats of KL in each latent dimension that cost nothing.",
+        "Nats of KL in each latent dimension that are not penalised.",
     ),
     Setting(
         "commitment", ("objective.commitment",), NonNegative, OBJECTIVE,
@@ -226,9 +227,9 @@ SETTINGS = (
     Setting("epochs", ("training.epochs",), Size, OPTIMIZATION, "Passes over the training set."),
     Setting(
         "prior_epochs", ("training.prior_epochs",), Count, OPTIMIZATION,
-        "Passes of a second stage that fits the prior alone; 0 for no such stage.", recipe="vq-vae",
+        "Passes of a second stage that fits the prior alone; 0 for no second stage.", recipe="vq-vae",
     ),
-    Setting("batch_size", ("training.batch_size",), Size, OPTIMIZATION, "Examples in an optimizer step."),
+    Setting("batch_size", ("training.batch_size",), Size, OPTIMIZATION, "Examples per optimizer step."),
     Setting("lr", ("training.lr",), LearningRate, OPTIMIZATION, "Learning rate of Adam."),
     Setting("weight_decay", ("training.weight_decay",), WeightDecay, OPTIMIZATION, "Decoupled weight decay (AdamW)."),
     Setting(
@@ -257,49 +258,49 @@ PAIRED = tuple(s for s in SETTINGS if s.paths[0].startswith("encoder.") and s.na
 
 
 def expand(
-    values: Mapping[str, Any], label: Callable[[str], str], known: Collection[str]
+    values: Mapping[str, Any], label: Callable[[str], str], paths: Collection[str]
 ) -> dict[str, tuple[Any, str]]:
-    """Settings by their paths: path -> (value, what an error calls it).
+    """Translate settings to paths: path -> (value, its name in errors).
 
     Args:
-        values: By name (``beta``) or path (``objective.beta``), with dashes or underscores.
-        label: Name or path -> what an error calls it, such as ``--beta``.
-        known: Paths that a spec has, beside which a part may have further options.
+        values: Values by name (``beta``) or path (``objective.beta``), with dashes or underscores.
+        label: Name or path -> its name in errors, such as ``--beta``.
+        paths: Paths of a spec; its parts may have further options.
 
     Raises:
-        SettingError: A name is unknown, or a value that is to be mirrored is no list of numbers.
+        SettingError: A name is unknown, or a value that has to be mirrored is not a list of numbers.
         UsageError: Two names set one path.
     """
     out: dict[str, tuple[Any, str]] = {}
-    for given, value in values.items():
-        name, called = given.replace("-", "_"), label(given)
+    for key, value in values.items():
+        name, title = key.replace("-", "_"), label(key)
         if name in BY_NAME:
             try:
                 targets = {path: BY_NAME[name].at(path, value) for path in BY_NAME[name].paths}
             except SettingError as error:
-                raise error.named(called) from None
-        elif name in known or (name.count(".") == 1 and name.partition(".")[0] in PARTS):
+                raise error.named(title) from None
+        elif name in paths or (name.count(".") == 1 and name.partition(".")[0] in PARTS):
             targets = {name: BY_PATH[name].spelled(value) if name in BY_PATH else value}
         else:
-            raise SettingError(called, "is not a known setting", hint=did_you_mean(name, {*BY_NAME, *known}))
+            raise SettingError(title, "is not a known setting", hint=did_you_mean(name, {*BY_NAME, *paths}))
         for path, target in targets.items():
             if path in out:
-                raise UsageError(f"{called} and {out[path][1]} both set {path}")
-            out[path] = (target, called)
+                raise UsageError(f"{title} and {out[path][1]} both set {path}")
+            out[path] = (target, title)
     return out
 
 
 def overlay(flat: dict[str, Any], values: Mapping[str, Any]) -> dict[str, str]:
     """Set values in the flat form of a spec, in place.
 
-    Another member of a family (``encoder.name``) drops the options of the old one. What is set for an encoder alone
-    (``PAIRED``) holds for its decoder, too, where both are of the same kind.
+    Another member of a family (``encoder.name``) drops the options of the old one. A ``PAIRED`` option that is set only
+    for the encoder also applies to a decoder of the same kind.
 
     Returns:
-        Each path that was set, with the path in ``values`` that its value comes from.
+        Path that was set -> path in ``values`` that its value comes from.
 
     Raises:
-        SettingError: Layer sizes that are to be mirrored are no list of numbers.
+        SettingError: Layer sizes that have to be mirrored are not a list of numbers.
     """
     for part in PARTS:
         name = f"{part}.name"

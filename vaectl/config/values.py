@@ -15,7 +15,7 @@ Name = TypeVar("Name")
 
 @dataclass(frozen=True)
 class Bounds:
-    """The numbers that a setting may take: ``low <= x <= high``, or ``low < x`` where ``above`` is set."""
+    """The numbers that a setting may take: ``low <= x <= high``, or ``low < x`` if ``above`` is set."""
 
     low: float
     high: float
@@ -60,25 +60,25 @@ OnNonfinite = Literal["stop", "rollback"]
 
 
 def canonical(value: Any, names: Iterable[Name]) -> Name | Any:
-    """The one of ``names`` that a text spells, in upper or lower case; any other value as it is."""
+    """The one of ``names`` that a text spells in upper or lower case; any other value unchanged."""
     if not isinstance(value, str):
         return value
     return {str(name).casefold(): name for name in names}.get(value.casefold(), value)
 
 
 def coerce(path: str, value: Any, hint: Any) -> Any:
-    """``value`` as the type that an annotation asks for, within its bounds.
+    """Convert a value to the type of an annotation, and check its bounds.
 
-    Takes what a flag or a file can hold: a whole float for an int, ``"512,256"`` or a list for a tuple, ``"true"`` for
-    a bool, a name in upper or lower case.
+    Takes any value that a flag or a file can hold: a whole float for an int, ``"512,256"`` or a list for a tuple,
+    ``"true"`` for a bool, a name in upper or lower case.
 
     Args:
         path: The setting's name, for the error.
-        value: What was given.
+        value: The value to convert.
         hint: int, float, bool, str, ``tuple[int, ...]``, a Literal or a union with None, maybe Annotated with Bounds.
 
     Raises:
-        SettingError: The value is of another type or lies out of the bounds.
+        SettingError: The value has another type or is out of bounds.
     """
     bounds = None
     if get_origin(hint) is Annotated:
@@ -107,15 +107,15 @@ def coerce(path: str, value: Any, hint: Any) -> Any:
             return tuple(coerce(path, item, element) for item in items)
         except SettingError:
             raise SettingError(
-                path, f"must be whole numbers {bounds or ''} with commas between, such as 512,256; got {shown(value)}"
+                path, f"must be whole numbers {bounds or ''} separated by commas, such as 512,256; got {shown(value)}"
             ) from None
     return _scalar(path, value, hint, bounds)
 
 
 def _scalar(path: str, value: Any, kind: type, bounds: Bounds | None) -> Any:
     noun = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]
-    wanted = f"must be {noun}" + (f" {bounds}" if bounds else "")
-    error = SettingError(path, f"{wanted}; got {shown(value)}")
+    rule = f"must be {noun}" + (f" {bounds}" if bounds else "")
+    error = SettingError(path, f"{rule}; got {shown(value)}")
     if kind is bool and isinstance(value, str) and value.strip().lower() in ("true", "false"):
         return value.strip().lower() == "true"
     if kind in (bool, str):

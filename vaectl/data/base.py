@@ -29,18 +29,19 @@ CHUNK = 1000
 
 
 @dataclass(frozen=True)
-class Store:
-    """The directory of a source's files, how to read them, and callbacks.
+class Loading:
+    """How a data set is loaded: the directory of its files, the demands of a model, and the callbacks.
 
     Attributes:
         directory: The data directory, in torchvision's layout (``MNIST/raw/...-ubyte``, gzipped or not).
-        keeps: Whether downloaded or generated files are kept there; not if only a run's record names the directory.
-        support: The kind of data that an existing model requires of own data; None lets their values decide.
-        lenient: Whether a requested change that has no effect is ignored instead of refused (grey levels of images
-            without colour, binarisation of binary ones, labels that do not exist), for data of an existing model.
-        divided: Whether missing splits of own data are divided from their examples, which only training needs.
-        note: Called with each sentence that the user should read.
-        progress: Called with (what, bytes done, bytes in all or 0 if unknown) during a download.
+        keeps: Whether downloaded and generated files are kept there; they are not if only a run's record names the
+            directory, because the user did not ask for it.
+        support: The kind of numbers to read own data as, because a model needs it; None if their values decide.
+        lenient: Whether an option without effect is ignored rather than an error: grey levels of images without colour,
+            0 and 1 of binary ones, labels that do not exist. A model applies its run's options to other data so.
+        divided: Whether own data without splits are divided; false if nothing is trained on them.
+        note: Called with a sentence for the user.
+        progress: Called with (name, bytes done, total bytes or 0 if unknown) during a download.
     """
 
     directory: Path

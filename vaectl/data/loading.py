@@ -11,7 +11,7 @@ import numpy as np
 
 from vaectl.config.datasets import BUILT_IN, GIVEN, DataOptions, is_given, is_path, located
 from vaectl.config.spec import SPLITS, Part, coerce
-from vaectl.data.base import Data, Origin, Raw, Split, Store, split_data
+from vaectl.data.base import Data, Loading, Origin, Raw, Split, split_data
 from vaectl.data.builtin.digits import load_digits
 from vaectl.data.builtin.glyphs import known_factors, load_or_generate
 from vaectl.data.builtin.idx import UnavailableError, load_idx, present
@@ -25,20 +25,33 @@ from vaectl.data.survey import DIGEST_BYTES, Tally, digests_of
 from vaectl.errors import DataError, SettingError, check_choice, did_you_mean
 
 __all__ = [
-    "SOURCES", "Data", "DataInfo", "DataOptions", "Examples", "Raw", "Report", "Split", "Store", "UnusableError",
-    "is_path", "load", "located", "reported", "split_data",
+    "SOURCES",
+    "Data",
+    "DataInfo",
+    "DataOptions",
+    "Examples",
+    "Loading",
+    "Raw",
+    "Report",
+    "Split",
+    "UnusableError",
+    "is_path",
+    "load",
+    "located",
+    "reported",
+    "split_data",
 ]  # fmt: skip
 
 ROWS_AT_ONCE = 1000
 
 
-def load(name: str, store: Store, **options: Any) -> Data:
+def load(name: str, loading: Loading, **options: Any) -> Data:
     """Load a data set by name or path; for ``auto`` its description has the name of the actual data set.
 
     Args:
         name: A key of ``SOURCES``; ``auto``, which is MNIST if it is in the data directory or can be downloaded, else
             the built-in glyphs; or the path of own data, a folder of images or a file.
-        store: The directory of the files, and callbacks.
+        loading: The directory of the files, and callbacks.
         options: The options of ``DataOptions``.
 
     Raises:
@@ -56,32 +69,32 @@ def load(name: str, store: Store, **options: Any) -> Data:
     if is_path(name):
         from vaectl.data.own.loading import load_own  # not needed for built-in sets
 
-        return load_own(located(name), store, settings)
-    change = change_of(settings.image_size, settings.grayscale, lenient=store.lenient)
+        return load_own(located(name), loading, settings)
+    change = change_of(settings.image_size, settings.grayscale, lenient=loading.lenient)
     _refuse_own(name, settings)
     if name == "auto":
-        local = present("MNIST", store.directory)
+        local = present("MNIST", loading.directory)
         try:
-            raw = SOURCES["mnist"](store)
+            raw = SOURCES["mnist"](loading)
         except UnavailableError as error:
-            store.note(f"dataset: the built-in glyphs, because there is {error.message}")
-            name, raw = "glyphs", SOURCES["glyphs"](store)
+            loading.note(f"dataset: the built-in glyphs, because there is {error.message}")
+            name, raw = "glyphs", SOURCES["glyphs"](loading)
         else:
             name = "mnist"
-            store.note(f"dataset: MNIST, {'found in' if local else 'downloaded to'} {store.directory}")
+            loading.note(f"dataset: MNIST, {'found in' if local else 'downloaded to'} {loading.directory}")
     else:
-        raw = SOURCES[name](store)
+        raw = SOURCES[name](loading)
     if change is not None:
         raw = _changed(raw, change)
     return split_data(name, raw, settings.validation_fraction, settings.binarize, settings.binarize_seed)
 
 
-def load_part(part: Part, store: Store) -> Data:
+def load_part(part: Part, loading: Loading) -> Data:
     """Load the data set of a spec's data part, see ``load``; the result has the part and the directory as origin."""
-    data = load(part.name, store, **part.options)
+    data = load(part.name, loading, **part.options)
     own = is_path(part.name)
     name = located(part.name) if own else data.info.name  # the name that auto stands for
-    directory = Path(name).parent if own else store.directory
+    directory = Path(name).parent if own else loading.directory
     return dataclasses.replace(data, origin=Origin(Part(name, part.options), directory))
 
 
@@ -111,8 +124,8 @@ def load_data(
     name = str(Path(source).absolute()) if isinstance(source, Path) else part.name
     if not (is_path(name) or is_given(name)):
         check_choice("the data set", name, ("auto", *SOURCES), other="a path")
-    store = Store(place_to_train(name, data_dir).path, note=note, progress=progress)
-    return load_part(Part(name, _checked({**part.options, **options})), store)
+    loading = Loading(place_to_train(name, data_dir).path, note=note, progress=progress)
+    return load_part(Part(name, _checked({**part.options, **options})), loading)
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,33 +185,33 @@ def _changed(raw: Raw, change: Change) -> Raw:
     )
 
 
-def _vision(name: str, store: Store) -> Raw:
+def _vision(name: str, loading: Loading) -> Raw:
     from vaectl.data.builtin import vision  # rarely needed
 
-    return {"cifar10": vision.load_cifar10, "svhn": vision.load_svhn}[name](store)
+    return {"cifar10": vision.load_cifar10, "svhn": vision.load_svhn}[name](loading)
 
 
-def load_glyphs(store: Store) -> Raw:
+def load_glyphs(loading: Loading) -> Raw:
     """The built-in glyphs, made on first use and cached in the data directory.
 
     Raises:
         DataError: matplotlib's fonts, from which they are drawn, are missing.
     """
     try:
-        train, test = load_or_generate(store.directory, store.note, keep=store.keeps)
+        train, test = load_or_generate(loading.directory, loading.note, keep=loading.keeps)
     except FileNotFoundError as error:
         raise DataError(f"the glyphs cannot be drawn: {error}", hint="reinstall matplotlib from its wheel") from None
     train_factors, test_factors = (known_factors(part) for part in (train, test))
     return Raw(train.images[:, None], train.labels, test.images[:, None], test.labels, train_factors, test_factors)
 
 
-SOURCES: dict[str, Callable[[Store], Raw]] = {
-    "mnist": lambda store: load_idx("MNIST", store),
-    "fashion-mnist": lambda store: load_idx("FashionMNIST", store),
-    "kmnist": lambda store: load_idx("KMNIST", store),
+SOURCES: dict[str, Callable[[Loading], Raw]] = {
+    "mnist": lambda loading: load_idx("MNIST", loading),
+    "fashion-mnist": lambda loading: load_idx("FashionMNIST", loading),
+    "kmnist": lambda loading: load_idx("KMNIST", loading),
     "digits": load_digits,
     "glyphs": load_glyphs,
-    "cifar10": lambda store: _vision("cifar10", store),
-    "svhn": lambda store: _vision("svhn", store),
+    "cifar10": lambda loading: _vision("cifar10", loading),
+    "svhn": lambda loading: _vision("svhn", loading),
 }
 assert tuple(SOURCES) == BUILT_IN

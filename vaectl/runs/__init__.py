@@ -1,1 +1,1 @@
-"""Run folders: what is kept, found, resumed and compared."""
+"""Run folders: training, resuming, evaluating and comparing runs."""

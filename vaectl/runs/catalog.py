@@ -13,7 +13,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def runs_directory(runs_dir: str | Path | None = None) -> Path:
-    """The folder of all runs: the one that is given, else that of ``VAECTL_RUNS_DIR``, else ``./runs``."""
+    """The folder of all runs: ``runs_dir`` if it is set, else ``VAECTL_RUNS_DIR``, else ``./runs``."""
     return Path(runs_dir if runs_dir is not None else os.environ.get("VAECTL_RUNS_DIR") or "runs")
 
 
@@ -35,7 +35,7 @@ def check_name(name: str, runs_dir: Path) -> None:
 
 
 def allocate(runs_dir: Path, name: str | None) -> Path:
-    """Create the folder of a new run by an atomic mkdir, under a given name or the next ``run<N>``.
+    """Create the folder of a new run by an atomic mkdir, under ``name`` or the next ``run<N>``.
 
     Raises:
         RunError: The name is taken, or the folder cannot be created.

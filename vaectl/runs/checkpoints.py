@@ -1,9 +1,9 @@
 """The checkpoint that a training is resumed from: several files that change together or not at all.
 
-``state.json`` is the checkpoint: it names the other files by the SHA-256 of their tensors. New ones are written whole
-beside their places first (``.last.safetensors.new``); the renaming of ``state.json`` is the moment from which the
-checkpoint is the new one; only then are they renamed, too. Killed before that moment every old file is in its place;
-killed after it, a new one that is not yet in its place lies beside it, and is moved when the run is resumed.
+``state.json`` is the checkpoint: it names the other files by the SHA-256 of their tensors. New files are first written
+in full next to the old ones (``.last.safetensors.new``). Renaming ``state.json`` makes the new checkpoint the valid
+one, and only then are the other files renamed, too. If the process is killed before that moment, all old files are
+still there; if it is killed after it, a new file may still have its temporary name, and is renamed on resuming.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ BEST, LAST, OPTIMIZER = FILES = ("model.safetensors", "last.safetensors", "optim
 def save(
     folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]
 ) -> None:
-    """Replace a folder's checkpoint; a file of the old one that ``tensors`` does not name stays part of it.
+    """Replace a folder's checkpoint; old files that ``tensors`` does not name stay part of it.
 
     Args:
-        folder: The folder; nobody else may be writing a checkpoint to it.
-        config: What is stored in the header of each file.
-        tensors: Tensors by name, by one of ``FILES``.
-        values: What ``state.json`` holds besides, JSON-able.
+        folder: The folder; no other process may be writing a checkpoint to it.
+        config: The run's config, for the header of each file.
+        tensors: File, one of ``FILES`` -> name -> tensor.
+        values: Further content of ``state.json``, JSON-able.
 
     Raises:
         OutputError: A file cannot be written; the old checkpoint is still there.
@@ -48,7 +48,7 @@ def save(
         new = {name: weights.save(_beside(folder / name), state, config) for name, state in tensors.items()}
         write_json(folder / STATE, {"schema": SCHEMA, **values, "files": files | new})
     finally:
-        # also where a second Ctrl-C came in between
+        # also if a second Ctrl-C came in between
         settle(folder)
 
 
@@ -59,35 +59,38 @@ def load(
     complete: Callable[[Spec], Spec],
     others: Iterable[Tensor] = (),
 ) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
-    """The values of a folder's checkpoint, and its tensors by name, by name of the file.
+    """Read a folder's checkpoint.
 
     Args:
         folder: The folder.
-        config: What must be stored in the header of each file.
-        like: Tensors of the model's names, types and shapes.
-        complete: A spec -> the same with every option, as ``weights.read`` needs it.
+        config: The config that the header of each file must hold.
+        like: Tensors with the names, types and shapes of the model's.
+        complete: Fills in the missing options of a spec, as in ``weights.read``.
         others: The objective's tensors, which are part of the training's state, not of the model.
 
+    Returns:
+        The content of ``state.json``, and for each file its tensors by name.
+
     Raises:
-        RunError: A file of it is missing, damaged or foreign.
+        RunError: A file is missing, damaged or foreign.
     """
     from vaectl.runs import weights
 
     settle(folder)
     values = read_state(folder)
-    # two moments of each weight, and as much again with the weights if a good state is kept; figures of each batch
+    # two moments for each weight; both again with the weights if a good state is kept; figures for each batch
     room = 8 * sum(tensor.nbytes for tensor in (*like.values(), *others)) + SERIES_BYTES
     tensors = {}
     for name, digest in values["files"].items():
         file = within(folder, name)
         tensors[name] = weights.read(file, config, like, room=room if name == OPTIMIZER else None, complete=complete)
         if digest_of(file) != digest:
-            raise RunError(f"{file} is not the one that {folder / STATE} names")
+            raise RunError(f"{file} is damaged: its SHA-256 is not the one in {folder / STATE}")
     return values, tensors
 
 
 def has_state(folder: Path) -> bool:
-    """Whether there is a checkpoint to resume from."""
+    """Whether the folder holds a checkpoint."""
     return (folder / STATE).exists()
 
 
@@ -114,7 +117,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def settle(folder: Path) -> None:
-    """Move the files that ``state.json`` names to their places, and remove those beside them that it does not name.
+    """Rename the new files that ``state.json`` names, and remove those that it does not name.
 
     Raises:
         RunError: ``state.json`` is damaged.
@@ -128,7 +131,7 @@ def settle(folder: Path) -> None:
 
 
 def digest_of(file: Path) -> str | None:
-    """The SHA-256 that weights carry in their header, read without torch; None without one."""
+    """The SHA-256 in the header of a weights file, read without torch; None if there is none."""
     try:
         with open_regular(file) as stored:
             size = min(int.from_bytes(stored.read(8), "little"), HEADER_BYTES)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,27 +85,38 @@ class Column:
         return [run.spec.training.seed for run in self.runs]
 
 
-@dataclass
-class Row:
-    """One metric over all columns; each list has one entry per column, and the first column is the baseline.
+@dataclass(frozen=True)
+class Cell:
+    """One metric in one column.
 
     Attributes:
-        metric: The metric.
-        values: Means over examples, for a group the mean over its runs; None if a run has no value.
-        sd: Standard deviations over the runs of a group; None for a single run.
-        delta: Differences from the baseline; None for the baseline itself and for runs with a different measure.
-        delta_se: Standard errors of the differences; None if unknown.
-        interval: Ends of the 95 % intervals for differences of groups; otherwise None.
+        value: Mean over examples, for a group the mean over its runs; None if a run has no value.
+        sd: Standard deviation over the runs of a group; None for a single run.
+        delta: Difference from the baseline; None for the baseline itself and for runs with a different measure.
+        delta_se: Standard error of the difference; None if unknown.
+        interval: Ends of the 95 % interval for the difference of a group; otherwise None.
         verdict: better, worse, ≈ (a difference smaller than its error), or None if there is no verdict.
     """
 
+    value: float | None
+    sd: float | None = None
+    delta: float | None = None
+    delta_se: float | None = None
+    interval: tuple[float, float] | None = None
+    verdict: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric in all columns, the baseline first."""
+
     metric: Metric
-    values: list[float | None]
-    sd: list[float | None] = field(default_factory=list)
-    delta: list[float | None] = field(default_factory=lambda: [None])
-    delta_se: list[float | None] = field(default_factory=lambda: [None])
-    interval: list[tuple[float, float] | None] = field(default_factory=lambda: [None])
-    verdict: list[str | None] = field(default_factory=lambda: [None])
+    cells: Sequence[Cell]
+
+    @property
+    def values(self) -> list[float | None]:
+        """The value in each column."""
+        return [cell.value for cell in self.cells]
 
 
 @dataclass(frozen=True)
@@ -179,14 +190,14 @@ class Comparison:
             "unit": row.metric.unit,
             "direction": {1: "higher", -1: "lower", 0: None}[row.metric.direction],
             "values": row.values,
-            "delta": row.delta,
-            "delta_se": row.delta_se,
-            "verdict": row.verdict,
+            "delta": [cell.delta for cell in row.cells],
+            "delta_se": [cell.delta_se for cell in row.cells],
+            "verdict": [cell.verdict for cell in row.cells],
         }
         if row.metric.samples is not None:
             document["samples"] = row.metric.samples
         if self.grouped:
-            document["interval"] = [None if ends is None else list(ends) for ends in row.interval]
+            document["interval"] = [None if cell.interval is None else list(cell.interval) for cell in row.cells]
         return document
 
     def _groups_json(self) -> list[dict[str, Any]]:
@@ -197,8 +208,9 @@ class Comparison:
                 "seeds": column.seeds,
                 "n": len(column.runs),
                 "metrics": {
-                    row.metric.name: {"mean": row.values[index], "sd": row.sd[index], "n": len(column.runs)}
+                    row.metric.name: {"mean": cell.value, "sd": cell.sd, "n": len(column.runs)}
                     for row in self.rows
+                    for cell in [row.cells[index]]
                 },
             }
             for index, column in enumerate(self.columns)
@@ -206,11 +218,11 @@ class Comparison:
 
 
 def compare_runs(runs: Iterable[Run | str | Path], runs_dir: str | Path | None = None) -> Comparison:
-    """Compare runs with the first of them, as ``vaectl compare`` does; what was not evaluated yet is evaluated now.
+    """Compare runs with the first of them, as ``vaectl compare`` does, evaluating those that were not evaluated yet.
 
     Args:
-        runs: Two or more runs, or what ``Run.open`` takes; the first is the baseline.
-        runs_dir: The folder of all runs; None takes ``VAECTL_RUNS_DIR``, else ``runs``.
+        runs: Two or more runs, or references as for ``Run.open``; the first is the baseline.
+        runs_dir: The folder of all runs; None for ``VAECTL_RUNS_DIR``, else ``runs``.
 
     Raises:
         UsageError: There are fewer than two runs.
@@ -237,21 +249,19 @@ def compare(runs: Sequence[Run]) -> Comparison:
     withheld = [why or alone for why, alone in zip(different, _seeds_alone(runs), strict=True)]
     rows = []
     for metric in metrics_of(runs, evaluations):
-        row = Row(metric, [metric.of(item) for item in evaluations])
-        row.sd = [None for _ in runs]
-        paired = [metric.examples(values) for values in examples]
+        values = [metric.of(item) for item in evaluations]
+        paired = [metric.examples(numbers) for numbers in examples]
+        cells = [Cell(values[0])]
         for index in range(1, len(runs)):
             ranked = different[index] is None and may_rank(metric, runs[index], runs[0])
-            value, base = row.values[index], row.values[0]
+            value, base = values[index], values[0]
             delta = None if different[index] or value is None or base is None else value - base
             se = None
             if delta is not None and ranked and paired[index] and len(paired[index]) == len(paired[0]):
                 delta, se = paired_difference(paired[index], paired[0])
-            row.delta.append(delta)
-            row.delta_se.append(se)
-            row.interval.append(None)
-            row.verdict.append(_verdict(metric, delta, se) if ranked and withheld[index] is None else None)
-        rows.append(row)
+            verdict = _verdict(metric, delta, se) if ranked and withheld[index] is None else None
+            cells.append(Cell(value, delta=delta, delta_se=se, verdict=verdict))
+        rows.append(Row(metric, cells))
     columns = [Column(run.id, (run,)) for run in runs]
     notes = [SEEDS_NOTE, *notes_on(runs, evaluations)]
     counts = [item["n"] for item in evaluations]

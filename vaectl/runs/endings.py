@@ -1,4 +1,4 @@
-"""The end of a training: the record of it, and the error that says how to go on."""
+"""The end of a training: recording it, and the error that says how to continue."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def recorded(run: Run, hub: Hub) -> Iterator[None]:
-    """Within the block a run is trained: however the block ends, ``run.json`` says so and the run is let go of.
+    """Record in ``run.json`` how the block, which trains a run, ends, and release the run.
 
     Raises:
         InterruptedRunError: A signal came.
-        LostError, OutputError, VaectlError: What ended the training, with the way to go on as its hint.
+        LostError, OutputError, VaectlError: The error that ended the training, with a hint that says how to continue.
     """
     try:
         yield
@@ -36,8 +36,8 @@ def recorded(run: Run, hub: Hub) -> Iterator[None]:
         if isinstance(stop, InterruptedRunError):
             raise
         signum = stop.signum if isinstance(stop, Signalled) else signal.SIGINT
-        done = "is trained, but its evaluation was interrupted" if trained else "was interrupted"
-        raise InterruptedRunError(f"{run.id} {done}", signum=signum, hint=_resume_with(run)) from None
+        outcome = "is trained, but its evaluation was interrupted" if trained else "was interrupted"
+        raise InterruptedRunError(f"{run.id} {outcome}", signum=signum, hint=_resume_with(run)) from None
     except LostError as error:
         _leave(run, "failed", hub)
         raise lost_in(error, run.reference) from error
@@ -59,7 +59,7 @@ def recorded(run: Run, hub: Hub) -> Iterator[None]:
 
 
 def _leave(run: Run, status: str, hub: Hub) -> None:
-    """Record how a run ended that did not reach its end; what ended it must not be hidden by a failure to do so."""
+    """Record how an incomplete run ended; an error in doing so is dropped, because it would hide the first one."""
     with contextlib.suppress(VaectlError, OSError):
         if run.record["status"] == "running":
             run.finish(status)
@@ -68,18 +68,18 @@ def _leave(run: Run, status: str, hub: Hub) -> None:
 
 
 def interrupted(run: Run, state: TrainState, signum: int) -> InterruptedRunError:
-    """The error of a training that a signal stopped between two steps."""
+    """The error for a training that a signal stopped between two steps."""
     if state.batch:
-        place = f"in epoch {state.epoch + 1}, after {state.batch} of {state.batches} batches"
+        position = f"in epoch {state.epoch + 1}, after {state.batch} of {state.batches} batches"
     else:
-        place = f"after epoch {state.epoch}" if state.epoch else "before its first batch"
+        position = f"after epoch {state.epoch}" if state.epoch else "before its first batch"
     return InterruptedRunError(
-        f"{run.id} was interrupted {place}; what was done is saved", signum=signum, hint=_resume_with(run)
+        f"{run.id} was interrupted {position}; progress is saved", signum=signum, hint=_resume_with(run)
     )
 
 
 def diverged(run: Run, state: TrainState, end: Stopped) -> DivergedError:
-    """The error of a training that met a number which is not finite."""
+    """The error for a training that met a number which is not finite."""
     training = run.spec.training
     weights = f"the weights of epoch {end.best_epoch} are kept" if end.best_epoch else "no epoch was finished"
     after = f" after {state.rollbacks} rollbacks" if state.rollbacks else ""

@@ -1,4 +1,4 @@
-"""Evaluations, made by several estimators and kept in their run."""
+"""Evaluate a run with several estimators, and keep the result in the run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vaectl.config.spec import SPLITS
 from vaectl.errors import DataError, UsageError, check_choice
 from vaectl.runs.data import data_of
 from vaectl.runs.events import Evaluated
-from vaectl.runs.listeners import ailments
+from vaectl.runs.listeners import diagnose
 from vaectl.runs.run import Run
 from vaectl.system.files import finite
 from vaectl.training.events import Found, Hub, Listener, Progress, Tell
@@ -42,26 +42,26 @@ def evaluate_run(
     """Evaluate a run as ``vaectl eval`` does, and keep the result in the run.
 
     Args:
-        run: The run, or what ``Run.open`` takes.
-        data: The run's data; None loads them. A run that was trained on a ``Data`` object needs that.
+        run: The run, or a reference as for ``Run.open``.
+        data: The run's data; None loads them. A run that was trained on a ``Data`` object needs that object.
         split: ``train``, ``validation`` or ``test``.
         checkpoint: ``best`` or ``last``.
-        seed: Seed of the draws of the estimates.
+        seed: Seed of the estimators' random draws.
         importance_samples: K of the importance-weighted bound, which is left out if None.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        data_dir: The directory that the run's data are in now; None takes the recorded one.
-        runs_dir: The folder of all runs; None takes ``VAECTL_RUNS_DIR``, else ``runs``.
-        listeners: Told ``Progress``, ``Evaluated`` and, for each ailment of the model, ``Found``.
+        data_dir: The directory where the run's data are now; None for the recorded one.
+        runs_dir: The folder of all runs; None for ``VAECTL_RUNS_DIR``, else ``runs``.
+        listeners: Listen to ``Progress``, ``Evaluated`` and, for each finding of the doctor, ``Found`` events.
 
     Returns:
         ``run``, ``split``, ``checkpoint``, ``n``, ``seed``, ``measure``, ``metrics`` (nats per example),
-        ``kl_per_dim``, ``weights`` (their SHA-256), ``information``, ``importance`` and ``disentanglement`` (None where
+        ``kl_per_dim``, ``weights`` (their SHA-256), ``information``, ``importance`` and ``disentanglement`` (None if
         they were not estimated), and ``findings``.
 
     Raises:
-        UsageError: An argument is none of the allowed values.
+        UsageError: An argument is not one of the allowed values.
         RunError: There is no such run or checkpoint, or its files are damaged.
-        DataError: The split is empty, or the data are missing or not those that the run was trained on.
+        DataError: The split is empty, or the data are missing or not what the run was trained on.
     """
     from vaectl.system.runtime import resolve_device
 
@@ -75,7 +75,7 @@ def evaluate_run(
     document, _ = evaluate_into(
         opened, model, data, split, checkpoint, seed, hub.tell, importance_samples=importance_samples
     )
-    findings = ailments(opened, document["metrics"], hub.tell)
+    findings = diagnose(opened, document["metrics"], hub.tell)
     document["findings"] = [finding.to_json() for finding in findings]
     for finding in findings:
         hub.tell(Found(finding))
@@ -100,13 +100,13 @@ def evaluate_into(
         model: Its model.
         data: Its data.
         split: Name of the split.
-        checkpoint: Whose weights the model has.
-        seed: Seed of the draws.
-        tell: Told ``Progress`` and ``Evaluated``.
+        checkpoint: The checkpoint whose weights the model has.
+        seed: Seed of the random draws.
+        tell: Called with ``Progress`` and ``Evaluated`` events.
         importance_samples: K of the importance-weighted bound, or None.
 
     Returns:
-        The result as of ``evaluate_run`` without findings; and values of each example by name, float64 (N,).
+        The result of ``evaluate_run`` without findings, and the values for each example by name, float64 (N,).
 
     Raises:
         DataError: The split is empty.
@@ -118,12 +118,12 @@ def evaluate_into(
     # moved once: on an accelerator each move copies the whole split
     examples = data.split(split).to(next(model.parameters()).device)
     if len(examples) == 0:
-        raise DataError(f"--split {split}: {run.id} held out no such examples")
+        raise DataError(f"--split {split}: {run.id} has no {split} examples")
     result = evaluate(model, examples, seed=seed, progress=_counted(tell, f"evaluating {split}", len(examples)))
-    codes = gap = None
-    if result.usage is None:  # what follows is asked of vectors: a grid of codes is certain, and names its example
+    aggregate = gap = None
+    if result.usage is None:  # only for vectors: a grid of codes is deterministic, and identifies its example
         counted = _counted(tell, "aggregate posterior", len(examples))
-        codes = information(model, examples, seed=seed, progress=counted)
+        aggregate = information(model, examples, seed=seed, progress=counted)
         gap = disentanglement(model, examples, seed=seed)
     values = {name: value.numpy() for name, value in result.per_example.items()}
     importance = None
@@ -137,10 +137,10 @@ def evaluate_into(
         "n": len(examples),
         "seed": seed,
         "measure": measure,
-        "metrics": result.metrics() | ({} if codes is None else codes.metrics()) | bits,
+        "metrics": result.metrics() | ({} if aggregate is None else aggregate.metrics()) | bits,
         "kl_per_dim": result.kl_per_dim.tolist(),
         "weights": run.weights_digest(checkpoint),
-        "information": None if codes is None else codes.to_json(),
+        "information": None if aggregate is None else aggregate.to_json(),
         "importance": importance,
         "disentanglement": None if gap is None else gap.to_json(),
     }
@@ -152,14 +152,14 @@ def evaluate_into(
 
 
 def kept_evaluation(run: Run, split: str, checkpoint: str) -> dict[str, Any] | None:
-    """The evaluation that a run keeps of a split and of the weights it holds now, or None where it is not whole."""
+    """The complete evaluation of a split with the weights that the run has now, or None if there is none."""
     evaluation = run.evaluation(split, checkpoint)
-    whole = evaluation is not None and len(evaluation["kl_per_dim"]) in (0, run.spec.latent_dim)
-    return evaluation if whole and run.per_example(split, checkpoint) else None
+    complete = evaluation is not None and len(evaluation["kl_per_dim"]) in (0, run.spec.latent_dim)
+    return evaluation if complete and run.per_example(split, checkpoint) else None
 
 
 def _counted(tell: Tell, what: str, total: int) -> Callable[[int], None]:
-    """Tell that work on ``total`` examples begins; what is called with the number of those that are done."""
+    """Report that work on ``total`` examples begins; the result is to be called with the number of finished ones."""
     tell(Progress(what, 0, total))
     return lambda done: tell(Progress(what, done, total))
 
@@ -167,7 +167,7 @@ def _counted(tell: Tell, what: str, total: int) -> Callable[[int], None]:
 def _weighted(
     model: VAE, examples: Examples, samples: int, seed: int, tell: Tell
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The importance-weighted bound as it is kept, and its values of each example."""
+    """The importance-weighted bound as JSON, and its values for each example."""
     from vaectl.evaluation.importance import importance_bound
 
     progress = _counted(tell, f"{samples} importance samples", len(examples))
@@ -176,14 +176,14 @@ def _weighted(
 
 
 def _measured(run: Run, elbo: Tensor) -> tuple[str, dict[str, float]]:
-    """What the nats of a run are of; and for discrete data bits per dimension."""
+    """The measure of a run's log-probabilities and, for discrete data, bits per dimension."""
     from vaectl.evaluation.metrics import bits_per_dim
     from vaectl.model.builder import measure
     from vaectl.model.likelihoods import DISCRETE
 
     info = run.data_info
-    measured = measure(run.complete_spec(), info)
-    if measured not in DISCRETE:
-        return measured, {}
+    name = measure(run.complete_spec(), info)
+    if name not in DISCRETE:
+        return name, {}
     bits, se = bits_per_dim(elbo, info.shape)
-    return measured, {"bits_per_dim": bits, "bits_per_dim_se": se}
+    return name, {"bits_per_dim": bits, "bits_per_dim_se": se}

@@ -20,21 +20,21 @@ Reason = Literal["completed", "patience", "nothing left", "stopped"]
 
 @dataclass(frozen=True)
 class DataLoaded:
-    """The data are there; the model is not made yet."""
+    """The data are loaded; the model is not built yet."""
 
     data: Data
 
 
 @dataclass(frozen=True)
 class RunBegan:
-    """The run's folder is there and belongs to this process.
+    """The run's folder exists and is locked by this process.
 
     Attributes:
         run: The run.
-        state: Where its training stands, with the model, the objective and the device.
+        state: The state of its training, with the model, the objective and the device.
         data: Its data.
-        line: What is trained, in one line.
-        resumed: Whether it goes on, instead of being new.
+        line: A description of the training in one line.
+        resumed: Whether the run is resumed rather than new.
     """
 
     run: Run
@@ -53,12 +53,12 @@ class TrainingBegan:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An evaluation is kept in its run.
+    """An evaluation was added to its run.
 
     Attributes:
         run: The run.
-        document: What ``evaluate_run`` returns.
-        values: Values of each example by name, float64 (N,).
+        document: The result of ``evaluate_run``, without findings.
+        values: Values for each example by name, float64 (N,).
     """
 
     run: Run
@@ -68,14 +68,14 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class RunEnded:
-    """Nothing more will be told: the run has ended, and its record says how.
+    """The run has ended, as its record says; no event follows.
 
     Attributes:
         run: The run; its ``status`` is completed, interrupted or failed.
-        reason: Why: all epochs were trained, ``--patience`` ended it, there was nothing left to resume, or an error,
-            which is raised next, or a signal stopped it.
-        document: Of a run that reached its end ``measure``, ``metrics``, ``findings`` and ``seconds``; else empty.
-        epoch: The epoch after which training ended; None where it was not trained to its end now.
+        reason: Why it ended: all epochs were trained, ``--patience`` ended it, there was nothing left to resume, or it
+            was stopped by a signal or by an error, which is raised next.
+        document: ``measure``, ``metrics``, ``findings`` and ``seconds`` of a run that reached its end; else empty.
+        epoch: The epoch after which training ended; None if this process did not train it to its end.
     """
 
     run: Run

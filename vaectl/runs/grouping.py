@@ -13,6 +13,7 @@ from vaectl.runs.comparison import (
     CHECKPOINT,
     SEED,
     SPLIT,
+    Cell,
     Column,
     Comparison,
     Metric,
@@ -80,22 +81,20 @@ def compare_groups(groups: Sequence[Column]) -> Comparison:
     for metric in metrics_of(runs, flat):
         values = [[metric.of(item) for item in group] for group in evaluations]
         images = [_image_means([metric.examples(run) for run in group]) for group in examples]
-        row = Row(metric, [])
-        for group in values:
-            mean, sd = _spread(group)
-            row.values.append(mean)
-            row.sd.append(sd)
+        spreads = [_spread(group) for group in values]
+        cells = [Cell(*spreads[0])]
         for index in range(1, len(groups)):
             ranked = different[index] is None and may_rank(metric, groups[index].runs[0], groups[0].runs[0])
-            value, base = row.values[index], row.values[0]
-            row.delta.append(None if different[index] or value is None or base is None else value - base)
-            difference = None
+            (value, sd), (base, _) = spreads[index], spreads[0]
+            delta = None if different[index] or value is None or base is None else value - base
+            cell = Cell(value, sd, delta)
             if ranked and withheld[index] is None:
                 difference = _difference(metric, values[index], values[0], images[index], images[0])
-            row.delta_se.append(None if difference is None else difference.se)
-            row.interval.append(None if difference is None else (difference.low, difference.high))
-            row.verdict.append(None if difference is None else _verdict(metric, difference))
-        rows.append(row)
+                if difference is not None:
+                    interval, verdict = (difference.low, difference.high), _verdict(metric, difference)
+                    cell = Cell(value, sd, delta, difference.se, interval, verdict)
+            cells.append(cell)
+        rows.append(Row(metric, cells))
     settings = settings_of(groups, without=(SEED,))
     counts = [item["n"] for item in flat]
     return Comparison(groups, True, settings, counts, different, withheld, notes_on(runs, flat), rows)

@@ -1,6 +1,6 @@
-"""The lines of a training, for screen and log: a row an epoch, and sentences in between.
+"""Lines about a training, for screen and log: a row for each epoch, and sentences in between.
 
-Nothing here imports torch until an event is looked at.
+Torch is imported only once there is an event.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from vaectl.config.spec import Spec
 if TYPE_CHECKING:
     from vaectl.training.trainer import Epoch
 
-# name, width, and the order in which columns go where there is little room (0 stays)
+# name, width and rank; if there is little room, columns of the highest rank are dropped first, those of rank 0 never
 COLUMNS = (
     ("epoch", 7, 0),
     ("elbo", 10, 1),
@@ -32,7 +32,7 @@ class Lines:
 
     Args:
         spec: The run's spec.
-        epochs: Epochs in all, which may change.
+        epochs: Total number of epochs, which may change.
     """
 
     def __init__(self, spec: Spec, epochs: int) -> None:
@@ -40,7 +40,7 @@ class Lines:
         self._spec = spec
 
     def header(self, width: int | None = None) -> str:
-        """Name the columns that go into ``width`` characters; None has room for all."""
+        """The names of the columns that fit into ``width`` characters; None for all."""
         return _join({name: name for name, _, _ in COLUMNS}, width)
 
     def row(self, event: Epoch, width: int | None = None) -> str:
@@ -58,8 +58,13 @@ class Lines:
         }
         return _join(cells, width) + (" *" if event.improved and validation else "")
 
+    def terms(self, event: Epoch) -> str:
+        """The objective's own terms of an epoch in nats, by name; empty if it has none."""
+        terms = "   ".join(f"{name} {value:.2f}" for name, value in event.terms.items())
+        return f"  {terms}" if terms else ""
+
     def sentence(self, event: object) -> str:
-        """Say what happened between two epochs; empty for an event that has a row or needs no word."""
+        """A sentence on what happened between two epochs; empty for other events."""
         from vaectl.training.trainer import PriorBegan, RolledBack
 
         if isinstance(event, RolledBack):
@@ -69,8 +74,8 @@ class Lines:
             )
         if isinstance(event, PriorBegan):
             return (
-                f"epoch {event.epoch + 1} on: the {self._spec.prior.name} prior alone, fitted to the codes of epoch "
-                f"{event.best_epoch}"
+                f"from epoch {event.epoch + 1} on only the {self._spec.prior.name} prior is trained, on the latents of "
+                f"epoch {event.best_epoch}"
             )
         return ""
 
@@ -85,14 +90,14 @@ def _join(cells: Mapping[str, str], width: int | None) -> str:
 
 
 def compact(value: float, column: str) -> str:
-    """A number with as many digits as leave a space before it in its column."""
+    """A number with as many digits as fit into its column after a space."""
     (width,) = [width for name, width, _ in COLUMNS if name == column]
     texts = [f"{value:.2f}", f"{value:.0f}", f"{value:.3g}"]
     return next((text for text in texts if len(text) < width), texts[-1])
 
 
 def activity(metrics: Mapping[str, Any], latent_dim: int) -> str:
-    """How much of the latent space is in use: active dimensions, or used codes, of all."""
+    """The used part of the latent space: active dimensions, or used codes, of all."""
     if "codes_used" in metrics:
         return f"{metrics['codes_used']}/{metrics['codes']}"
     return f"{metrics['active_units']}/{latent_dim}"

@@ -24,7 +24,7 @@ class Log:
     """Writes ``train.log``.
 
     Args:
-        run: The run, which belongs to this process.
+        run: The run, which is locked by this process.
     """
 
     def __init__(self, run: Run) -> None:
@@ -42,6 +42,8 @@ class Log:
             self._run.log(self._lines.header())
         elif isinstance(event, Epoch):
             self._run.log(self._lines.row(event))
+            if event.terms:
+                self._run.log(self._lines.terms(event))
         elif isinstance(event, Found):
             self._run.log(event.finding.sentence)
         elif sentence := self._lines.sentence(event):
@@ -51,12 +53,12 @@ class Log:
 
 
 class Keeper:
-    """Keeps what a training has come to: history, checkpoints, and the best epoch.
+    """Saves the progress of a training: history, checkpoints, and the best epoch.
 
     Args:
-        run: The run, which belongs to this process.
-        state: Where its training stands.
-        minutes: Time between two checkpoints within an epoch; there is one at the end of each, too.
+        run: The run, which is locked by this process.
+        state: The state of its training.
+        minutes: Minutes between checkpoints within an epoch; each epoch also ends with one.
     """
 
     def __init__(self, run: Run, state: TrainState, minutes: float) -> None:
@@ -64,7 +66,7 @@ class Keeper:
         self._saved = time.monotonic()
 
     def on(self, event: object) -> None:
-        """Keep an epoch, or after a step what has come since the last checkpoint if that is old."""
+        """Save an epoch; after a step, write a checkpoint if the last one is too old."""
         from vaectl.training.trainer import Epoch, Step
 
         if isinstance(event, Epoch):
@@ -75,13 +77,13 @@ class Keeper:
     def save(self) -> None:
         """Write a checkpoint."""
         # a step may have left numbers that are not finite, which no checkpoint may hold; on the CPU the next step
-        # notices, elsewhere the end of the epoch does
+        # detects them, on other devices the end of the epoch does
         if self._state.finite:
             self._run.save_checkpoint(self._state)
         self._saved = time.monotonic()
 
     def _keep(self, event: Epoch) -> None:
-        # first the history: where the process dies in between, the epoch is done again and its row is written again
+        # the history first: if the process dies in between, the epoch is trained and its row written again
         self._run.append_history(history_row(event))
         self._run.save_checkpoint(self._state, best=event.improved)
         if event.improved:
@@ -90,11 +92,11 @@ class Keeper:
 
 
 class Doctor:
-    """Tells each ailment of a training once.
+    """Reports each finding on a training once.
 
     Args:
         run: The run in training.
-        tell: Told a ``Found`` event.
+        tell: Called with a ``Found`` event for each finding.
     """
 
     def __init__(self, run: Run, tell: Tell) -> None:
@@ -104,7 +106,7 @@ class Doctor:
         self._names: set[str] = set()
 
     def on(self, event: object) -> None:
-        """Look at the epochs so far, once another has ended."""
+        """Examine the epochs so far, once another has ended."""
         from vaectl.training.trainer import Epoch
 
         if isinstance(event, Epoch):
@@ -112,8 +114,8 @@ class Doctor:
             self._report(examine(self._spec, self._rows, self._sizes))
 
     def conclude(self, metrics: Mapping[str, Any]) -> list[Finding]:
-        """Look at the finished model, and return all that ails it, told before or not."""
-        findings = ailments(self._run, metrics, self._tell)
+        """Examine the finished model, and return all findings, also those reported before."""
+        findings = diagnose(self._run, metrics, self._tell)
         self._report(findings)
         return findings
 
@@ -124,8 +126,8 @@ class Doctor:
                 self._tell(Found(finding))
 
 
-def ailments(run: Run, metrics: Mapping[str, Any], tell: Tell) -> list[Finding]:
-    """What ails a run as evaluated; a damaged history is a warning, and the run is judged without it."""
+def diagnose(run: Run, metrics: Mapping[str, Any], tell: Tell) -> list[Finding]:
+    """The doctor's findings on an evaluated run; a damaged history causes a warning, and is not used."""
     try:
         rows = run.history()
     except RunError as error:
@@ -135,9 +137,11 @@ def ailments(run: Run, metrics: Mapping[str, Any], tell: Tell) -> list[Finding]:
 
 
 def history_row(event: Epoch) -> dict[str, Any]:
-    """An epoch as ``metrics.jsonl`` holds it."""
+    """An epoch's row in ``metrics.jsonl``."""
     # the standard error of a single example is not a number
     row: dict[str, Any] = finite(dataclasses.asdict(event))
     row["validation"] = row["validation"] or None
     del row["improved"], row["best_epoch"]
+    if not row["terms"]:
+        del row["terms"]
     return row

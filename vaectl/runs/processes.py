@@ -1,7 +1,7 @@
 """Several processes that train one run: one leads, with the run, and the others follow it.
 
-The leader does all that one process does. Once it knows what is to be trained it posts it as the plan; the others then
-load the data and build the model, too, take over the leader's weights and state, and share the batches.
+The leader does all that a single process does. Once it knows what to train it posts that as the plan; the others then
+also load the data and build the model, take over the leader's weights and state, and share the batches.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
     from vaectl.training.state import TrainState
 
 PLAN = "plan"
-# torchrun kills what has not ended 30 s after its signal
+# torchrun kills processes that have not ended 30 s after its signal
 STUCK_SECONDS = 25.0
 
 
 @contextmanager
-def leading(place: ProcessInfo) -> Iterator[Processes | None]:
-    """Within the block this process leads the others, which end with it; None where there are none."""
-    if place.world == 1:
+def leading(process: ProcessInfo) -> Iterator[Processes | None]:
+    """Lead the other processes within the block, at whose end they end, too; yields None if there are none."""
+    if process.world == 1:
         yield None
         return
     from vaectl.parallel.board import Board
     from vaectl.parallel.distributed import Processes
 
-    board = Board.of_launcher(place)
+    board = Board.of_launcher(process)
     with board.telling():
         yield Processes(board)
         if PLAN not in board.said:
@@ -52,24 +52,24 @@ def leading(place: ProcessInfo) -> Iterator[Processes | None]:
 
 
 def gather(processes: Processes, spec: Spec, info: DataInfo, directory: str, state: TrainState) -> None:
-    """Tell the others what is to be trained, and return once all are ready for it and connected.
+    """Tell the other processes what to train, and return once all are ready and connected.
 
     Args:
-        processes: The processes, of which this one leads.
+        processes: The processes, which this one leads.
         spec: The complete spec.
         info: The description of its data.
-        directory: Where they are on this machine.
-        state: The training.
+        directory: The data directory on this machine.
+        state: The state of the training.
 
     Raises:
-        UsageError: It can only be trained in one process.
+        UsageError: The objective needs a single process.
         LostError: Another process failed.
     """
     if processes.world == 1:
         return
     if state.objective.needs_pairs:
         raise UsageError(
-            f"--objective {spec.objective.name} compares the examples of a batch with each other, which is done in one "
+            f"--objective {spec.objective.name} compares the examples of a batch with each other, which needs one "
             f"process; there are {processes.world}",
             hint="run vaectl train without torchrun",
         )
@@ -81,7 +81,7 @@ def gather(processes: Processes, spec: Spec, info: DataInfo, directory: str, sta
     processes.connect(state.device)
 
 
-def match(processes: Processes, state: TrainState, reference: str = "") -> str:
+def broadcast_state(processes: Processes, state: TrainState, reference: str = "") -> str:
     """Give every process the leader's weights and state, and the run's reference.
 
     Raises:
@@ -94,27 +94,27 @@ def match(processes: Processes, state: TrainState, reference: str = "") -> str:
         best = state.best_weights or {}
         parts = {"weights": state.model.state_dict(), "tensors": state.tensors(), "best": best}
         mine = {name: {key: tensor.cpu() for key, tensor in part.items()} for name, part in parts.items()}
-    given = processes.from_leader((reference, mine, state.values()))
+    message = processes.from_leader((reference, mine, state.values()))
     if processes.rank:
-        reference, theirs, values = given
+        reference, theirs, values = message
         state.model.load_state_dict(theirs["weights"])
         state.restore(theirs["tensors"], values)
         state.best_weights = theirs["best"] or None
     return reference
 
 
-def follow(place: ProcessInfo, data_dir: Path | None, tell: Tell) -> None:
+def follow(process: ProcessInfo, data_dir: Path | None, tell: Tell) -> None:
     """Train with the leader, without a run.
 
     Args:
-        place: The place of this process.
+        process: This process among the others.
         data_dir: The data directory, or None for the leader's.
-        tell: Told a ``Lost`` event where this process must end although it waits, and nobody else tells why.
+        tell: Called with a ``Lost`` event if this process must end while it waits and no other reports why.
 
     Raises:
         LostError: Another process failed.
-        DataError: This machine has other data than the leader's.
-        DivergedError, InterruptedRunError: As in the leader, which tells of it.
+        DataError: This machine's data differ from the leader's.
+        DivergedError, InterruptedRunError: As in the leader, which reports it.
     """
     import torch
 
@@ -123,7 +123,7 @@ def follow(place: ProcessInfo, data_dir: Path | None, tell: Tell) -> None:
     from vaectl.parallel.distributed import Processes
     from vaectl.training.trainer import prepare
 
-    board = Board.of_launcher(place)
+    board = Board.of_launcher(process)
     processes = Processes(board)
     with board.telling():
         plan = board.read(PLAN)
@@ -142,24 +142,24 @@ def follow(place: ProcessInfo, data_dir: Path | None, tell: Tell) -> None:
 def _same_data(part: Part, of_leader: Path, data_dir: Path | None, fingerprint: str) -> Data:
     """Load the leader's data on this machine."""
     from vaectl.config.datasets import is_path
-    from vaectl.data.base import Store
+    from vaectl.data.base import Loading
     from vaectl.data.loading import load_part
 
     own = is_path(part.name)
     directory = find_directory(data_dir, of_leader, own=part.name if own else None).path
     if own:
         part = dataclasses.replace(part, name=str(home_of(part.name, directory)))
-    data = load_part(part, Store(directory))
+    data = load_part(part, Loading(directory))
     if data.info.fingerprint != fingerprint:
-        raise DataError(f"{data.info.name} in {directory} is not what process 0 trains on")
+        raise DataError(f"{data.info.name} in {directory} differs from the data of process 0")
     return data
 
 
 def _take_part(processes: Processes, state: TrainState, data: Data, spec: Spec, tell: Tell) -> None:
-    """Train as the leader does, and raise what ended it early."""
+    """Train as the leader does, and raise the error that ended training early."""
     from vaectl.training.trainer import Stopped, fit
 
-    reference = match(processes, state)
+    reference = broadcast_state(processes, state)
     end: Stopped | None = None
     try:
         with noting() as processes.heard, unstuck(processes, reference, tell):
@@ -179,15 +179,15 @@ def _take_part(processes: Processes, state: TrainState, data: Data, spec: Spec, 
 
 @contextmanager
 def unstuck(processes: Processes, reference: str, tell: Tell) -> Iterator[None]:
-    """Within the block a signal ends this process also where it waits for another that does not answer.
+    """Let a signal end this process within the block even while it waits for another that does not answer.
 
-    Python handles a signal between two of its own steps, and a call that waits for another process is one step. A
-    thread hears of the signal at once, and gives the training ``STUCK_SECONDS`` to come to another step.
+    Python handles signals between its own instructions, and a call that waits for another process is a single one. A
+    thread learns of the signal at once, and gives the training ``STUCK_SECONDS`` to reach its next step.
 
     Args:
         processes: The processes.
         reference: The run.
-        tell: Told a ``Lost`` event where this process must end although it waits, and nobody else tells why.
+        tell: Called with a ``Lost`` event if this process must end while it waits and no other reports why.
     """
     if processes.world == 1:
         yield
@@ -196,7 +196,7 @@ def unstuck(processes: Processes, reference: str, tell: Tell) -> Iterator[None]:
     os.set_blocking(writer, False)
 
     def watch() -> None:
-        while os.read(reader, 64):  # what is read is the signals' numbers; nothing at the end
+        while os.read(reader, 64):  # the bytes are numbers of signals; none at the end
             steps = processes.steps
             if select.select([reader], [], [], STUCK_SECONDS)[0] or processes.steps > steps:
                 continue
@@ -219,10 +219,10 @@ def unstuck(processes: Processes, reference: str, tell: Tell) -> Iterator[None]:
 
 
 def lost_in(error: LostError, reference: str) -> LostError:
-    """The same error of a training, and how it goes on."""
+    """The same error for a run, with a hint on how to resume it."""
     return LostError(
         f"{reference} stopped: {error.message}",
-        hint=f"what was done until the last checkpoint is saved; resume with: vaectl train --resume {reference}",
+        hint=f"progress up to the last checkpoint is saved; resume with: vaectl train --resume {reference}",
         exit_code=error.exit_code,
         code=error.code,
         told=error.told,

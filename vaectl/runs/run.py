@@ -1,4 +1,4 @@
-"""Run folders: ids, ``run.json``, history, weights. Nothing here imports torch until weights are read or written."""
+"""Run folders: ids, ``run.json``, history, weights. Torch is imported only when weights are read or written."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Run:
 
     Attributes:
         path: The folder.
-        record: What ``run.json`` holds.
+        record: The content of ``run.json``.
     """
 
     path: Path
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def reference(self) -> str:
-        """What a person types to mean this run: its id, or its path where it is not in the usual folder of runs."""
+        """The text that names this run in a command: its id, or its path if it is not in the usual folder of runs."""
         if os.path.realpath(self.path.parent) == os.path.realpath(runs_directory()):
             return self.id
         path = str(self.path)
@@ -68,7 +68,7 @@ class Run:
 
     @property
     def spec(self) -> Spec:
-        """The run's spec, with the usual values of options that did not exist yet when it was begun.
+        """The run's spec, with the defaults of options that did not exist yet when it was begun.
 
         Raises:
             RunError: ``run.json`` holds no valid spec.
@@ -79,7 +79,7 @@ class Run:
             raise RunError(f"{self.path / 'run.json'} is damaged: config: {error.message}") from None
 
     def file(self, name: str) -> Path:
-        """The path of a file or folder of the run; all of its reading and writing goes through here.
+        """The path of a file or folder of the run; everything that reads or writes one gets its path here.
 
         Raises:
             RunError: A link leads out of the run's folder.
@@ -101,20 +101,20 @@ class Run:
 
     @property
     def status(self) -> str:
-        """running, completed, interrupted or failed; crashed where the process of a running run is gone."""
+        """running, completed, interrupted or failed; crashed if the process of a running run is gone."""
         status: str = self.record["status"]
         if status == "running" and self._log is None and not self._is_alive():
-            # it may have ended between the reading of its record and now
+            # it may have ended since its record was read
             status = read_record(self.path)["status"]
             return "crashed" if status == "running" else status
         return status
 
     @classmethod
     def create(cls, runs_dir: str | Path | None, name: str | None, record: Mapping[str, Any]) -> Run:
-        """A new run folder with its ``run.json`` and ``config.json``, its id allocated by an atomic mkdir.
+        """Create a run folder with ``run.json`` and ``config.json``; an atomic mkdir allocates its id.
 
         Args:
-            runs_dir: Folder of all runs, made if missing; None takes ``VAECTL_RUNS_DIR``, else ``runs``.
+            runs_dir: Folder of all runs, created if missing; None for ``VAECTL_RUNS_DIR``, else ``runs``.
             name: The id, or None for the next ``run<N>``.
             record: The fields of ``run.json`` that are known at the start.
 
@@ -152,21 +152,21 @@ class Run:
 
     @classmethod
     def open(cls, reference: str | Path, runs_dir: str | Path | None = None) -> Run:
-        """The run that an id, a bare number, a path, ``latest`` or ``latest~N`` names.
+        """Open the run that an id, a bare number, a path, ``latest`` or ``latest~N`` names.
 
         Args:
             reference: The name; a ``Path`` is the path of a run's folder.
-            runs_dir: Folder of all runs; None takes ``VAECTL_RUNS_DIR``, else ``runs``.
+            runs_dir: Folder of all runs; None for ``VAECTL_RUNS_DIR``, else ``runs``.
 
         Raises:
-            RunError: There is none, or its ``run.json`` is damaged.
+            RunError: There is no such run, or its ``run.json`` is damaged.
         """
         path = find(reference, runs_directory(runs_dir))
         return cls(path, read_record(path))
 
     @classmethod
     def resume(cls, reference: str | Path, runs_dir: str | Path | None = None) -> Run:
-        """As ``open``, but the run is this process's to go on with, as after ``create``.
+        """Open a run and lock it for this process, as ``create`` does, to continue it.
 
         Raises:
             RunError: As ``open``; or another process trains it.
@@ -177,7 +177,7 @@ class Run:
         try:
             with run._locked():
                 sweep(run.path)
-                # it may have ended between the reading of its record and now
+                # it may have ended since its record was read
                 run.record = read_record(run.path)
         except BaseException:
             run.close()
@@ -191,10 +191,10 @@ class Run:
             write_json(self.file("run.json"), self.record)
 
     def add_evaluation(self, evaluation: Mapping[str, Any], per_example: Mapping[str, list[float]]) -> None:
-        """Keep an evaluation in ``run.json``, in place of an older one of the same split, checkpoint, seed and K.
+        """Add an evaluation to ``run.json``, replacing an older one with the same split, checkpoint, seed and K.
 
-        The per-example values go to ``evaluations/SPLIT-CHECKPOINT.json``, for paired comparisons. Where there is no
-        importance-weighted bound, that of the evaluation before with the same weights and seed is kept.
+        The per-example values go to ``evaluations/SPLIT-CHECKPOINT.json``, for paired comparisons. If there is no
+        importance-weighted bound, that of an earlier evaluation with the same weights and seed is kept.
         """
         file = self.evaluation_file(evaluation["split"], evaluation["checkpoint"])
         file.parent.mkdir(exist_ok=True)
@@ -217,39 +217,39 @@ class Run:
     def evaluation(self, split: str, checkpoint: str) -> dict[str, Any] | None:
         """The newest evaluation of a split with the weights that a checkpoint holds now, or None."""
         weights = self.weights_digest(checkpoint)
-        wanted = {"split": split, "checkpoint": checkpoint, "weights": weights}
-        found = [e for e in self.evaluations() if all(e.get(key) == value for key, value in wanted.items())]
-        return found[-1] if found and weights is not None else None
+        keys = {"split": split, "checkpoint": checkpoint, "weights": weights}
+        matches = [e for e in self.evaluations() if all(e.get(key) == value for key, value in keys.items())]
+        return matches[-1] if matches and weights is not None else None
 
     def weights_digest(self, checkpoint: str) -> str | None:
-        """The SHA-256 that the weights of a checkpoint carry in their header, read without torch; None without one."""
+        """The SHA-256 in the header of a checkpoint's weights, read without torch; None if there is none."""
         return checkpoints.digest_of(self.file(CHECKPOINTS[checkpoint]))
 
     def evaluation_file(self, split: str, checkpoint: str) -> Path:
-        """Where the per-example values of an evaluation lie."""
+        """The file with the per-example values of an evaluation."""
         return self.file(f"evaluations/{split}-{checkpoint}.json")
 
     def per_example(self, split: str, checkpoint: str) -> dict[str, list[float]]:
-        """Per-example values by metric of the newest evaluation; empty where they are damaged or of another seed.
+        """Per-example values by metric of the newest evaluation; empty if they are damaged or have another seed.
 
-        A process that is killed between its two files, or is at work there, leaves values of another evaluation.
+        A process that was killed between writing its two files, or is writing them, leaves values of another seed.
         """
-        kept = [e["seed"] for e in self.evaluations() if (e["split"], e["checkpoint"]) == (split, checkpoint)]
+        seeds = [e["seed"] for e in self.evaluations() if (e["split"], e["checkpoint"]) == (split, checkpoint)]
         try:
             document = parse_json(read_text(self.evaluation_file(split, checkpoint), SERIES_BYTES))
-            if kept and document["seed"] != kept[-1]:
+            if seeds and document["seed"] != seeds[-1]:
                 return {}
-            found = {name: [float(v) for v in values] for name, values in document.items() if name != "seed"}
+            examples = {name: [float(v) for v in values] for name, values in document.items() if name != "seed"}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
-        return found if all(is_number(value) for values in found.values() for value in values) else {}
+        return examples if all(is_number(value) for values in examples.values() for value in values) else {}
 
     def append_history(self, row: Mapping[str, Any]) -> None:
         """Append one epoch to ``metrics.jsonl`` and flush it to disk."""
         history.append(self.file(history.NAME), row)
 
     def history(self) -> list[dict[str, Any]]:
-        """The epochs of ``metrics.jsonl``; a torn last line is left out.
+        """The epochs of ``metrics.jsonl``; an incomplete last line is left out.
 
         Raises:
             RunError: Another line is damaged, or the file cannot be read.
@@ -257,7 +257,7 @@ class Run:
         return history.read(self.file(history.NAME))[0]
 
     def log(self, line: str) -> None:
-        """Append a line to ``train.log``, if the run is this process's.
+        """Append a line to ``train.log``, if this process has locked the run.
 
         Raises:
             OutputError: It cannot be written.
@@ -266,23 +266,23 @@ class Run:
             self._log.write(line)
 
     def finish(self, status: str, **changes: Any) -> None:
-        """Record how the run ended and how long this process had it, and let go of it."""
+        """Record how the run ended and how long this process worked on it, and release it."""
         before = self.record["seconds"] if has_numbers(self.record, "seconds") else 0.0
         here = self._log.seconds if self._log is not None else 0.0
         self.update(status=status, finished=now(), seconds=round(before + here, 1), **changes)
         self.close()
 
     def close(self) -> None:
-        """Let go of the run: if its status is still running, others see it as crashed from now on."""
+        """Release the run; if its status is still running, other processes then see it as crashed."""
         if self._log is not None:
             self._log.close()
             self._log = None
 
     def save_checkpoint(self, state: TrainState, *, best: bool = False) -> None:
-        """Write all that ``resume`` needs, and with ``best`` the model as the best so far: all of it or nothing.
+        """Write a checkpoint, and with ``best`` also the model as the best so far: all files change or none.
 
         Raises:
-            OutputError: It cannot be written; the checkpoint before is still there.
+            OutputError: It cannot be written; the previous checkpoint is still there.
         """
         weights = state.model.state_dict()
         files = {checkpoints.LAST: weights, checkpoints.OPTIMIZER: state.tensors()}
@@ -292,7 +292,7 @@ class Run:
         checkpoints.save(self.path, self.record["config"], files, values)
 
     def load_checkpoint(self, state: TrainState) -> dict[str, str]:
-        """Restore a training, and return how it was computed, see ``runtime.arithmetic``.
+        """Restore a training, and return its ``runtime.arithmetic``, on which rounding depends.
 
         Args:
             state: A new state of the run's model and objective.
@@ -308,7 +308,7 @@ class Run:
             state.model.load_state_dict(tensors[checkpoints.LAST])
             state.restore(tensors[checkpoints.OPTIMIZER], values)
             if state.keeps_best and state.prior_began is None and checkpoints.BEST in tensors:
-                # copies: what was read may still be the file's own pages
+                # copied, because the tensors may be pages of the file itself
                 state.best_weights = {name: tensor.clone() for name, tensor in tensors[checkpoints.BEST].items()}
             return {name: str(value) for name, value in values["arithmetic"].items()}
         except (ValueError, RuntimeError, KeyError, AttributeError) as error:
@@ -316,45 +316,47 @@ class Run:
             raise RunError(f"the checkpoint in {self.path} is damaged: {reason}") from None
 
     def load_model(self, checkpoint: str = "best", device: str | torch.device = "cpu") -> VAE:
-        """Make the model of the run with the weights of a checkpoint, in evaluation mode.
+        """Build the run's model with the weights of a checkpoint, in evaluation mode.
 
         Args:
             checkpoint: ``best`` or ``last``.
-            device: Where to; ``auto`` takes a GPU if there is one.
+            device: The device to put it on; ``auto`` is a GPU if there is one.
 
         Raises:
             UsageError: There is no such checkpoint or device.
-            RunError: The weights are missing, damaged, or not those of this run's config.
+            RunError: The weights are missing, damaged, or belong to another config.
         """
         from vaectl.model.builder import blueprint, build, complete
         from vaectl.runs import weights
         from vaectl.system.runtime import resolve_device
 
         check_choice("--checkpoint", checkpoint, CHECKPOINTS)
-        place = resolve_device(device) if isinstance(device, str) else device
+        target = resolve_device(device) if isinstance(device, str) else device
         file = self.file(CHECKPOINTS[checkpoint])
         if not file.is_file():
             hint = None if self.history() else "it was stopped before its first epoch ended"
             raise RunError(f"{self.id} has no {file.name}", hint=hint)
         spec, info = self.complete_spec(), self.data_info
         try:
-            # the weights in the file's order, then in the model
+            # two copies: the weights as read, and the model's
             plan = blueprint(spec, info, copies=2)
             state = weights.read(file, self.record["config"], plan.state_dict(), complete=complete)
             model, _ = build(spec, info)
         except RunError:
             raise
         except VaectlError as error:
-            raise RunError(f"{self.path / 'run.json'} describes no model for this machine: {error.message}") from None
+            raise RunError(
+                f"{self.path / 'run.json'} describes a model that cannot be built on this machine: {error.message}"
+            ) from None
         model.load_state_dict(state)
-        return model.to(place).eval()
+        return model.to(target).eval()
 
     @property
     def data_info(self) -> DataInfo:
         """The description of the data that the run was trained on.
 
         Raises:
-            RunError: ``run.json`` holds no valid one.
+            RunError: ``run.json`` holds no valid description.
         """
         from vaectl.data.info import DataInfo
 

@@ -1,4 +1,4 @@
-"""A new run: from a spec and data to a run folder with all that the commands use."""
+"""Train a new run: from a spec and data to a run folder that every command can use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vaectl.runs.endings import diverged, interrupted, recorded
 from vaectl.runs.evaluating import evaluate_into
 from vaectl.runs.events import DataLoaded, Reason, RunBegan, RunEnded, TrainingBegan
 from vaectl.runs.listeners import Doctor, Keeper, Log
-from vaectl.runs.processes import gather, match, unstuck
+from vaectl.runs.processes import broadcast_state, gather, unstuck
 from vaectl.runs.run import Run, now
 from vaectl.system.files import finite
 from vaectl.system.signals import noting
@@ -51,31 +51,31 @@ def train_run(
 ) -> Run:
     """Train a new run, as ``vaectl train`` does, and evaluate its best weights on the test split.
 
-    The first SIGINT or SIGTERM finishes the batch and saves; off the main thread the caller owns the signals.
+    The first SIGINT or SIGTERM finishes the batch and saves; outside the main thread signals are left to the caller.
 
     Args:
         spec: What to train.
-        data: The data, from ``load_data`` or made from arrays; None loads what the spec names. The run records the data
-            that it was trained on, whatever the spec names beside them.
-        runs_dir: The folder of all runs; None takes ``VAECTL_RUNS_DIR``, else ``runs``.
-        name: The id of the run; None takes the next ``run<N>``.
+        data: The data, from ``load_data`` or made from arrays; None loads the data set that the spec names. The
+            run records the data that it was trained on, even if the spec names others.
+        runs_dir: The folder of all runs; None for ``VAECTL_RUNS_DIR``, else ``runs``.
+        name: The id of the run; None for the next ``run<N>``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        data_dir: The directory of built-in data sets; None takes ``VAECTL_DATA_DIR``, else ``data``.
-        listeners: Told every event, in order.
-        checkpoint_minutes: Time between two checkpoints within an epoch; there is one at the end of each, too.
+        data_dir: The directory of built-in data sets; None for ``VAECTL_DATA_DIR``, else ``data``.
+        listeners: Listen to every event, in order.
+        checkpoint_minutes: Minutes between checkpoints within an epoch; each epoch also ends with one.
         argv: The command line, for the record.
-        sources: Where each setting comes from by path, for the record.
-        processes: The processes that train it, of which this one leads; None for this one.
+        sources: Path -> where the setting comes from, for the record.
+        processes: The processes that train the run, led by this one; None for this one alone.
 
     Returns:
         The run, completed.
 
     Raises:
-        UsageError, SettingError: A setting or argument is not allowed, or settings and data do not go together.
+        UsageError, SettingError: A setting or argument is not allowed, or the settings do not fit the data.
         RunError: The name is taken.
         DataError: The data are missing or damaged.
         DivergedError: A loss was not finite.
-        InterruptedRunError: A signal came; what was done so far is saved.
+        InterruptedRunError: A signal came; progress is saved.
         LostError: Another process failed.
         OutputError: The run cannot be written.
     """
@@ -90,14 +90,14 @@ def train_run(
 
 @dataclass(frozen=True)
 class Plan:
-    """A run that can begin.
+    """A run that is ready to begin.
 
     Attributes:
         spec: The complete spec, which names the data.
         data: The data.
-        directory: The directory that they are in; empty if they are no files.
-        state: The beginning of the training, with the model.
-        processes: The processes that train it.
+        directory: The data directory; empty if the data were not loaded from files.
+        state: The initial state of the training, with the model.
+        processes: The processes that train the run.
     """
 
     spec: Spec
@@ -108,12 +108,12 @@ class Plan:
 
     @property
     def parameters(self) -> int:
-        """How many numbers the model learns."""
+        """Number of parameters that the model learns."""
         return sum(parameter.numel() for parameter in self.state.model.parameters())
 
     @property
     def title(self) -> str:
-        """What is trained, in one line."""
+        """A description of the training in one line."""
         sizes, world = self.data.info.sizes, self.processes.world
         layers = _layers(self.spec.encoder.name, self.state.model)
         return (
@@ -132,7 +132,7 @@ def plan_run(
     tell: Tell = lambda event: None,
     processes: Processes | None = None,
 ) -> Plan:
-    """Load the data and make the model of a run, without beginning it; arguments and errors as of ``train_run``."""
+    """Load the data and build the model of a run, without beginning it; arguments and errors as in ``train_run``."""
     from vaectl.model import builder
     from vaectl.parallel.distributed import Processes
     from vaectl.system.runtime import resolve_device
@@ -140,11 +140,11 @@ def plan_run(
 
     processes = processes or Processes()
     if data is not None:
-        # what the data were loaded by is what the run's config must say, for it to repeat the run
+        # the config must name these data as they were loaded, so that it repeats the run
         part = Part(f"{GIVEN}{data.info.name}", {}) if data.origin is None else data.origin.part
         spec = dataclasses.replace(spec, data=part)
     spec = builder.complete(spec)
-    place = processes.device(resolve_device(device))
+    target = processes.device(resolve_device(device))
     for finding in forecast(spec):
         tell(Found(finding))
     if data is None:
@@ -153,7 +153,7 @@ def plan_run(
         spec = dataclasses.replace(spec, data=data.origin.part)
     tell(DataLoaded(data))
     directory = "" if data.origin is None else str(data.origin.directory.resolve())
-    return Plan(spec, data, directory, prepare(spec, data, place), processes)
+    return Plan(spec, data, directory, prepare(spec, data, target), processes)
 
 
 def begin_run(
@@ -166,7 +166,7 @@ def begin_run(
     argv: Sequence[str] = (),
     sources: Mapping[str, str] | None = None,
 ) -> Run:
-    """Make the folder of a run and train it; arguments and errors as of ``train_run``."""
+    """Create the folder of a run and train it; arguments and errors as in ``train_run``."""
     from vaectl.system.runtime import versions
 
     spec, state = plan.spec, plan.state
@@ -196,15 +196,15 @@ def begin_run(
 def train_on(
     run: Run, state: TrainState, data: Data, hub: Hub, checkpoint_minutes: float, processes: Processes
 ) -> None:
-    """Train a run from where it stands, evaluate the best weights on the test split, and record the outcome.
+    """Train a run from its present state, evaluate the best weights on the test split, and record the outcome.
 
     Args:
         run: The run, created or resumed, which has begun.
-        state: Where it stands.
+        state: The state of its training.
         data: Its data.
-        hub: Its log, and who listens; the keeper, the trackers and the doctor come to them.
-        checkpoint_minutes: Time between two checkpoints within an epoch; there is one at the end of each, too.
-        processes: The processes that train it, of which this one leads.
+        hub: The log and the caller's listeners, to which the keeper, the trackers and the doctor are added.
+        checkpoint_minutes: Minutes between checkpoints within an epoch; each epoch also ends with one.
+        processes: The processes that train the run, led by this one.
 
     Raises:
         DivergedError, InterruptedRunError, LostError, OutputError: As ``train_run``.
@@ -213,7 +213,7 @@ def train_on(
     from vaectl.training.tensorboard import TensorBoard
 
     started = time.monotonic()
-    match(processes, state, run.reference)
+    broadcast_state(processes, state, run.reference)
     on_device = data.to(state.device)
     folder = run.file("tensorboard")
     tracker = TensorBoard(folder, state.step if folder.exists() else None)
@@ -225,7 +225,7 @@ def train_on(
         everyone.tell(TrainingBegan(state.last_epoch))
         end = _steps(run, state, on_device, everyone, keeper, processes)
         best = run.load_model("best", state.device)
-        # trained is trained: from here on an interruption costs no more than the evaluation
+        # the training is complete: an interruption from here on costs only the evaluation
         run.update(status="completed", finished=now())
         everyone.tell(Trained(end.step, best))
     finally:
@@ -234,7 +234,7 @@ def train_on(
 
 
 def _steps(run: Run, state: TrainState, data: Data, hub: Hub, keeper: Keeper, processes: Processes) -> Stopped:
-    """Take the steps of a training, tell its events, and return how it ended; raise where that is not its end."""
+    """Take the training steps, report their events and return how training ended, or raise if it was stopped."""
     from vaectl.training.trainer import Step, Stopped, fit
 
     end: Stopped | None = None
@@ -251,7 +251,7 @@ def _steps(run: Run, state: TrainState, data: Data, hub: Hub, keeper: Keeper, pr
     events.close()
     signum = processes.stop
     processes.disconnect()
-    # also one that came to this process alone, after the last step
+    # also a signal that only this process got, after the last step
     if (signum := signum or processes.stop) and (end is None or end.reason != "diverged"):
         raise interrupted(run, state, signum)
     assert end is not None
@@ -280,7 +280,7 @@ def _layers(name: str, model: VAE) -> str:
 def _git_commit() -> str | None:
     """The commit that the working directory is at, or None outside a git checkout."""
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
+        process = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return process.stdout.strip()

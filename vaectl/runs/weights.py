@@ -1,4 +1,4 @@
-"""Weights as safetensors, with the config and a digest in the header, read with suspicion."""
+"""Weights as safetensors, with the config and a digest in the header; both are checked on reading."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vaectl.errors import OutputError, RunError, VaectlError
 from vaectl.system.files import replacing
 from vaectl.system.reading import HEADER_BYTES, open_regular, size_text
 
-# what safetensors calls the types that a model's tensors may have
+# names in safetensors of the types that a model's tensors may have
 NAMES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int64: "I64",
          torch.bool: "BOOL"}  # fmt: skip
 
@@ -41,7 +41,7 @@ def save(path: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> 
         mode = temporary.stat().st_mode
         try:
             save_file(tensors, temporary, metadata=header)
-            # safetensors puts a file of its own there, which nobody else may read
+            # safetensors replaces the file by one that other users may not read
             temporary.chmod(mode)
             _sort_header(temporary)
         except SafetensorError as error:
@@ -57,14 +57,14 @@ def read(
     room: int | None = None,
     complete: Callable[[Spec], Spec] = lambda spec: spec,
 ) -> dict[str, Tensor]:
-    """The state dict that ``save`` wrote. No tensor is read before all are known to be those of the model.
+    """Read a state dict that ``save`` wrote; no tensor is read before all are known to fit the model.
 
     Args:
         path: The file.
-        config: The config that the weights must belong to, but for what a resumed run may change of it.
-        like: Tensors of the names, types and shapes that the model has, whose memory may be missing (device "meta").
-        room: Bytes that the tensors may take, whatever they are; then ``like`` is not looked at. None for a model's.
-        complete: A spec -> the same with every option, so that options which did not exist yet make no difference.
+        config: The config that the weights must belong to, apart from settings that a resumed run may change.
+        like: Tensors with the names, types and shapes of the model's; they may lack memory (device "meta").
+        room: Largest size of the file in bytes if its tensors are not a model's; ``like`` is not used then.
+        complete: Fills in the missing options of a spec, so that options newer than the file make no difference.
 
     Raises:
         RunError: The file is truncated, altered or foreign, belongs to another config, does not fit the model, or
@@ -81,8 +81,8 @@ def read(
             if not _same_config(header.get("config", ""), config, complete):
                 raise RunError(f"{path} and the run.json beside it name different configs: one of them was altered")
             names = stored.keys()
-            found = {name: stored.get_slice(name) for name in names}
-            if problem := _misfit(found, like) if room is None else _excess(path, room):
+            slices = {name: stored.get_slice(name) for name in names}
+            if problem := _misfit(slices, like) if room is None else _excess(path, room):
                 raise RunError(f"{path} does not fit the run.json beside it: {problem}")
             state = {name: stored.get_tensor(name) for name in names}
     except OSError as error:
@@ -97,7 +97,7 @@ def read(
 
 
 def _sort_header(path: Path) -> None:
-    """Put the header's entries in order, which safetensors leaves to chance: equal weights are then equal files."""
+    """Sort the header's entries, whose order safetensors leaves to chance, so that equal weights give equal files."""
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
@@ -117,19 +117,19 @@ def _same_config(text: str, config: Mapping[str, Any], complete: Callable[[Spec]
 
 
 def _excess(path: Path, room: int) -> str | None:
-    # safetensors has compared what the tensors claim with the size of the file
+    # safetensors has compared the sizes of the tensors with the size of the file
     size = path.stat().st_size
-    return f"it has {size_text(size)}, and there is no need for more than {size_text(room)}" if size > room else None
+    return f"it has {size_text(size)}; at most {size_text(room)} were expected" if size > room else None
 
 
-def _misfit(found: Mapping[str, Any], like: Mapping[str, Tensor]) -> str | None:
-    """How tensors differ from the ones they should be, in name, type or shape; None where they do not."""
-    if odd := sorted(found.keys() ^ like.keys()):
-        return f"{odd[0]:.100} is {'no tensor of the model' if odd[0] in found else 'missing'}"
+def _misfit(slices: Mapping[str, Any], like: Mapping[str, Tensor]) -> str | None:
+    """The first difference from the expected tensors in name, type or shape, or None."""
+    if odd := sorted(slices.keys() ^ like.keys()):
+        return f"{odd[0]:.100} is {'not a tensor of the model' if odd[0] in slices else 'missing'}"
     for name, tensor in like.items():
-        wanted = (NAMES[tensor.dtype], list(tensor.shape))
-        if (kept := (found[name].get_dtype(), found[name].get_shape())) != wanted:
-            return f"{name} is {kept[0]} {kept[1]} and not {wanted[0]} {wanted[1]}"
+        expected = (NAMES[tensor.dtype], list(tensor.shape))
+        if (actual := (slices[name].get_dtype(), slices[name].get_shape())) != expected:
+            return f"{name} is {actual[0]} {actual[1]}; expected {expected[0]} {expected[1]}"
     return None
 
 

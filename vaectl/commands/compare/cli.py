@@ -48,9 +48,9 @@ def compare_cli(
         ),
     ],
     group: Annotated[
-        bool, typer.Option("--group", help="Compare settings: runs that differ in nothing but the seed are one group.")
+        bool, typer.Option("--group", help="Compare settings: runs that differ only in the seed form a group.")
     ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Show the settings that are the same, too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also show settings that are the same.")] = False,
     output: Annotated[
         Path | None,
         output_option("Write a report: .html or .png with pictures, .md or .json without."),
@@ -64,7 +64,7 @@ def compare_cli(
     as_json: Json = False,
     progress: ProgressMode = "auto",
 ) -> None:
-    """Settings, metrics and pictures of two or more runs, side by side."""
+    """Compare two or more runs side by side: settings, metrics and pictures."""
     from vaectl.runs.comparison import compare
     from vaectl.runs.grouping import compare_groups, seed_groups
 
@@ -82,34 +82,35 @@ def compare_cli(
     opened = [Run.open(reference, state(context).runs_dir) for reference in runs]
     if not 2 <= len(opened) <= MOST_RUNS:
         raise UsageError(f"compare takes 2 to {MOST_RUNS} runs; got {len(opened)}")
-    if len({run.path.resolve() for run in opened}) < len(opened):
-        raise UsageError("compare takes different runs; one was given twice")
+    paths = [run.path.resolve() for run in opened]
+    if twin := next((path.name for path in paths if paths.count(path) > 1), None):
+        raise UsageError(f"compare takes different runs; {twin} was given twice")
     groups = seed_groups(opened) if group else None
     columns = len(opened if groups is None else groups)
     if columns > MOST_COLUMNS:
-        hint = "--group takes the seeds of one setting together" if groups is None else None
+        hint = "--group shows the seeds of one setting in one column" if groups is None else None
         raise UsageError(f"compare shows up to {MOST_COLUMNS} side by side; got {columns}", hint=hint)
     for run in opened:
         screen.detail(f"{run.id}: {run.path}")
     _evaluate_missing(opened, screen, device, data_dir)
-    found = compare(opened) if groups is None else compare_groups(groups)
-    shown = sheet(found, everything=everything)
+    comparison = compare(opened) if groups is None else compare_groups(groups)
+    page = sheet(comparison, everything=everything)
     if output is not None:
         from vaectl.commands.compare import report as _report
 
-        figure = _report.pictures(found, screen, device, data_dir, seed or 0) if pictured else None
-        _report.write(output, found, shown, figure)
+        figure = _report.pictures(comparison, screen, device, data_dir, seed or 0) if pictured else None
+        _report.write(output, comparison, page, figure)
         screen.note(f"report: {output}")
-    elbo = found.rows[0].values
+    elbo = comparison.rows[0].values
     short = "\t".join("-" if value is None else f"{value:.4f}" for value in elbo)
-    pieces: list[str | Table] = [*shown.above, *screen.tables(shown.tables), *shown.below]
-    screen.result(finite(found.to_json()), short=short, text=pieces)
-    for note in shown.notes:
+    pieces: list[str | Table] = [*page.above, *screen.tables(page.tables), *page.below]
+    screen.result(finite(comparison.to_json()), short=short, text=pieces)
+    for note in page.notes:
         screen.note(note)
 
 
 def _evaluate_missing(runs: Sequence[Run], screen: Screen, device: str, data_dir: Path | None) -> None:
-    """Evaluate the best weights of runs that keep no evaluation of them (an interrupted one, say)."""
+    """Evaluate the best weights of runs without an evaluation of them, such as interrupted ones."""
     from vaectl.runs.comparison import CHECKPOINT, SPLIT
     from vaectl.runs.evaluating import kept_evaluation
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 TILES, POINTS = 8, 2000
 
 
-def pictures(found: Comparison, screen: Screen, device: str, data_dir: Path | None, seed: int) -> Figure:
-    """Curves, rates and distortions of all runs; the same test images through the first run of each column, samples of
-    one seed, and latents on shared axes.
+def pictures(comparison: Comparison, screen: Screen, device: str, data_dir: Path | None, seed: int) -> Figure:
+    """Plot curves, rates and distortions of all runs; and for the first run of each column reconstructions of the same
+    test images, samples with the same seed, and latents on shared axes.
 
     Raises:
         UsageError: The runs have data of different shapes.
@@ -40,10 +40,10 @@ def pictures(found: Comparison, screen: Screen, device: str, data_dir: Path | No
     from vaectl.output.grids import grid
     from vaectl.system.runtime import seeded
 
-    shapes = {run.data_info.shape for run in found.runs}
+    shapes = {run.data_info.shape for run in comparison.runs}
     if len(shapes) > 1:
         raise UsageError(f"a picture needs runs with examples of one shape; these have {sorted(shapes)}")
-    sessions = [Session(column.runs[0], screen, device, data_dir) for column in found.columns]
+    sessions = [Session(column.runs[0], screen, device, data_dir) for column in comparison.columns]
     test = sessions[0].data().test
     rows = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))[: 2 * TILES]
     batch = test.batch(rows)
@@ -59,28 +59,28 @@ def pictures(found: Comparison, screen: Screen, device: str, data_dir: Path | No
             reconstructions.append(grid(reconstructed, 2 * TILES, span=span))
         view = latents.view_of(model, own.test.first(POINTS), own.train)
         views.append((view.points, own.test.labels[:POINTS].numpy(), view.axes))
-    courses = _courses(found)
-    plane = not any(found.unlike) and all(None not in (course.rate, course.distortion) for course in courses)
+    courses = _courses(comparison)
+    plane = not any(comparison.unlike) and all(None not in (course.rate, course.distortion) for course in courses)
     if not plane:
-        why = next((reason for reason in found.unlike if reason), "a run has no KL or reconstruction")
+        why = next((reason for reason in comparison.unlike if reason), "a run has no KL or reconstruction")
         screen.note(f"no picture of rate and distortion: {why}")
     originals = grid(batch.x, 2 * TILES, span=sessions[0].run.data_info.range)
-    classes = sessions[0].run.data_info.classes if not any(found.unlike) else ()
+    classes = sessions[0].run.data_info.classes if not any(comparison.unlike) else ()
     return plots.comparison(
-        courses, found.labels, originals, reconstructions, samples, views, plane=plane, classes=classes
+        courses, comparison.labels, originals, reconstructions, samples, views, plane=plane, classes=classes
     )
 
 
-def _courses(found: Comparison) -> list[Course]:
-    """Every run with a colour for its setting; of a group only the first run is named."""
+def _courses(comparison: Comparison) -> list[Course]:
+    """The course of every run, with a colour for its setting; in a group only the first run is named."""
     from vaectl.output.plots import Course
 
     courses = []
-    for setting, group in enumerate(by_setting(found.runs)):
+    for setting, group in enumerate(by_setting(comparison.runs)):
         for replica, run in enumerate(group.runs):
-            name = run.id if not found.grouped else group.label if replica == 0 else ""
-            kept = evaluation(run)["metrics"]
-            courses.append(Course(name, setting, replica, _history(run), kept["kl"], kept["recon"]))
+            name = run.id if not comparison.grouped else group.label if replica == 0 else ""
+            metrics = evaluation(run)["metrics"]
+            courses.append(Course(name, setting, replica, _history(run), metrics["kl"], metrics["recon"]))
     return courses
 
 
@@ -95,18 +95,18 @@ def _history(run: Run) -> dict[str, list[float]]:
     }
 
 
-def write(path: Path, found: Comparison, sheet: Sheet, figure: Figure | None) -> None:
+def write(path: Path, comparison: Comparison, sheet: Sheet, figure: Figure | None) -> None:
     """Write a report in the format of the path's suffix.
 
     Args:
         path: The file: .json, .png, .md or .html.
-        found: The comparison.
+        comparison: The comparison.
         sheet: Its text.
         figure: Its pictures, for .png and .html.
     """
     suffix = path.suffix.lower()
     if suffix == ".json":
-        write_json(path, finite(found.to_json()))
+        write_json(path, finite(comparison.to_json()))
     elif suffix == ".png":
         from vaectl.output import plots
 
@@ -157,8 +157,8 @@ def _html(sheet: Sheet, figure: Figure | None) -> str:
         from vaectl.output import plots
 
         encoded = base64.b64encode(plots.encode(figure, ".png")).decode()
-        shown = "curves, rate and distortion, reconstructions, samples and latent spaces"
-        body.append(f"<img alt='{shown}' src='data:image/png;base64,{encoded}'>")
+        contents = "curves, rate and distortion, reconstructions, samples and latent spaces"
+        body.append(f"<img alt='{contents}' src='data:image/png;base64,{encoded}'>")
     return (
         f"<!doctype html>\n<html lang='en'><meta charset='utf-8'><title>{title}</title>\n<style>{STYLE}</style>\n"
         + "\n".join(body)

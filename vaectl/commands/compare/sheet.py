@@ -1,4 +1,4 @@
-"""A comparison as a person reads it: lines and tables, for the screen and for a report."""
+"""A comparison as text: lines and tables, for the screen and for a report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vaectl.runs.comparison import SPLIT, Comparison, Row, total_of
 
 @dataclass(frozen=True)
 class Sheet:
-    """A comparison as a person reads it: lines, two tables, lines, notes; the first header of a table is its title."""
+    """A comparison as text: lines, two tables, lines, notes; the first header of a table is its title."""
 
     title: str
     above: list[str]
@@ -21,52 +21,56 @@ class Sheet:
     notes: list[str]
 
 
-def sheet(found: Comparison, *, everything: bool) -> Sheet:
-    """The comparison as a person reads it, with the settings that differ or with all."""
-    labels = found.labels
-    shown = found.settings if everything else found.differing
-    names = _short_names(found.settings)
+def sheet(comparison: Comparison, *, everything: bool) -> Sheet:
+    """The comparison as text, with the settings that differ or with all."""
+    labels = comparison.labels
+    values_by_path = comparison.settings if everything else comparison.differing
+    names = _short_names(comparison.settings)
     heads = [(label, "right") for label in labels]
-    settings = [[f"  {names[path]}", *map(setting_text, _short(values))] for path, values in shown.items()]
+    settings = [[f"  {names[path]}", *map(setting_text, _short(values))] for path, values in values_by_path.items()]
     changes: list[tuple[str, str]] = []
     for label in labels[1:]:
         changes += [("change" if len(labels) == 2 else f"{label} change", "left"), ("", "left")]
-        changes += [("95 % interval", "left")] if _has_intervals(found) else []
-    counts = " / ".join(map(str, found.n if len(set(found.n)) > 1 else found.n[:1]))
-    width = max(len(_name(row)) for row in found.rows)
+        changes += [("95 % interval", "left")] if _has_intervals(comparison) else []
+    counts = " / ".join(map(str, comparison.n if len(set(comparison.n)) > 1 else comparison.n[:1]))
+    width = max(len(_name(row)) for row in comparison.rows)
     metrics = [
-        [f"  {_name(row).ljust(width)}{_label(row, found)}", *_cells(row), *_changes(row, found)] for row in found.rows
+        [f"  {_name(row).ljust(width)}{_label(row, comparison)}", *_cells(row), *_changes(row, comparison)]
+        for row in comparison.rows
     ]
-    below = [f"no verdict for {label}: {why}" for label, why in zip(labels, found.withheld, strict=True) if why]
+    below = [f"no verdict for {label}: {why}" for label, why in zip(labels, comparison.withheld, strict=True) if why]
     return Sheet(
         " and ".join(labels),
-        _legend(found) if found.grouped else [],
+        _legend(comparison) if comparison.grouped else [],
         [
-            ([(f"settings: {len(found.differing)} of {len(found.settings)} differ", "left"), *heads], settings),
+            (
+                [(f"settings: {len(comparison.differing)} of {len(comparison.settings)} differ", "left"), *heads],
+                settings,
+            ),
             ([(f"metrics ({SPLIT}, {counts} images)", "left"), *heads, *changes], metrics),
         ],
         below,
-        found.notes,
+        comparison.notes,
     )
 
 
-def _legend(found: Comparison) -> list[str]:
-    """Which runs each group has, and what its numbers are means and deviations over."""
+def _legend(comparison: Comparison) -> list[str]:
+    """The runs of each group, and the number of seeds over which its numbers are means and deviations."""
     lines = [
         f"{column.label}: {', '.join(run.id for run in column.runs)}  "
         f"({'seed' if len(column.seeds) == 1 else 'seeds'} {', '.join(map(str, column.seeds))})"
-        for column in found.columns
+        for column in comparison.columns
     ]
-    sizes = sorted({len(column.runs) for column in found.columns} - {1})
+    sizes = sorted({len(column.runs) for column in comparison.columns} - {1})
     if sizes:
         lines.append(f"mean ± standard deviation over {' or '.join(map(str, sizes))} seeds")
-    if any(se is not None for row in found.rows for se in row.delta_se):
-        lines.append("change ± standard error over seeds and test images; a verdict where the 95 % interval excludes 0")
+    if any(cell.delta_se is not None for row in comparison.rows for cell in row.cells):
+        lines.append("change ± standard error over seeds and test images; a verdict if the 95 % interval excludes 0")
     return lines
 
 
-def _has_intervals(found: Comparison) -> bool:
-    return any(ends is not None for row in found.rows for ends in row.interval)
+def _has_intervals(comparison: Comparison) -> bool:
+    return any(cell.interval is not None for row in comparison.rows for cell in row.cells)
 
 
 def _name(row: Row) -> str:
@@ -78,45 +82,46 @@ def _name(row: Row) -> str:
     return names.get(row.metric.name, row.metric.name)
 
 
-def _label(row: Row, found: Comparison) -> str:
+def _label(row: Row, comparison: Comparison) -> str:
     arrow = {1: " ↑", -1: " ↓", 0: "  "}[row.metric.direction]
     if row.metric.unit == "count":
         sizes = [
-            "-" if size is None else str(size) for size in (total_of(row.metric, c.runs[0]) for c in found.columns)
+            "-" if size is None else str(size) for size in (total_of(row.metric, c.runs[0]) for c in comparison.columns)
         ]
         return f"{arrow} of {sizes[0] if len(set(sizes)) == 1 else '/'.join(sizes)}"
     return f"{arrow} {row.metric.unit}"
 
 
 def _cells(row: Row) -> list[str]:
-    cells = []
-    for value, sd in zip(row.values, row.sd, strict=True):
-        # the mean of a count over seeds is no whole number
+    texts = []
+    for cell in row.cells:
+        value, sd = cell.value, cell.sd
+        # the mean of a count over seeds is not a whole number
         digits = 2 if isinstance(value, float) and row.metric.unit == "count" else row.metric.digits
-        cells.append("-" if value is None else f"{value:.{digits}f}" + ("" if sd is None else plus_minus(sd, digits)))
-    return cells
+        texts.append("-" if value is None else f"{value:.{digits}f}" + ("" if sd is None else plus_minus(sd, digits)))
+    return texts
 
 
-def _changes(row: Row, found: Comparison) -> list[str]:
-    cells: list[str] = []
-    for place in range(1, len(found.columns)):
-        delta, se, ends = row.delta[place], row.delta_se[place], row.interval[place]
+def _changes(row: Row, comparison: Comparison) -> list[str]:
+    texts: list[str] = []
+    for cell in row.cells[1:]:
+        delta, se, ends = cell.delta, cell.delta_se, cell.interval
         digits = 2 if isinstance(delta, float) and row.metric.unit == "count" else row.metric.digits
         text = "-" if delta is None else f"{delta:+.{digits}f}"
-        cells += [text + ("" if se is None else plus_minus(se, digits)), row.verdict[place] or ""]
-        if _has_intervals(found):
-            cells.append("" if ends is None else f"{ends[0]:+.{digits}f} to {ends[1]:+.{digits}f}")
-    return cells
+        texts += [text + ("" if se is None else plus_minus(se, digits)), cell.verdict or ""]
+        if _has_intervals(comparison):
+            texts.append("" if ends is None else f"{ends[0]:+.{digits}f} to {ends[1]:+.{digits}f}")
+    return texts
 
 
 def _short(values: list[Any]) -> list[Any]:
-    """Paths by their last part, where that tells them apart as well: a long one would leave no room for numbers."""
+    """Shorten paths to their last part if that still tells them apart: long ones leave no room for numbers."""
     last = [Path(value).name if isinstance(value, str) and "/" in value else value for value in values]
     return last if len(set(map(str, last))) == len(set(map(str, values))) else values
 
 
 def _short_names(settings: dict[str, Any]) -> dict[str, str]:
-    """Each path's last word, where no other path ends in it."""
+    """Each path's last word if no other path ends in it, else the path."""
     last = {path: path.rpartition(".")[2] for path in settings}
     counts = list(last.values())
     return {path: name if counts.count(name) == 1 else path for path, name in last.items()}

@@ -1,1 +1,1 @@
-"""Things that commands share: options, the screen, runs that are opened, evaluations."""
+"""Things that commands share: options, the screen, and runs opened with their data and models."""

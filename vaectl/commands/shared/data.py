@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def shown_report(data: Data, screen: Screen, *, dry_run: bool) -> Report | None:
-    """The report of a data set, where it is wanted, shown on stderr unless the result will show it.
+    """The report of a data set or None, shown on stderr unless the result will show it.
 
-    That of own data always is; that of a built-in one, which asks for a pass over it, with ``-v`` or ``--dry-run``.
+    Own data always have a report. For a built-in set it costs a pass over the data, and needs ``-v`` or ``--dry-run``.
     """
     from vaectl.data.loading import reported
 

@@ -1,4 +1,4 @@
-"""The screen as a listener: sentences, findings and progress that the core tells."""
+"""The screen as a listener: shows the sentences, findings and progress of the core."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from vaectl.training.events import Found, Lost, Progress, Said
 
 
 class Shown:
-    """Shows sentences, findings and progress. It is a context, at whose end its bars are taken away.
+    """Shows sentences, findings and progress; a context whose end removes its bars.
 
     Args:
-        screen: Where to.
+        screen: The screen to show them on.
     """
 
     def __init__(self, screen: Screen) -> None:
@@ -47,7 +47,7 @@ class Shown:
             print_error(event.error, as_json=self.screen.as_json)
 
     def clear(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         self._bars.close()
         self._counts.clear()
         self._download = None
@@ -65,6 +65,6 @@ class Shown:
 
 
 def say(finding: Finding, screen: Screen) -> None:
-    """Show a finding of the doctor on stderr: what does no harm as a note, the rest as a warning."""
+    """Show a finding of the doctor on stderr, as a note if it is harmless, else as a warning."""
     show = screen.note if finding.harmless else screen.warn
     show(finding.sentence)

@@ -19,10 +19,10 @@ from vaectl.system.runtime import DEVICES
 
 
 def state(context: typer.Context) -> State:
-    """The state that the app's callback left in the context."""
-    found = context.find_object(State)
-    assert found is not None
-    return found
+    """The state that the app's callback put into the context."""
+    current = context.find_object(State)
+    assert current is not None
+    return current
 
 
 def complete_run(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
@@ -37,11 +37,11 @@ def complete_run(context: typer.Context, incomplete: str) -> list[tuple[str, str
 
 
 def number(kind: type, low: float, high: float) -> Callable[[Any], Any]:
-    """A parser of numbers from ``low`` to ``high`` whose error says what was given and what is allowed."""
+    """A parser for numbers from ``low`` to ``high``, whose errors name the value and the bounds."""
 
-    def parse(given: Any) -> Any:
+    def parse(value: Any) -> Any:
         try:
-            return coerce("", given, Annotated[kind, Bounds(low, high)])
+            return coerce("", value, Annotated[kind, Bounds(low, high)])
         except SettingError as error:
             raise typer.BadParameter(error.problem) from None
 
@@ -52,7 +52,7 @@ OUTPUT = "Output"
 
 
 def completing(names: Collection[str]) -> Callable[[str], list[str]] | None:
-    """What completes a value that is one of some names; None where there are none."""
+    """A shell completion for values that are one of some names; None if there are no names."""
 
     def complete(incomplete: str) -> list[str]:
         return [name for name in names if name.startswith(incomplete)]
@@ -67,14 +67,14 @@ def choice(flag: str, names: Collection[str], help_text: str, **options: Any) ->
         flag: The flag.
         names: The names.
         help_text: The help.
-        options: Further ones of ``typer.Option``.
+        options: Further arguments of ``typer.Option``.
     """
-    usual = {"metavar": "|".join(names), "autocompletion": completing(names)}
-    return typer.Option(flag, help=help_text, **usual | options)
+    defaults = {"metavar": "|".join(names), "autocompletion": completing(names)}
+    return typer.Option(flag, help=help_text, **defaults | options)
 
 
 def seed_option(help_text: str, default: str | bool = True) -> Any:
-    """``--seed``; where a seed is not always of use its parameter is None by default, and ``default`` says so."""
+    """``--seed``; a command that does not always use it has None as its default, and ``default`` as the one shown."""
     return typer.Option(
         "--seed",
         metavar="INT",
@@ -98,9 +98,9 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print only the id, path or number.", rich_help_panel=OUTPUT)
 ]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Say more on stderr: settings, files, times.", rich_help_panel=OUTPUT)
+    bool, typer.Option("--verbose", "-v", help="Print more on stderr: settings, files, times.", rich_help_panel=OUTPUT)
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for errors too.", rich_help_panel=OUTPUT)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, also for errors.", rich_help_panel=OUTPUT)]
 ProgressMode = Annotated[
     str,
     choice(
@@ -123,8 +123,10 @@ Device = Annotated[
 ]
 Seed = Annotated[int, seed_option("Seed of every random draw.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite an existing output file.")]
-Checkpoint = Annotated[str, choice("--checkpoint", CHECKPOINTS, "Weights of the best validation epoch, or the last.")]
-SplitName = Annotated[str, choice("--split", SPLITS, "Which examples of the data set.")]
+Checkpoint = Annotated[
+    str, choice("--checkpoint", CHECKPOINTS, "Weights of the best validation epoch, or of the last epoch.")
+]
+SplitName = Annotated[str, choice("--split", SPLITS, "Split of the data set.")]
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -139,5 +141,5 @@ DataDir = Annotated[
 
 
 def output_option(help_text: str, default: str | bool = False, metavar: str = "FILE") -> Any:
-    """``-o``, with what is written where it is not given."""
+    """``-o``; ``default`` describes the path without it."""
     return typer.Option("-o", "--output", metavar=metavar, readable=False, show_default=default, help=help_text)

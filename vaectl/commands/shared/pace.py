@@ -1,4 +1,4 @@
-"""The speed of a command: the seconds of its work, and images a second."""
+"""The speed of a command: seconds of work, and images per second."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Pace:
 
 
 class Clock:
-    """Runs from when it is made: once the model and the data are there, so that a pace is that of the work alone."""
+    """A clock that starts when it is made: after loading model and data, so that it measures the work alone."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()

@@ -1,4 +1,4 @@
-"""The streams: the result on stdout, everything else on stderr, in characters that they can show."""
+"""The streams: the result on stdout, all else on stderr, in characters that they can show."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def animates(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM", "") != "dumb"
 
 
-# the narrowest column that a text is folded into
+# least width of a column in which text is folded
 LEAST_TEXT = 16
 
 
@@ -84,21 +84,21 @@ class Screen:
         self.progress = "plain" if progress == "bar" and not animates(sys.stderr) else progress
 
     def note(self, text: str, style: str = "") -> None:
-        """A line on stderr, unless quiet."""
+        """Print a line on stderr, unless quiet."""
         if not self.quiet:
             _line(self.err, text, style)
 
     def detail(self, text: str) -> None:
-        """A line on stderr for --verbose."""
+        """Print a line on stderr if verbose."""
         if self.verbose:
             _line(self.err, text, "dim")
 
     def warn(self, text: str) -> None:
-        """A warning on stderr, quiet or not."""
+        """Print a warning on stderr, even if quiet."""
         _line(self.err, f"warning: {text}", "yellow")
 
     def result(self, document: Any, *, short: str, text: str | Table | Sequence[str | Table]) -> None:
-        """The command's result on stdout: a JSON document, or the short form under --quiet, or the text."""
+        """Print the result on stdout: the document with --json, the short form with --quiet, else the text."""
         if self.as_json:
             print_json(document)
         elif self.quiet:
@@ -116,10 +116,10 @@ class Screen:
                     self.out.file.write(showable(piece, self.out.encoding) + "\n")
 
     def tables(self, tables: Tables) -> list[Table]:
-        """Plain tables for stdout, their columns in line with each other.
+        """Plain tables for stdout, whose columns are aligned with each other.
 
-        Where the terminal is narrow a last column of texts is folded; if that is not enough the last columns are left
-        out, with a note, and the last one left is folded.
+        If the terminal is too narrow, a last column of texts is folded; if that is not enough, the last columns are
+        left out, with a note, and the last one that remains is folded.
         """
         from rich.table import Table
         from rich.text import Text
@@ -127,41 +127,41 @@ class Screen:
         encoding = self.out.encoding
         count = max(len(columns) for columns, _ in tables)
         cells = [row for columns, rows in tables for row in [[name for name, _ in columns], *rows]]
-        widths = [max(len(row[place]) for row in cells if place < len(row)) for place in range(count)]
-        shown = count
-        while shown > 2 and sum(widths[:shown]) + 2 * shown > self.out.width:
-            texts = all(columns[shown - 1][1] == "left" for columns, _ in tables if len(columns) >= shown)
-            if texts and LEAST_TEXT <= self.out.width - sum(widths[: shown - 1]) - 2 * shown < widths[shown - 1]:
+        widths = [max(len(row[index]) for row in cells if index < len(row)) for index in range(count)]
+        visible = count
+        while visible > 2 and sum(widths[:visible]) + 2 * visible > self.out.width:
+            texts = all(columns[visible - 1][1] == "left" for columns, _ in tables if len(columns) >= visible)
+            if texts and LEAST_TEXT <= self.out.width - sum(widths[: visible - 1]) - 2 * visible < widths[visible - 1]:
                 break
-            shown -= 1
-        if shown < count:
-            self.note(f"the terminal is too narrow for {count - shown} more columns")
-        fits = sum(widths[:shown]) + 2 * shown <= self.out.width
-        # all but the last keep their width where there is room for some of the last
-        room = shown > 2 and self.out.width - sum(widths[: shown - 1]) - 2 * shown >= LEAST_TEXT
-        made = []
+            visible -= 1
+        if visible < count:
+            self.note(f"the terminal is too narrow for {count - visible} more columns")
+        fits = sum(widths[:visible]) + 2 * visible <= self.out.width
+        # all but the last keep their width if there is room for some of the last
+        room = visible > 2 and self.out.width - sum(widths[: visible - 1]) - 2 * visible >= LEAST_TEXT
+        grids = []
         for columns, rows in tables:
-            drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-            for place, (header, justify) in enumerate(columns[:shown]):
-                drawn.add_column(
+            grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+            for index, (header, justify) in enumerate(columns[:visible]):
+                grid.add_column(
                     showable(header, encoding),
                     justify="right" if justify == "right" else "left",
                     overflow="fold",
-                    no_wrap=fits or (room and place < shown - 1),
-                    min_width=widths[place] if fits or (room and place < shown - 1) else None,
+                    no_wrap=fits or (room and index < visible - 1),
+                    min_width=widths[index] if fits or (room and index < visible - 1) else None,
                 )
             for row in rows:
-                drawn.add_row(*(Text(showable(cell, encoding)) for cell in row[:shown]))
-            made.append(drawn)
-        return made
+                grid.add_row(*(Text(showable(cell, encoding)) for cell in row[:visible]))
+            grids.append(grid)
+        return grids
 
     def table(self, columns: list[tuple[str, str]], rows: list[list[str]]) -> Table:
-        """A plain table for stdout, of columns (header, left or right)."""
+        """A plain table for stdout with columns (header, left or right)."""
         return self.tables([(columns, rows)])[0]
 
     @contextmanager
     def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A transient bar, or a line a minute, over ``total`` examples; the block calls what it gets with the count."""
+        """A transient bar, or a line each minute, over ``total`` examples; yields a function to call with the count."""
         if self.progress == "bar":
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -181,7 +181,7 @@ class Screen:
 
     @contextmanager
     def downloading(self) -> Iterator[Callable[[str, int, int], None]]:
-        """A progress bar for downloads, shown once one begins: called with what, bytes done, bytes in all."""
+        """A bar for downloads, shown once one begins; yields a function of name, bytes done and bytes in total."""
         if self.progress != "bar":
             seen: set[str] = set()
 
@@ -211,13 +211,13 @@ class Screen:
 
 
 class Heartbeat:
-    """True once a minute."""
+    """A timer that is due once a minute."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
 
     def due(self) -> bool:
-        """Whether a minute has passed since it last said so."""
+        """Whether a minute has passed since the last time it was due."""
         if time.monotonic() - self._last < HEARTBEAT_SECONDS:
             return False
         self._last = time.monotonic()
@@ -227,7 +227,7 @@ class Heartbeat:
 def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
-    # rich takes 80 columns where there is no terminal, and would fold a table that a script reads
+    # without a terminal rich takes 80 columns, and would fold a table that a script reads
     width = None if stream.isatty() or os.environ.get("COLUMNS", "").isdecimal() else 10_000
     return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
@@ -239,13 +239,13 @@ def _line(console: Console, text: str, style: str = "") -> None:
 
 
 def print_json(document: Any) -> None:
-    """Exactly one JSON document on stdout, without NaN and without colour."""
+    """Print exactly one JSON document on stdout, without NaN and without colour."""
     sys.stdout.write(json.dumps(finite(document), indent=2, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
 def print_error(error: VaectlError, *, as_json: bool) -> None:
-    """``error: ...`` and ``hint: ...`` on stderr; with --json the error is the document on stdout too."""
+    """Print ``error: ...`` and ``hint: ...`` on stderr, and with ``as_json`` the error as the document on stdout."""
     from rich.text import Text
 
     console = _console(sys.stderr)
@@ -280,5 +280,5 @@ def setting_text(value: Any) -> str:
 
 
 def plus_minus(se: float, places: int = 2) -> str:
-    """`` ± 0.21``, or nothing where a single example has no standard error."""
+    """`` ± 0.21``, or nothing for a single example, which has no standard error."""
     return f" ± {se:.{places}f}" if math.isfinite(se) else ""

@@ -1,4 +1,4 @@
-"""A trained run, opened for a command: its data, its model, and the place of the output."""
+"""A trained run, opened for a command: its data, its model, and the path of the output."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """A run opened for use: its record at once, its model and data when asked for.
+    """A run opened for use; its model and data are loaded when they are needed.
 
     Args:
         run: The run.
-        screen: Where downloads and notes are shown.
+        screen: The screen that shows downloads and notes.
         device: Name of the device to compute on.
         data_dir: The data directory, or None for the recorded one.
     """
@@ -54,15 +54,15 @@ class Session:
         return self._models[checkpoint]
 
     def is_other_path(self, name: str | None) -> bool:
-        """Whether a name is the path of own data that are not the run's."""
+        """Whether a name is the path of own data other than the run's."""
         return name is not None and is_path(name) and located(name) != self.run.complete_spec().data.name
 
     def data(self, name: str | None = None, *, divided: bool = True) -> Data:
         """The run's data set, which must be the one it was trained on, or another of the same shape.
 
         Args:
-            name: Name or path of another; None for the run's own.
-            divided: Whether those at another path are divided as for training, where they have no splits.
+            name: Name or path of another data set; None for the run's own.
+            divided: Whether data at another path are divided as for training if they have no splits.
 
         Raises:
             DataError: It is missing, has changed since, or does not fit the model.
@@ -77,7 +77,7 @@ class Session:
         return self._data[name, divided]
 
     def evaluation(self, split: str, checkpoint: str) -> dict[str, Any]:
-        """The evaluation that the run keeps of a split and checkpoint; made and kept now where there is none."""
+        """The run's evaluation of a split and checkpoint, made and kept now if there is none."""
         evaluation = kept_evaluation(self.run, split, checkpoint)
         if evaluation is None:
             model, data = self.model(checkpoint), self.data()
@@ -93,10 +93,10 @@ class Session:
 
 
 def check_destination(output: Path | None, formats: Collection[str], *, force: bool) -> str:
-    """Refuse a bad ``-o`` before any work is done.
+    """Check ``-o`` before any work is done.
 
     Returns:
-        The suffix to write: that of the path, or the first of ``formats`` where there is none.
+        The suffix to write: that of the path, or the first of ``formats`` without a path.
 
     Raises:
         UsageError, OutputError: As ``files.check_output``.
@@ -110,7 +110,7 @@ def check_destination(output: Path | None, formats: Collection[str], *, force: b
 
 
 def deliver(output: Path | None, run: Run, folder: str, suffix: str, write: Callable[[Path], None]) -> Path:
-    """Write what a command made to a path, or to the next free one in the run's folder; return the path."""
+    """Write a command's output to a path, or to the next free one in the run's folder; return the path."""
     if output is None:
         return run.add_file(folder, suffix, write)
     write(output)

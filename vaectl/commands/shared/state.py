@@ -1,4 +1,4 @@
-"""The options that stand before the command, for the command to find in its context."""
+"""The options before the command, which the command finds in its context."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class State:
-    """What the options before the command decide, and the whole command line as it was given."""
+    """The values of the options before the command, and the whole command line."""
 
     runs_dir: Path
     argv: tuple[str, ...]

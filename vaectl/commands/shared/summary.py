@@ -36,7 +36,7 @@ def summaries(runs_dir: Path) -> Iterator[tuple[str, str]]:
 
 
 def summary(path: Path) -> dict[str, Any]:
-    """A run's line of the list; a run whose run.json is damaged is listed as such."""
+    """A run's row in the list; a run with a damaged run.json has the status damaged."""
     row: dict[str, Any] = dict.fromkeys(FIGURES)
     try:
         run = Run(path, read_record(path))
@@ -47,7 +47,7 @@ def summary(path: Path) -> dict[str, Any]:
     return {
         "id": path.name,
         "status": run.status,
-        "dataset": flat["data.name"].rpartition("/")[2],  # of own data the path's last name
+        "dataset": flat["data.name"].rpartition("/")[2],  # for own data the last part of the path
         "model": flat["model"],
         "latent_dim": flat["latent_dim"],
         "beta": flat.get("objective.beta"),
@@ -67,7 +67,7 @@ def _number(value: Any) -> float | None:
 def _seconds(record: dict[str, Any]) -> float | None:
     if has_numbers(record, "seconds"):
         return float(record["seconds"])
-    # a run of before this was recorded
+    # a run from before seconds were recorded
     try:
         ended = datetime.fromisoformat(record["finished"])
         return (ended - datetime.fromisoformat(record["started"])).total_seconds()

@@ -1,1 +1,1 @@
-"""``vaectl train``: a run that begins or goes on, on the screen and in its folder."""
+"""``vaectl train``: train a new run or resume one, with its screen."""

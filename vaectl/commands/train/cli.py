@@ -1,4 +1,4 @@
-"""``vaectl train``: flags -> spec -> data -> model -> events, shown and saved as they come."""
+"""``vaectl train``: turn flags into a spec, and train a new run or resume one."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def train_cli(
             metavar="RUN",
             show_default=False,
             autocompletion=complete_run,
-            help="Settings of another run; its weights are not taken.",
+            help="Start from the settings, not the weights, of another run.",
             rich_help_panel=RUN,
         ),
     ] = None,
@@ -82,7 +82,7 @@ def train_cli(
             metavar="RUN",
             show_default=False,
             autocompletion=complete_run,
-            help="Go on with a run where it stands; only epochs, prior epochs and patience may be other ones.",
+            help="Continue a run from its last checkpoint; only --epochs, --prior-epochs and --patience may change.",
             rich_help_panel=RUN,
         ),
     ] = None,
@@ -92,7 +92,7 @@ def train_cli(
             "--checkpoint-minutes",
             metavar="FLOAT",
             parser=number(float, 0, 100_000),
-            help="Minutes between checkpoints within an epoch; the end of each epoch is one, too.",
+            help="Minutes between checkpoints within an epoch; each epoch also ends with one.",
             rich_help_panel=RUN,
         ),
     ] = 5.0,
@@ -102,13 +102,13 @@ def train_cli(
             "--set",
             metavar="PART.OPTION=VALUE",
             show_default=False,
-            help="Set any option of any part; may be given again.",
+            help="Set any option of any part; may be repeated.",
             rich_help_panel=RUN,
         ),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Load the data, show settings and model, stop.", rich_help_panel=RUN),
+        typer.Option("--dry-run", help="Load the data, show settings and model, and stop.", rich_help_panel=RUN),
     ] = False,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -125,7 +125,7 @@ def train_cli(
     with leading(place) as processes:
         screen = Screen(quiet, verbose, as_json, progress)
         runs_dir, argv = state(context).runs_dir, state(context).argv
-        # a switch that is not given may be False
+        # a switch that is absent may be False
         given = {key: value for key, value in settings.items() if value is not None and value is not False}
         if resume_run is not None:
             others = {"set": assignments, "name": name, "config": config, "from": from_run, "dry_run": dry_run or None}
@@ -135,7 +135,7 @@ def train_cli(
         assigned = parse_assignments(assignments or [])
         for key in assigned:
             if key.replace("-", "_") in given:
-                raise UsageError(f"--{key.replace('_', '-')} and --set {key} set the same")
+                raise UsageError(f"--{key.replace('_', '-')} and --set {key} set the same option")
 
         def flag_of(key: str) -> str:
             return f"--{key.replace('_', '-')}" if key in given else f"--set {key}"

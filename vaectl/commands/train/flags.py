@@ -36,17 +36,17 @@ def option(setting: Setting) -> Any:
     )
 
 
-def with_settings(places: Mapping[str, Sequence[str]], rest: str) -> Callable[[Callable[..., None]], Any]:
+def with_settings(before: Mapping[str, Sequence[str]], rest: str) -> Callable[[Callable[..., None]], Any]:
     """Decorate a command's function so that its keyword arguments ``**settings`` are the flags of all settings.
 
-    A flag that is not given is None. Values are texts, for ``settings.resolve`` to read; those of switches are True.
+    A flag that is absent is None. Values are texts, which ``settings.resolve`` reads; those of switches are True.
 
     Args:
-        places: Name of one of its own options -> the settings that stand before it in the help.
-        rest: The option that all other settings stand before.
+        before: Name of one of the function's own options -> the settings that come before it in the help.
+        rest: The option before which all other settings come.
     """
-    placed = {name for names in places.values() for name in names}
-    groups = {**places, rest: [setting.name for setting in SETTINGS if setting.name not in placed]}
+    named = {name for names in before.values() for name in names}
+    groups = {**before, rest: [setting.name for setting in SETTINGS if setting.name not in named]}
 
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True)

@@ -1,4 +1,4 @@
-"""A new run: its settings, report and dry run on the screen."""
+"""Train a new run, or show with --dry-run what would be trained."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def train(
     *,
     dry_run: bool,
 ) -> None:
-    """Train as resolved, into a new run; or with ``dry_run`` only show what would be trained.
+    """Train a new run with the resolved settings, or with ``dry_run`` only show what would be trained.
 
-    Of several ``processes`` this one leads. Errors are those of ``train_run``.
+    This process leads the others of ``processes``. Errors are those of ``train_run``.
     """
     from vaectl.commands.train.screen import TrainScreen
 
@@ -59,10 +59,10 @@ def train(
 
 
 class Reporter:
-    """Shows the report of the data once they are there, or keeps it for the result of a dry run.
+    """Shows the report of the data once they are loaded, or keeps it for the result of a dry run.
 
     Args:
-        screen: Where to.
+        screen: The screen to show it on.
         dry_run: Whether the result will show it.
     """
 
@@ -71,12 +71,12 @@ class Reporter:
         self._screen, self._dry_run = screen, dry_run
 
     def on(self, event: object) -> None:
-        """Show the report of data that are loaded."""
+        """Show the report of the data once they are loaded."""
         if isinstance(event, DataLoaded):
             self.report = shown_report(event.data, self._screen, dry_run=self._dry_run)
 
     def show_late(self) -> None:
-        """Show a report that was kept for a result, where there will be none: it says what would fit."""
+        """Show the report that was kept for the result of a dry run that failed: it may say why."""
         if self._dry_run and self.report is not None:
             show(self.report, self._screen)
 

@@ -1,4 +1,4 @@
-"""``vaectl train --resume``: a run goes on that was stopped, or is to be trained for longer."""
+"""``vaectl train --resume``: resume a run that was stopped, or train one for longer."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from vaectl.runs.resuming import resume_run
 if TYPE_CHECKING:
     from vaectl.parallel.distributed import Processes
 
-# the settings that may be given with --resume, as they are typed
+# the settings that may be given with --resume, by name
 ALLOWED = tuple(path.partition(".")[2] for path in RESUMABLE)
 
 
 def refuse_others(reference: str, flags: Mapping[str, Any]) -> None:
-    """Raise a UsageError unless the flags given beside ``--resume`` are ones that a run can go on with.
+    """Raise a UsageError if a flag beside ``--resume`` is not one that a resumed run may change.
 
     Args:
         reference: The run.
-        flags: Value of each flag that was given, by its name without dashes.
+        flags: Value of each flag on the command line, by its name without dashes.
     """
     for name in flags:
         if name not in ALLOWED:
             raise UsageError(
-                f"--{name.replace('_', '-')} cannot be given with --resume: of a run's settings only --epochs, "
-                "--prior-epochs and --patience may change",
+                f"--{name.replace('_', '-')} cannot be given with --resume; only --epochs, --prior-epochs and "
+                "--patience of a run may change",
                 hint=f"begin a new run with other settings: vaectl train --from {shlex.quote(reference)} ...",
             )
 
@@ -46,7 +46,7 @@ def resume(
     checkpoint_minutes: float,
     processes: Processes | None = None,
 ) -> None:
-    """Go on with a run, in its folder and from its last checkpoint; arguments and errors as of ``resume_run``."""
+    """Continue a run in its folder from its last checkpoint; arguments and errors as in ``resume_run``."""
     from vaectl.commands.train.screen import TrainScreen
 
     with TrainScreen(screen) as listener:

@@ -1,4 +1,4 @@
-"""The screen of a training: a row an epoch, and a bar, or a line a minute, in between."""
+"""The screen of a training: a row for each epoch, and in between a bar or a line each minute."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from vaectl.training.trainer import Epoch, PriorBegan, RolledBack, Step, Stopped
 
 
 class Field(ProgressColumn):
-    """A progress column of one text field of its task, never wrapped."""
+    """A progress column that shows one text field of its task, never wrapped."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self._name = name
 
     def render(self, task: Task) -> Text:
-        """The field as it is now."""
+        """The present text of the field."""
         return Text(str(task.fields.get(self._name, "")), no_wrap=True)
 
 
@@ -36,9 +36,9 @@ class EpochScreen:
     """Shows the events of ``fit``: a row for each epoch, and a bar that moves.
 
     Args:
-        screen: Where to.
+        screen: The screen to show them on.
         spec: The run's spec.
-        epochs: Epochs in all.
+        epochs: Total number of epochs.
     """
 
     def __init__(self, screen: Screen, spec: Spec, epochs: int) -> None:
@@ -47,7 +47,7 @@ class EpochScreen:
         self._task: TaskID | None = None
         self._beat = Heartbeat()
         self._epoch_started = self._started = time.monotonic()
-        # the epochs done when this process began, its first batch of the epoch, and its last
+        # epochs done when this process began, and the first and the last batch that it took of this epoch
         self._begun: float | None = None
         self._first = self._last = 0
 
@@ -58,6 +58,8 @@ class EpochScreen:
         elif isinstance(event, Epoch):
             if self._screen.progress != "none":
                 self._screen.note(self._lines.row(event, self._screen.err.width))
+                if event.terms:
+                    self._screen.detail(self._lines.terms(event))
         elif isinstance(event, RolledBack):
             self._screen.warn(self._lines.sentence(event))
         elif isinstance(event, PriorBegan):
@@ -67,7 +69,7 @@ class EpochScreen:
             self.stop()
 
     def start(self) -> None:
-        """Show the header, and the bar where it may move."""
+        """Show the header, and the bar if it can move."""
         if self._screen.progress == "none":
             return
         self._screen.note(self._lines.header(self._screen.err.width), "bold")
@@ -78,7 +80,7 @@ class EpochScreen:
             self._bar.start()
 
     def step(self, event: Step) -> None:
-        """Move the bar, or say once a minute where training stands."""
+        """Move the bar, or once a minute print the progress."""
         if self._begun is None:
             self._begun = event.epoch - 1 + (event.batch - 1) / event.batches
         # an epoch begins, or training was rolled back
@@ -94,7 +96,7 @@ class EpochScreen:
             self._screen.note("  ".join(self._standing(event)))
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -104,10 +106,10 @@ class EpochScreen:
         seconds = max(now - self._epoch_started, 1e-9)
         # the clock of an epoch starts when its first batch has ended
         rate = (event.batch - self._first) * event.examples / seconds if event.batch < event.batches else 0.0
-        place = event.epoch - 1 + event.batch / event.batches
+        position = event.epoch - 1 + event.batch / event.batches
         # after a rollback there may be less than there was at the beginning
-        done = max(place - (self._begun or 0.0), 1 / event.batches)
-        left = (now - self._started) * (self._lines.epochs - place) / done
+        done = max(position - (self._begun or 0.0), 1 / event.batches)
+        left = (now - self._started) * (self._lines.epochs - position) / done
         hours, minutes, seconds_left = int(left) // 3600, int(left) // 60 % 60, int(left) % 60
         eta = f"{hours}:{minutes:02d}:{seconds_left:02d}" if hours else f"{minutes}:{seconds_left:02d}"
         return (
@@ -122,7 +124,7 @@ class TrainScreen(Shown):
     """Shows a run from its beginning to its end.
 
     Args:
-        screen: Where to.
+        screen: The screen to show it on.
     """
 
     def __init__(self, screen: Screen) -> None:
@@ -191,7 +193,7 @@ def _conclusion(event: RunEnded) -> str:
 
 
 def _courses(run: Run) -> list[str]:
-    """The courses of the validation ELBO and its KL, as small bars."""
+    """Sparklines of the validation ELBO and its KL."""
     with contextlib.suppress(RunError):  # a damaged history is no reason to hide the result
         rows = [row["validation"] for row in run.history() if has_numbers(row.get("validation"), "elbo", "kl")]
         if rows:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from vaectl.data.base import Raw, Store
+from vaectl.data.base import Loading, Raw
 
 TEST_EXAMPLES = 300
 
 
-def load_digits(store: Store) -> Raw:
+def load_digits(loading: Loading) -> Raw:
     """Load 1,497 training and 300 test digits, the same rows every time, with 17 grey levels spread over a byte.
 
     References:

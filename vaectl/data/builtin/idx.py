@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaectl.data.base import Raw, Store
+from vaectl.data.base import Loading, Raw
 from vaectl.errors import DataError
 from vaectl.system.files import beside
 from vaectl.system.reading import open_regular, size_text
@@ -36,29 +36,29 @@ class UnavailableError(DataError):
     """The files are not in the data directory and could not be downloaded."""
 
 
-def load_idx(name: str, store: Store) -> Raw:
+def load_idx(name: str, loading: Loading) -> Raw:
     """Load the data set of a torchvision class from ``directory/NAME/raw``; missing files are downloaded.
 
     Args:
         name: The class: ``MNIST``, or one derived from it.
-        store: The data directory and the callbacks.
+        loading: The data directory and the callbacks.
 
     Raises:
         UnavailableError: A file is missing and cannot be downloaded.
         DataError: A file is damaged or cannot be read.
     """
-    folder = store.directory / name / "raw"
+    folder = loading.directory / name / "raw"
     arrays = []
     for archive in ARCHIVES:
         file = folder / archive
         plain = file.with_suffix("")
         if not plain.exists() and not file.exists():
-            if not store.keeps:
+            if not loading.keeps:
                 raise DataError(
                     f"no {archive} in {folder}, the data directory in the run's record",
                     hint="name a data directory with --data-dir; missing files are downloaded there",
                 )
-            _download(name, file, store)
+            _download(name, file, loading)
         arrays.append(_read_idx(plain if plain.exists() else file))
     train_images, train_labels, test_images, test_labels = arrays
     for images, labels, part in ((train_images, train_labels, "train"), (test_images, test_labels, "t10k")):
@@ -104,7 +104,7 @@ def _read_idx(file: Path) -> np.ndarray:
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 
-def _download(name: str, file: Path, store: Store) -> None:
+def _download(name: str, file: Path, loading: Loading) -> None:
     from torchvision import datasets
 
     dataset: type[datasets.MNIST] = getattr(datasets, name)
@@ -112,7 +112,7 @@ def _download(name: str, file: Path, store: Store) -> None:
     problems = []
     for mirror in dataset.mirrors:
         try:
-            _fetch(mirror + file.name, file, md5, store)
+            _fetch(mirror + file.name, file, md5, loading)
             return
         except (OSError, ValueError, http.client.HTTPException) as error:
             problems.append(str(getattr(error, "reason", error)))
@@ -122,7 +122,7 @@ def _download(name: str, file: Path, store: Store) -> None:
     )
 
 
-def _fetch(url: str, file: Path, md5: str, store: Store) -> None:
+def _fetch(url: str, file: Path, md5: str, loading: Loading) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "vaectl"})
     digest = hashlib.md5(usedforsecurity=False)
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
@@ -135,7 +135,7 @@ def _fetch(url: str, file: Path, md5: str, store: Store) -> None:
                     out.write(chunk)
                     digest.update(chunk)
                     done += len(chunk)
-                    store.progress(f"{file.parent.parent.name} {file.name}", done, total)
+                    loading.progress(f"{file.parent.parent.name} {file.name}", done, total)
             if digest.hexdigest() != md5:
                 raise ValueError(f"the checksum of {url} is {digest.hexdigest()}, not {md5}")
             os.replace(part, file)

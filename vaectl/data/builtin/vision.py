@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vaectl.data.base import Raw, Store
+from vaectl.data.base import Loading, Raw
 from vaectl.data.builtin.idx import UnavailableError
 from vaectl.errors import DataError
 
@@ -21,7 +21,7 @@ CIFAR10_CLASSES = (
 )  # fmt: skip
 
 
-def load_cifar10(store: Store) -> Raw:
+def load_cifar10(loading: Loading) -> Raw:
     """Load CIFAR-10 from ``directory/cifar-10-batches-py``, or download it if it is missing.
 
     References:
@@ -30,13 +30,13 @@ def load_cifar10(store: Store) -> Raw:
     """
     arrays = []
     for train in (True, False):
-        dataset = _opened("CIFAR10", store, train=train)
+        dataset = _opened("CIFAR10", loading, train=train)
         # (N, 32, 32, 3) -> (N, 3, 32, 32)
         arrays += [np.ascontiguousarray(np.asarray(dataset.data).transpose(0, 3, 1, 2)), np.array(dataset.targets)]
     return _raw("cifar10", arrays, CIFAR10_CLASSES)
 
 
-def load_svhn(store: Store) -> Raw:
+def load_svhn(loading: Loading) -> Raw:
     """Load the cropped digits of SVHN from ``directory/train_32x32.mat`` and ``test_32x32.mat``, or download them.
 
     References:
@@ -45,13 +45,13 @@ def load_svhn(store: Store) -> Raw:
     """
     arrays = []
     for split in ("train", "test"):
-        dataset = _opened("SVHN", store, split=split)
+        dataset = _opened("SVHN", loading, split=split)
         arrays += [np.ascontiguousarray(dataset.data), np.asarray(dataset.labels)]
     return _raw("svhn", arrays, tuple(map(str, range(10))))
 
 
-def _opened(name: str, store: Store, **part: Any) -> Any:
-    """Open a torchvision data set, or download it if it is missing and ``store.keeps``.
+def _opened(name: str, loading: Loading, **part: Any) -> Any:
+    """Open a torchvision data set, or download it if it is missing and ``loading.keeps``.
 
     Raises:
         UnavailableError: The data set is missing and cannot be downloaded.
@@ -61,26 +61,26 @@ def _opened(name: str, store: Store, **part: Any) -> Any:
 
     dataset = getattr(datasets, name)
     try:
-        return dataset(store.directory, **part)
+        return dataset(loading.directory, **part)
     except RuntimeError:  # raised by torchvision for missing files and wrong checksums
         pass
     except OSError as error:
-        raise DataError(f"cannot read {name} in {store.directory}: {error.strerror or error}") from None
-    if not store.keeps:
+        raise DataError(f"cannot read {name} in {loading.directory}: {error.strerror or error}") from None
+    if not loading.keeps:
         raise DataError(
-            f"no {name} in {store.directory}, the data directory in the run's record",
+            f"no {name} in {loading.directory}, the data directory in the run's record",
             hint="name a data directory with --data-dir; missing files are downloaded there",
         )
-    store.note(f"dataset: downloading {name} to {store.directory}")
+    loading.note(f"dataset: downloading {name} to {loading.directory}")
     try:
         # torchvision prints its own progress
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            return dataset(store.directory, download=True, **part)
+            return dataset(loading.directory, download=True, **part)
     except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
         reason = str(getattr(error, "reason", error))
         raise UnavailableError(
-            f"no {name} in {store.directory}, and it could not be downloaded: {reason}",
-            hint=f"put torchvision's files of {name} into {store.directory}, or use the built-in --dataset glyphs",
+            f"no {name} in {loading.directory}, and it could not be downloaded: {reason}",
+            hint=f"put torchvision's files of {name} into {loading.directory}, or use the built-in --dataset glyphs",
         ) from None
 
 

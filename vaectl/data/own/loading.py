@@ -14,7 +14,7 @@ import numpy as np
 
 from vaectl.config.datasets import DataOptions
 from vaectl.config.spec import SPLITS
-from vaectl.data.base import Data, Store, drawn_text
+from vaectl.data.base import Data, Loading, drawn_text
 from vaectl.data.changes import change_of
 from vaectl.data.examples import Examples
 from vaectl.data.info import DataInfo
@@ -42,7 +42,7 @@ OPENERS: dict[str, Callable[[Path, Reading], Source]] = {
 RESIDENT_PART = 4
 
 
-def load_own(name: str, store: Store, options: DataOptions) -> Data:
+def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
     """Load the data at a path.
 
     Raises:
@@ -51,17 +51,17 @@ def load_own(name: str, store: Store, options: DataOptions) -> Data:
     """
     path = Path(name)
     reading = Reading(
-        change_of(options.image_size, options.grayscale, lenient=store.lenient),
+        change_of(options.image_size, options.grayscale, lenient=loading.lenient),
         options.label_column,
-        store.support,
-        store.lenient,
-        store.note,
-        store.progress,
+        loading.support,
+        loading.lenient,
+        loading.note,
+        loading.progress,
     )
     with strict_pictures():
         source = _opened(path, reading)
         _check_options(path, source, options)
-        keep = _is_resident(path, source, options, store)
+        keep = _is_resident(path, source, options, loading)
         surveys, tally = _surveyed(path, source, keep, reading)
     bad = list(source.bad)
     for part, part_survey in surveys.items():
@@ -73,8 +73,8 @@ def load_own(name: str, store: Store, options: DataOptions) -> Data:
         if not len(part_survey.good):
             raise DataError(f"{path}: no example of its {part} part can be used" + (f"; {_one(bad)}" if bad else ""))
     if bad:
-        store.note(f"{path.name}: {len(bad)} of {total} {source.word} are left out; {_one(bad)}")
-    return _described(path, source, surveys, tally, options, store, left_out=len(bad))
+        loading.note(f"{path.name}: {len(bad)} of {total} {source.word} are left out; {_one(bad)}")
+    return _described(path, source, surveys, tally, options, loading, left_out=len(bad))
 
 
 def _one(bad: list[tuple[str, str]]) -> str:
@@ -107,7 +107,7 @@ def _check_options(path: Path, source: Source, options: DataOptions) -> None:
             raise SettingError(f"data.{name}", f"is for data without a {part} split; {path.name} has one")
 
 
-def _is_resident(path: Path, source: Source, options: DataOptions, store: Store) -> bool:
+def _is_resident(path: Path, source: Source, options: DataOptions, loading: Loading) -> bool:
     """Whether the examples are loaded into memory."""
     rows = source.parts["train"]
     each = rows.dtype.itemsize * int(np.prod(rows.shape))
@@ -121,7 +121,7 @@ def _is_resident(path: Path, source: Source, options: DataOptions, store: Store)
     if source.why_resident is not None:
         return True  # it is in memory already
     if options.storage == "auto":
-        store.note(
+        loading.note(
             f"{path.name}: {size_text(count * each)} are more than a quarter of memory, so examples are streamed"
         )
     return False
@@ -147,15 +147,17 @@ def _described(
     surveys: Mapping[str, Survey],
     tally: Tally,
     options: DataOptions,
-    store: Store,
+    loading: Loading,
     *,
     left_out: int,
 ) -> Data:
     """Build the data set from the usable examples, with its description and report."""
-    division = divide(path, source, surveys, options.test_fraction, options.validation_fraction, divided=store.divided)
+    division = divide(
+        path, source, surveys, options.test_fraction, options.validation_fraction, divided=loading.divided
+    )
     rows, keep = source.parts["train"], surveys["train"].images is not None
-    support = _support(rows, tally, store.support)
-    if store.lenient and support not in ("bytes", "unit"):
+    support = _support(rows, tally, loading.support)
+    if loading.lenient and support not in ("bytes", "unit"):
         options = dataclasses.replace(options, binarize="none")
     if options.binarize != "none" and support not in ("bytes", "unit"):
         raise SettingError("data.binarize", f"is for grey levels; {path.name} is {support}")
@@ -165,7 +167,7 @@ def _described(
     else:
 
         def progress(split: str, done: int, total: int) -> None:
-            store.progress(f"{path.name}: drawing {split} images", done, total)
+            loading.progress(f"{path.name}: drawing {split} images", done, total)
 
         splits = streamed(division, source, options.binarize, options.binarize_seed, progress)
     draw_note = "" if options.binarize == "none" else f", {drawn_text(options.binarize_seed)}"
