@@ -871,7 +871,7 @@ def test_another_path_is_read_with_the_options_that_go_with_it(cli: Cli, tmp_pat
     assert refused.exit_code == 1
     assert "bad.png" in refused.output
     assert "--skip-bad" not in refused.output
-    assert "take them out" in refused.output
+    assert "repair them, or remove them from the data" in refused.output
     (tmp_path / "colours" / "bad.png").write_bytes(b"")
     for line in ("eval run1", "embed run1", "train --resume run1 --epochs 2"):
         refused = cli(*line.split())
