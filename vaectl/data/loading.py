@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from vaectl.config import datasets
 from vaectl.config.datasets import BUILT_IN, GIVEN, DataOptions, is_given, is_path, located
 from vaectl.config.spec import SPLITS, Part, coerce
 from vaectl.data.base import Data, Origin, Raw, Split, Store, split_data
@@ -192,7 +193,8 @@ def load_glyphs(store: Store) -> Raw:
     return Raw(train.images[:, None], train.labels, test.images[:, None], test.labels, train_factors, test_factors)
 
 
-SOURCES: dict[str, Callable[[Store], Raw]] = {
+SOURCES: dict[str, Callable[[Store], Raw]] = datasets.SOURCES
+SOURCES |= {
     "mnist": lambda store: load_idx("MNIST", store),
     "fashion-mnist": lambda store: load_idx("FashionMNIST", store),
     "kmnist": lambda store: load_idx("KMNIST", store),
