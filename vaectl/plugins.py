@@ -119,11 +119,10 @@ def require(plugins: Sequence[Mapping[str, str]], owner: str, *, exactly: bool =
             raise RunError(f"{owner} needs the plug-in {name} (sha256 {digest[:DIGITS]})", hint=hint)
         now = by_name[needed["name"]].sha256
         differences.append(
-            f"{owner} was made with another content of the plug-in {name}: its sha256 is {now[:DIGITS]}, not "
-            f"{digest[:DIGITS]}"
+            f"{owner} needs the plug-in {name} with sha256 {digest[:DIGITS]}; the one that is loaded has {now[:DIGITS]}"
         )
     if differences and exactly:
-        raise RunError(differences[0], hint="give the plug-in as it was")
+        raise RunError(differences[0], hint="give the plug-in as it was then")
     return differences
 
 
@@ -235,12 +234,15 @@ def _check(family: str, name: str, member: Any) -> None:
     if family not in bases:
         if not callable(member) or (family == "model" and not isinstance(member(), Spec)):
             what = "a function that returns a Spec" if family == "model" else "a function of a Store that returns Raw"
-            raise TypeError(f"it must be {what}; got {shown(member)}")
+            raise TypeError(f"it must be {what}")
         return
     base = bases[family]
     is_maker = base is parts.Network and inspect.isroutine(member)
     if not is_maker and not (inspect.isclass(member) and issubclass(member, base)):
-        raise TypeError(f"it must be a class derived from {base.__module__}.{base.__name__}; got {shown(member)}")
+        raise TypeError(
+            f"it must be a class derived from {base.__module__}.{base.__name__}; got "
+            f"{getattr(member, '__name__', shown(member))}"
+        )
     if missing := sorted(getattr(member, "__abstractmethods__", ())):
         raise TypeError(f"it lacks {', '.join(missing)}")
     builder.complete_part(family, Part(name))
