@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vaectl.data.loading import load_data as load_data
     from vaectl.evaluation.metrics import evaluate as evaluate
     from vaectl.model.builder import build as build
+    from vaectl.plugins import load_plugins as load_plugins
     from vaectl.runs.comparison import compare_runs as compare_runs
     from vaectl.runs.evaluating import evaluate_run as evaluate_run
     from vaectl.runs.resuming import resume_run as resume_run
@@ -46,6 +47,7 @@ _HOMES = dict.fromkeys(_RECIPES, "vaectl.config.recipes") | {
     "evaluate": "vaectl.evaluation.metrics",
     "Run": "vaectl.runs.run",
     "load_data": "vaectl.data.loading",
+    "load_plugins": "vaectl.plugins",
     "train_run": "vaectl.runs.training",
     "resume_run": "vaectl.runs.resuming",
     "evaluate_run": "vaectl.runs.evaluating",
@@ -54,8 +56,8 @@ _HOMES = dict.fromkeys(_RECIPES, "vaectl.config.recipes") | {
 
 __all__ = [
     "Run", "Spec", "__version__", "beta_tcvae", "beta_vae", "build", "capacity_vae", "compare_runs", "control_vae",
-    "evaluate", "evaluate_run", "fit", "fsq_vae", "iwae", "load_data", "resume_run", "sigma_vae", "train_run", "vae",
-    "vamp_vae", "vq_vae",
+    "evaluate", "evaluate_run", "fit", "fsq_vae", "iwae", "load_data", "load_plugins", "resume_run", "sigma_vae",
+    "train_run", "vae", "vamp_vae", "vq_vae",
 ]  # fmt: skip
 
 

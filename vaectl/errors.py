@@ -122,6 +122,12 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     return f"did you mean '{near[0]}'?" if near else None
 
 
+def which_part(name: str, names: Iterable[str]) -> str:
+    """Like ``nearest`` for names of parts, data sets and recipes, which a plug-in may have more of."""
+    own = "one of your own comes with --plugin FILE.py"
+    return f"{near} {own}" if (near := nearest(name, names)) else own
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Like ``nearest``, but lists the known names if none is similar."""
     return nearest(name, names) or "known: " + ", ".join(sorted(names))

@@ -181,9 +181,9 @@ def test_how_many_are_decoded_at_once_does_not_change_the_bound(samples: int, mo
     sizes: list[int] = []
     forward = model.decoder.forward
 
-    def count(z: Tensor) -> object:
+    def count(z: Tensor, given: None) -> object:
         sizes.append(z.shape[0] * z.shape[1])
-        return forward(z)
+        return forward(z, given)
 
     monkeypatch.setattr(model.decoder, "forward", count)
     found = importance_bound(model, data.test, samples)
@@ -233,7 +233,7 @@ def test_large_images_are_computed_a_few_at_a_time(module: str, monkeypatch: pyt
     }
     before = compute[module]()
     seen: list[int] = []
-    model.encoder.register_forward_pre_hook(lambda module, given: seen.append(given[0].numel()))
+    model.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].x.numel()))
     monkeypatch.setattr(runtime, "NUMBERS_AT_ONCE", 36 * 7)
     after = compute[module]()
     assert max(seen) == 36 * 7

@@ -23,7 +23,7 @@ from vaectl.config.settings import Layer, resolve
 from vaectl.config.spec import Part, Spec, Training
 from vaectl.config.table import BY_PATH, PARTS, SETTINGS, Setting
 from vaectl.errors import SettingError, UsageError
-from vaectl.model.builder import FAMILIES, complete
+from vaectl.model.builder import complete, members_of
 
 
 def named(*settings: Setting) -> list[Any]:
@@ -50,7 +50,7 @@ def layer(source: str, **values: object) -> Layer:
 def test_names_of_parts_are_those_of_their_registries(setting: Setting) -> None:
     """``just docs`` writes them."""
     for path in setting.paths:
-        assert setting.choices == tuple(FAMILIES[path.partition(".")[0]])
+        assert setting.choices == tuple(members_of(path.partition(".")[0]))
 
 
 def test_names_of_recipes_are_those_of_their_functions() -> None:
@@ -66,7 +66,7 @@ def test_types_are_those_of_the_constructors(setting: Setting) -> None:
         part, _, option = path.partition(".")
         if option == "name":
             continue
-        constructors = [Training] if part == "training" else FAMILIES[part].values()
+        constructors = [Training] if part == "training" else members_of(part).values()
         hints = [get_type_hints(c, include_extras=True) if c is Training else hints_of(c) for c in constructors]
         types = [members[option] for members in hints if option in members]
         assert types

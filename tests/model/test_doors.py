@@ -415,7 +415,7 @@ def test_an_objective_that_needs_pairs_is_refused_in_the_core() -> None:
 
     spec, data = spec_of(objective=Part("tc")), toy_data()
     model, objective = build(spec, data.info)
-    with pytest.raises(UsageError, match=r"TotalCorrelation compares.*one process; there are 2"):
+    with pytest.raises(UsageError, match=r"TotalCorrelation compares.*one process; got 2"):
         next(fit(model, objective, data, spec.training, processes=Several()))  # type: ignore[arg-type]
 
 

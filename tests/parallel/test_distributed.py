@@ -481,3 +481,37 @@ def test_the_place_is_what_the_launcher_says(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("MASTER_ADDR", "localhost")
     monkeypatch.setenv("GROUP_RANK", "1")
     assert cast(tuple[int, ...], here()) == (3, 4, 1, 1)
+
+
+# --- plug-ins ---------------------------------------------------------------------------------------------------------
+
+NETWORK = """
+from tests.support.parts import Informed
+from vaectl.model.networks import DECODERS, ENCODERS
+
+ENCODERS["mine"] = DECODERS["mine"] = Informed
+"""
+OWN = ("-m", "vaectl", "train", "--dataset", "digits", "--epochs", 1, "--network", "mine", "--progress", "none")
+
+
+def test_every_process_loads_the_plugins(start: Start, isolated: Path) -> None:
+    Path("my.py").write_text(NETWORK)
+    for code, _, stderr in ended(start(*OWN, "--plugin", "my.py")):
+        assert code == 0, stderr
+    record = json.loads((isolated / "runs" / "run1" / "run.json").read_text())
+    assert [plugin["name"] for plugin in record["plugins"]] == ["my.py"]
+
+
+@pytest.mark.parametrize(("content", "problem"), [(NETWORK + "\n", "with sha256"), ("", "needs the plug-in 'my.py'")])
+def test_a_process_with_another_plugin_is_refused(start: Start, isolated: Path, content: str, problem: str) -> None:
+    """Where machines have different files: nothing is trained."""
+    for folder, text in (("a", NETWORK), ("b", content)):
+        Path(folder).mkdir()
+        Path(folder, "my.py" if text else "none.py").write_text(text)
+    names = [str(next(Path(folder).glob("*.py"))) for folder in ("a", "b")]
+    outcomes = ended(start(*OWN, environments=tuple({"VAECTL_PLUGINS": name} for name in names)))
+    assert all(code for code, _, _ in outcomes)
+    (told,) = errors("".join(stderr for _, _, stderr in outcomes))
+    assert "process 0" in told
+    assert problem in told
+    assert not (isolated / "runs").exists()

@@ -25,6 +25,7 @@ from vaectl.commands.shared.options import (
     state,
 )
 from vaectl.commands.shared.pace import Clock
+from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
 from vaectl.commands.shared.session import Session, check_destination, deliver
 from vaectl.config.datasets import BUILT_IN
@@ -77,6 +78,7 @@ def embed_cli(
     force: Force = False,
     checkpoint: Checkpoint = "best",
     data_dir: DataDir = None,
+    plugin: Plugins = None,
     device: Device = "auto",
     seed: Annotated[int | None, seed_option("Seed of --draw.", "0")] = None,
     quiet: Quiet = False,
@@ -92,6 +94,7 @@ def embed_cli(
         check_choice("--split", split, (*SPLITS, ALL))
     if seed is not None and not draw:
         raise UsageError("--seed is for --draw; the posterior mean is not random")
+    load(plugin, screen)
     opened = Run.open(run, state(context).runs_dir)
     suffix = check_destination(output, arrays.FORMATS, force=force)
     arrays.require_format(suffix)

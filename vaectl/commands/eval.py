@@ -26,6 +26,7 @@ from vaectl.commands.shared.options import (
     state,
 )
 from vaectl.commands.shared.pace import Clock
+from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen, plus_minus
 from vaectl.commands.shared.session import Session
 from vaectl.config.spec import SPLITS
@@ -67,6 +68,7 @@ def eval_cli(
         ),
     ] = None,
     data_dir: DataDir = None,
+    plugin: Plugins = None,
     device: Device = "auto",
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -85,6 +87,7 @@ def eval_cli(
             arrays.require_format(file.suffix.lower())
     if force and output is None and per_example is None:
         raise UsageError("--force without -o or --per-example has nothing to overwrite")
+    load(plugin, screen)
     session = Session(Run.open(run, state(context).runs_dir), screen, device, data_dir)
     model = session.model(checkpoint)
     data = session.data()

@@ -23,6 +23,7 @@ from vaectl.commands.shared.options import (
     seed_option,
     state,
 )
+from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
 from vaectl.commands.shared.session import Session, check_destination, deliver
 from vaectl.errors import UsageError, check_choice
@@ -73,6 +74,7 @@ def plot_latent_cli(
     force: Force = False,
     checkpoint: Checkpoint = "best",
     data_dir: DataDir = None,
+    plugin: Plugins = None,
     device: Device = "auto",
     seed: Annotated[int | None, seed_option("Seed that picks a traversal's test image.", "0")] = None,
     quiet: Quiet = False,
@@ -89,6 +91,7 @@ def plot_latent_cli(
         raise UsageError("--dims is not for --kind codes, which shows whole codes")
     if seed is not None and kind != "traversal":
         raise UsageError(f"--seed is for --kind traversal; --kind {kind} has nothing random")
+    load(plugin, screen)
     opened = Run.open(run, state(context).runs_dir)
     chosen = parse_dims(dims, opened.spec.latent_dim, 64 if kind == "traversal" else 2)
     suffix = check_destination(output, FORMATS, force=force)

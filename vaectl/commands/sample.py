@@ -26,6 +26,7 @@ from vaectl.commands.shared.options import (
     state,
 )
 from vaectl.commands.shared.pace import Clock
+from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
 from vaectl.commands.shared.session import Session, check_destination, deliver
 from vaectl.errors import UsageError, check_choice
@@ -102,6 +103,7 @@ def sample_cli(
     force: Force = False,
     checkpoint: Checkpoint = "best",
     data_dir: DataDir = None,
+    plugin: Plugins = None,
     device: Device = "auto",
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -119,6 +121,7 @@ def sample_cli(
         raise UsageError("--temperature is for samples of the prior, not for --reconstruct or --interpolate")
     if data_dir is not None and not uses_data:
         raise UsageError("--data-dir is for --reconstruct and --interpolate; samples need no data")
+    load(plugin, screen)
     opened = Run.open(run, state(context).runs_dir)
     suffix = check_destination(output, (*FORMATS, *TABLES), force=force)
     if suffix in TABLES:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from vaectl.config.values import Binarize, ImageSize, Seed, Storage, TestFraction, ValidationFraction
 
 DatasetName = Literal["auto", "mnist", "fashion-mnist", "kmnist", "digits", "glyphs", "cifar10", "svhn"]
 # auto stands for one of the others
 BUILT_IN: tuple[str, ...] = get_args(DatasetName)[1:]
+# name -> source; `data.loading` registers the built-in ones, and a plug-in may register others
+SOURCES: dict[str, Callable[..., Any]] = {}
 # in a run's config this comes before the name of data that were passed from Python
 GIVEN = "python:"
 # files that hold a data set; a folder of images is one, too
@@ -46,9 +49,14 @@ class DataOptions:
     storage: Storage = "auto"
 
 
+def dataset_names() -> tuple[str, ...]:
+    """The names of data sets, built in or registered since."""
+    return tuple(dict.fromkeys((*BUILT_IN, *SOURCES)))
+
+
 def is_path(name: str) -> bool:
-    """Whether a name is the path of own data: not a built-in set, and it exists or looks like a path."""
-    if name == "auto" or name in BUILT_IN or is_given(name):
+    """Whether a name is the path of own data: not a registered set, and it exists or looks like a path."""
+    if name == "auto" or name in dataset_names() or is_given(name):
         return False
     return os.sep in name or name.startswith("~") or os.path.exists(name) or Path(name).suffix.lower() in SUFFIXES
 

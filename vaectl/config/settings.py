@@ -14,7 +14,7 @@ from typing import Any
 from vaectl.config.recipes import RECIPES
 from vaectl.config.spec import Spec, flatten
 from vaectl.config.table import BY_PATH, expand, overlay
-from vaectl.errors import SettingError, UsageError, VaectlError, nearest, shown
+from vaectl.errors import SettingError, UsageError, VaectlError, shown, which_part
 from vaectl.system.reading import CONFIG_BYTES, LEVELS, check_depth, parse_json, read_text
 
 MOST_DOTS = 100
@@ -79,7 +79,7 @@ def resolve(layers: Iterable[Layer]) -> Resolved:
     model, label = chosen
     if not isinstance(model, str) or model not in RECIPES:
         raise UsageError(
-            f"{label} must be one of {', '.join(RECIPES)}; got {shown(model)}", hint=nearest(str(model), RECIPES)
+            f"{label} must be one of {', '.join(RECIPES)}; got {shown(model)}", hint=which_part(str(model), RECIPES)
         )
     defaults: dict[str, Any] = RECIPES[model]().flat()
     flat = dict(defaults)

@@ -107,8 +107,9 @@ class Spec:
 
     @property
     def size_flag(self) -> str:
-        """The flag that sets the size of the networks."""
-        return "--hidden-dims" if "hidden_dims" in self.encoder.options else "--width"
+        """The flag that sets the size of the networks; words where a network of one's own has another option for it."""
+        flags = {"hidden_dims": "--hidden-dims", "width": "--width"}
+        return next((flag for option, flag in flags.items() if option in self.encoder.options), "the networks' size")
 
     def to_json(self) -> dict[str, Any]:
         """The nested form in ``config.json``; a part is ``{"name": ..., option: value, ...}``."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from vaectl.config import families
-from vaectl.config.datasets import SUFFIXES, DatasetName, is_given, is_path
+from vaectl.config.datasets import SOURCES, SUFFIXES, DatasetName, is_given, is_path
 from vaectl.config.values import (
     Activation,
     BetaSchedule,
@@ -37,7 +37,7 @@ from vaectl.config.values import (
     canonical,
     coerce,
 )
-from vaectl.errors import SettingError, UsageError, did_you_mean, nearest, shown
+from vaectl.errors import SettingError, UsageError, did_you_mean, shown, which_part
 
 PARTS = ("data", "encoder", "decoder", "posterior", "prior", "likelihood", "objective")
 
@@ -109,11 +109,12 @@ class Setting:
         value = self.spelled(value)
         if not self.takes_paths:
             return coerce(path, value, self.kind)
-        if value not in self.choices and not (isinstance(value, str) and (is_path(value) or is_given(value))):
+        choices = dict.fromkeys((*self.choices, *SOURCES))
+        if not (isinstance(value, str) and (value in choices or is_path(value) or is_given(value))):
             raise SettingError(
                 path,
-                f"must be one of {', '.join(self.choices)}, or a path; got {shown(value)}",
-                hint=nearest(str(value), self.choices),
+                f"must be one of {', '.join(choices)}, or a path; got {shown(value)}",
+                hint=which_part(str(value), choices),
             )
         return value
 

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from vaectl.config import datasets
 from vaectl.config.datasets import BUILT_IN, GIVEN, DataOptions, is_given, is_path, located
 from vaectl.config.spec import SPLITS, Part, coerce
 from vaectl.data.base import Data, Loading, Origin, Raw, Split, split_data
@@ -205,7 +206,8 @@ def load_glyphs(loading: Loading) -> Raw:
     return Raw(train.images[:, None], train.labels, test.images[:, None], test.labels, train_factors, test_factors)
 
 
-SOURCES: dict[str, Callable[[Loading], Raw]] = {
+SOURCES: dict[str, Callable[[Loading], Raw]] = datasets.SOURCES
+SOURCES |= {
     "mnist": lambda loading: load_idx("MNIST", loading),
     "fashion-mnist": lambda loading: load_idx("FashionMNIST", loading),
     "kmnist": lambda loading: load_idx("KMNIST", loading),

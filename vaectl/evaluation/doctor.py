@@ -109,7 +109,7 @@ def _latent_findings(
 ) -> Iterator[Finding]:
     if sizes["train"] <= math.exp(COLLAPSED_KL):
         return  # one or two images cannot need more information
-    options, now = spec.objective.options, signs[-1]
+    options, now = _weights(spec), signs[-1]
     # with such a low capacity or target an uninformative latent is intended
     target = min((options[name] for name in ("capacity", "target") if name in options), default=math.inf)
     emptiness = [_emptiness(sign) for sign in signs]
@@ -158,7 +158,7 @@ def _emptiness(sign: Mapping[str, Any]) -> str:
 
 
 def _against_collapse(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> str:
-    options = spec.objective.options
+    options = _weights(spec)
     if rows and rows[-1]["step"] < SHORT_STEPS:
         return f"more --epochs (training had only {rows[-1]['step']} optimizer steps)"
     # at unit scale the likelihood of pixels in [0, 1] is so flat that information is hardly worth its KL
@@ -170,7 +170,7 @@ def _against_collapse(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> str:
     if options.get("beta", 1.0) > 1:
         return "a lower --beta"
     # if the KL is decomposed the warm-up applies to one part, and these are the others
-    others = {name: options[name] for name in ("alpha", "gamma") if "alpha" in options and options[name] > 0}
+    others = {name: options[name] for name in ("alpha", "gamma") if "alpha" in options and options.get(name, 0) > 0}
     if others:
         heaviest = max(others, key=lambda name: others[name])
         return f"--set objective.{heaviest}={others[heaviest] / 4:g}"
@@ -187,7 +187,7 @@ def _saturated(spec: Spec, signs: Sequence[Mapping[str, Any]]) -> Iterator[Findi
     if posterior > SATURATED_PART:
         problem = f"{posterior:.0%} of the posterior's standard deviations are below 0.001 or above 1000"
         # the weight of the information in the latents, if it can be set, limits the scales
-        weight = next((flag for name, flag in INFORMATION_WEIGHTS.items() if name in spec.objective.options), None)
+        weight = next((flag for name, flag in INFORMATION_WEIGHTS.items() if name in _weights(spec)), None)
         remedy = f"a higher {weight} or a lower --lr" if weight else "a lower --lr"
         yield Finding("saturated posterior scale", problem, remedy)
     if likelihood > SATURATED_PART:
@@ -195,14 +195,15 @@ def _saturated(spec: Spec, signs: Sequence[Mapping[str, Any]]) -> Iterator[Findi
             f"{likelihood:.0%} of the likelihood's scales are at their floor, where the density of these pixels would "
             "grow without bound"
         )
-        remedy = "--likelihood discretized-logistic or --set likelihood.scale=shared"
+        remedy = "--likelihood discretized-logistic"
+        remedy += " or --set likelihood.scale=shared" if "scale" in spec.likelihood.options else ""
         yield Finding("saturated likelihood scale", problem, remedy)
 
 
 def _unfinished(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     if not rows:
         return
-    epoch, beta, target = rows[-1]["epoch"], rows[-1]["beta"], spec.objective.options.get("beta")
+    epoch, beta, target = rows[-1]["epoch"], rows[-1]["beta"], _weights(spec).get("beta")
     # a cyclical beta is low again at the start of a cycle, which is not an unfinished warm-up
     if target is not None and beta < REACHED * target and spec.objective.options.get("schedule") != "cyclical":
         problem = f"beta was {beta:.3g}, not {target:g}, when training ended after epoch {epoch}"
@@ -213,11 +214,12 @@ def _unfinished(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> Iterator[Findi
 
 
 def _off_target(spec: Spec, metrics: Mapping[str, Any]) -> Iterator[Finding]:
-    options = spec.objective.options
+    options = _weights(spec)
     for name, gain in (("target", "k_i"), ("capacity", "gamma")):
         if name in options and not on_target(metrics["kl"], options[name]):
             problem = f"the KL is {metrics['kl']:.2f} nats, not {options[name]:g}"
-            yield Finding("KL off its target", problem, f"more --epochs or a larger objective.{gain}")
+            larger = f" or a larger objective.{gain}" if gain in options else ""
+            yield Finding("KL off its target", problem, f"more --epochs{larger}")
 
 
 def _finishing(spec: Spec) -> str:
@@ -234,7 +236,7 @@ def _overfitting(spec: Spec, rows: Sequence[Mapping[str, Any]], sizes: Mapping[s
     errors = max(OVERFITTING_GAP * math.sqrt(n), CLEAR_ERRORS)
     if gaps and n >= FEWEST_EXAMPLES and all(gap > errors * se for gap, se in gaps):
         problem = f"the training ELBO is {gaps[-1][0]:.2f} nats above the validation ELBO in the last epoch"
-        remedy = f"smaller {spec.size_flag} or a --weight-decay of 0.01"
+        remedy = f"lower {spec.size_flag} or a --weight-decay of 0.01"
         yield Finding("overfitting", problem, remedy if spec.training.patience else f"--patience 5, or {remedy}")
 
 
@@ -247,5 +249,10 @@ def _unused(spec: Spec, metrics: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _warmup(spec: Spec) -> int:
-    epochs: int = spec.objective.options.get("warmup_epochs", 0)
-    return epochs
+    return int(_weights(spec).get("warmup_epochs", 0))
+
+
+def _weights(spec: Spec) -> dict[str, float]:
+    """The options of the objective that are numbers; one of a person's own may call something else by such a name."""
+    options = spec.objective.options.items()
+    return {name: value for name, value in options if isinstance(value, int | float) and not isinstance(value, bool)}

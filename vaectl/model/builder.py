@@ -15,7 +15,7 @@ from vaectl.data.batch import Batch
 from vaectl.data.info import DataInfo
 from vaectl.data.loading import SOURCES
 from vaectl.data.report import fitting
-from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, nearest
+from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, which_part
 from vaectl.model.distributions.codes import CODES, VECTORS
 from vaectl.model.likelihoods import LIKELIHOODS
 from vaectl.model.networks import DECODERS, ENCODERS
@@ -27,11 +27,9 @@ from vaectl.model.vae import VAE, Decoder, Encoder
 from vaectl.system.reading import size_text
 from vaectl.system.runtime import memory, seed_streams, seeded
 
-# every data set takes the same options
-DATASETS: Mapping[str, Callable[..., Any]] = dict.fromkeys(("auto", *SOURCES), DataOptions)
-
-FAMILIES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
-    "data": DATASETS,
+# family -> the dict that its members are registered in
+FAMILIES: Mapping[str, dict[str, Any]] = {
+    "data": SOURCES,
     "encoder": ENCODERS,
     "decoder": DECODERS,
     "posterior": POSTERIORS,
@@ -48,7 +46,7 @@ def complete(spec: Spec) -> Spec:
         SettingError: A name or an option is unknown, a value has the wrong type or lies out of its bounds, or a
             training setting would be ignored.
     """
-    parts: dict[str, Any] = {part: _complete_part(part, getattr(spec, part)) for part in PARTS}
+    parts: dict[str, Any] = {part: complete_part(part, getattr(spec, part)) for part in PARTS}
     completed = dataclasses.replace(spec, **parts)
     training, usual = spec.training, Training()
     if training.patience and not completed.data.options["validation_fraction"]:
@@ -59,8 +57,14 @@ def complete(spec: Spec) -> Spec:
     return completed
 
 
-def _complete_part(family: str, part: Part) -> Part:
-    members = FAMILIES[family]
+def members_of(family: str) -> Mapping[str, Callable[..., Any]]:
+    """The constructors of a family by name, also of members that were registered since; of data sets their options."""
+    return dict.fromkeys(("auto", *SOURCES), DataOptions) if family == "data" else FAMILIES[family]
+
+
+def complete_part(family: str, part: Part) -> Part:
+    """A part with its options checked against its constructor, and its defaults filled in; errors as ``complete``."""
+    members = members_of(family)
     if family == "data" and (is_path(part.name) or is_given(part.name)):
         part = Part(part.name if is_given(part.name) else located(part.name), part.options)
         members = {part.name: DataOptions}
@@ -68,7 +72,7 @@ def _complete_part(family: str, part: Part) -> Part:
         raise SettingError(
             f"{family}.name",
             f"must be one of {', '.join(members)}{', or a path' if family == 'data' else ''}; got '{part.name}'",
-            hint=nearest(part.name, members),
+            hint=which_part(part.name, members),
         )
     constructor = members[part.name]
     signature = inspect.signature(constructor)

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaectl.config.datasets import BUILT_IN, is_given, is_path
+from vaectl.config.datasets import dataset_names, is_given, is_path
 from vaectl.config.spec import SPLITS, Part
 from vaectl.data.location import DEFAULT, Location, find_directory, home_of, place_to_train
 from vaectl.errors import DataError, RunError
@@ -65,7 +65,7 @@ def load_recorded(run: Run, data_dir: str | Path | None, tell: Tell) -> Data:
             f"{run.id} was trained on {info.name}, a Data object passed from Python, which no command can load",
             hint="pass it from Python: vaectl.evaluate_run(run, data) or vaectl.resume_run(run, data)",
         )
-    if not own and info.name not in BUILT_IN:
+    if not own and info.name not in dataset_names():
         raise RunError(f"{run.path / 'run.json'} is damaged: unknown data set '{info.name}'")
     location = find_directory(data_dir, Path(recorded), own=spec.data.name if own else None)
     directory = location.path

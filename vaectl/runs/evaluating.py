@@ -13,7 +13,7 @@ from vaectl.runs.events import Evaluated
 from vaectl.runs.listeners import diagnose
 from vaectl.runs.run import Run
 from vaectl.system.files import finite
-from vaectl.training.events import Found, Hub, Listener, Progress, Tell
+from vaectl.training.events import Found, Hub, Listener, Progress, Said, Tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ def evaluate_run(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         data_dir: The directory where the run's data are now; None for the recorded one.
         runs_dir: The folder of all runs; None for ``VAECTL_RUNS_DIR``, else ``runs``.
-        listeners: Listen to ``Progress``, ``Evaluated`` and, for each finding of the doctor, ``Found`` events.
+        listeners: Listen to ``Progress``, ``Evaluated``, ``Said`` and, for each finding, ``Found`` events.
 
     Returns:
         ``run``, ``split``, ``checkpoint``, ``n``, ``seed``, ``measure``, ``metrics`` (nats per example),
@@ -60,7 +60,7 @@ def evaluate_run(
 
     Raises:
         UsageError: An argument is not one of the allowed values.
-        RunError: There is no such run or checkpoint, or its files are damaged.
+        RunError: There is no such run or checkpoint, its files are damaged, or a plug-in that it needs is not loaded.
         DataError: The split is empty, or the data are missing or not what the run was trained on.
     """
     from vaectl.system.runtime import resolve_device
@@ -70,6 +70,8 @@ def evaluate_run(
         raise UsageError(f"importance_samples must be at least 1; got {importance_samples}")
     hub = Hub(listeners)
     opened = run if isinstance(run, Run) else Run.open(run, runs_dir)
+    for sentence in opened.check_plugins():
+        hub.tell(Said(sentence, "warning"))
     model = opened.load_model(checkpoint, resolve_device(device))
     data = data_of(opened, data, data_dir, hub.tell)
     document, _ = evaluate_into(

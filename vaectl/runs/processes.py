@@ -12,7 +12,7 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from vaectl.config.spec import Part, Spec
 from vaectl.data.location import find_directory, home_of
 from vaectl.errors import DataError, DivergedError, InterruptedRunError, LostError, UsageError
+from vaectl.plugins import load_plugins, require, used_by
 from vaectl.system.launcher import ProcessInfo
 from vaectl.system.signals import noting
 from vaectl.training.events import Lost, Tell
@@ -74,7 +75,7 @@ def gather(processes: Processes, spec: Spec, info: DataInfo, directory: str, sta
             hint="run vaectl train without torchrun",
         )
     plan = {"config": spec.to_json(), "fingerprint": info.fingerprint, "directory": directory}
-    processes.board.post(PLAN, {**plan, "device": state.device.type})
+    processes.board.post(PLAN, {**plan, "device": state.device.type, "plugins": used_by(spec)})
     with processes.board.one_by_one():
         pass  # the data are loaded
     processes.board.wait_for_all()
@@ -103,16 +104,18 @@ def broadcast_state(processes: Processes, state: TrainState, reference: str = ""
     return reference
 
 
-def follow(process: ProcessInfo, data_dir: Path | None, tell: Tell) -> None:
+def follow(process: ProcessInfo, data_dir: Path | None, tell: Tell, plugins: Iterable[Path] = ()) -> None:
     """Train with the leader, without a run.
 
     Args:
         process: This process among the others.
         data_dir: The data directory, or None for the leader's.
         tell: Called with a ``Lost`` event if this process must end while it waits and no other reports why.
+        plugins: Files of plug-ins, as for the leader.
 
     Raises:
         LostError: Another process failed.
+        RunError: A plug-in of the leader's is missing, or has another content here.
         DataError: This machine's data differ from the leader's.
         DivergedError, InterruptedRunError: As in the leader, which reports it.
     """
@@ -129,6 +132,8 @@ def follow(process: ProcessInfo, data_dir: Path | None, tell: Tell) -> None:
         plan = board.read(PLAN)
         if plan is None:
             return
+        load_plugins(plugins)
+        require(plan["plugins"], "process 0", exactly=True)
         spec = builder.complete(Spec.from_json(plan["config"]))
         device = processes.device(torch.device(plan["device"]))
         with board.one_by_one():

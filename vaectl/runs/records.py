@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from vaectl.system.reading import RECORD_BYTES, is_number, parse_json, read_text
 SCHEMA = 1
 # limit for the characters of a string; the longest is a path
 LONGEST_TEXT = 4096
+MOST_PLUGINS = 100
 
 # required fields of run.json with their types; type(None) stands for null
 FIELDS: dict[str, tuple[type, ...]] = {
@@ -59,7 +61,20 @@ def read_record(path: Path) -> dict[str, Any]:
             raise RunError(f"{file} is damaged: field '{name}' {'is missing' if value is ... else 'has a wrong type'}")
         if isinstance(value, str) and len(value) > LONGEST_TEXT:
             raise RunError(f"{file} is damaged: field '{name}' has {len(value):,} characters")
+    if not _is_plugins(record.get("plugins", [])):
+        raise RunError(f"{file} is damaged: field 'plugins' must list names and SHA-256 digests of plug-ins")
     return record
+
+
+def _is_plugins(value: Any) -> bool:
+    """Whether a value is what a record may keep of the plug-ins that its run needs; records without have none."""
+    return (
+        isinstance(value, list)
+        and len(value) <= MOST_PLUGINS
+        and all(isinstance(item, dict) and {"name", "sha256"} <= item.keys() for item in value)
+        and all(isinstance(text, str) and len(text) <= LONGEST_TEXT for item in value for text in item.values())
+        and all(re.fullmatch("[0-9a-f]{64}", item["sha256"]) for item in value)
+    )
 
 
 def is_evaluation(item: Any) -> bool:

@@ -65,7 +65,8 @@ def resume_run(
         The run, completed.
 
     Raises:
-        RunError: There is no such run, another process trains it, or its files are damaged.
+        RunError: There is no such run, another process trains it, its files are damaged, or a plug-in that it needs is
+            not loaded or has another content.
         UsageError: The new number of epochs is lower than the number of epochs begun.
         DataError: The data are missing or not what the run was trained on.
         DivergedError, InterruptedRunError, LostError, OutputError: As ``train_run``.
@@ -79,6 +80,7 @@ def resume_run(
     opened = Run.resume(run.path if isinstance(run, Run) else run, runs_dir)
     try:
         check_device(device)
+        opened.check_plugins(exactly=True)
         settings = opened.complete_spec().flat()
         resolved = _changed(settings, changes)
         complete = opened.record["status"] == "completed" and _has_metrics(opened)

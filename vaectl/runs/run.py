@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from vaectl.config.recipes import filled
 from vaectl.config.spec import Spec
-from vaectl.errors import RunError, UsageError, VaectlError, check_choice
+from vaectl.errors import RunError, SettingError, UsageError, VaectlError, check_choice
+from vaectl.plugins import require
 from vaectl.runs import checkpoints, history
 from vaectl.runs import log as train_log
 from vaectl.runs.catalog import allocate, check_name, find, runs_directory
@@ -86,18 +87,26 @@ class Run:
         """
         return within(self.path, name)
 
+    def check_plugins(self, *, exactly: bool = False) -> list[str]:
+        """Check that the plug-ins whose parts the run has are loaded, as ``plugins.require``."""
+        return require(self.record.get("plugins", ()), self.id, exactly=exactly)
+
     def complete_spec(self) -> Spec:
         """The run's spec with every option of its parts checked; needs torch.
 
         Raises:
-            RunError: ``run.json`` holds no valid spec.
+            RunError: ``run.json`` holds no valid spec, or a plug-in that the run needs is not loaded.
         """
         from vaectl.model.builder import complete
 
+        self.check_plugins()
         try:
             return complete(self.spec)
         except UsageError as error:
-            raise RunError(f"{self.path / 'run.json'} is damaged: config: {error.message}") from None
+            # a Python program may have registered the part itself
+            unknown = isinstance(error, SettingError) and error.path.endswith(".name")
+            hint = error.hint if unknown else None
+            raise RunError(f"{self.path / 'run.json'} is damaged: config: {error.message}", hint=hint) from None
 
     @property
     def status(self) -> str:

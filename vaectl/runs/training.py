@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from vaectl.config.datasets import GIVEN
 from vaectl.config.spec import Part, Spec
 from vaectl.evaluation.doctor import forecast
+from vaectl.plugins import used_by
 from vaectl.runs.catalog import check_name, runs_directory
 from vaectl.runs.data import load_named
 from vaectl.runs.endings import diverged, interrupted, recorded
@@ -169,7 +170,7 @@ def begin_run(
     """Create the folder of a run and train it; arguments and errors as in ``train_run``."""
     from vaectl.system.runtime import versions
 
-    spec, state = plan.spec, plan.state
+    spec, state, plugins = plan.spec, plan.state, used_by(plan.spec)
     gather(plan.processes, spec, plan.data.info, plan.directory, state)
     run = Run.create(
         runs_dir,
@@ -184,6 +185,7 @@ def begin_run(
             "git_commit": _git_commit(),
             "device": str(state.device),
             "parameters": plan.parameters,
+            **({"plugins": plugins} if plugins else {}),
         },
     )
     run_hub = Hub([Log(run), *hub.listeners])

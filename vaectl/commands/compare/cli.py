@@ -21,6 +21,7 @@ from vaectl.commands.shared.options import (
     seed_option,
     state,
 )
+from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
 from vaectl.commands.shared.session import Session
 from vaectl.data.location import find_directory
@@ -57,6 +58,7 @@ def compare_cli(
     ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Overwrite an existing report.")] = False,
     data_dir: DataDir = None,
+    plugin: Plugins = None,
     device: Device = "auto",
     seed: Annotated[int | None, seed_option("Seed of a report's samples and test images.", "0")] = None,
     quiet: Quiet = False,
@@ -65,7 +67,8 @@ def compare_cli(
     progress: ProgressMode = "auto",
 ) -> None:
     """Compare two or more runs side by side: settings, metrics and pictures."""
-    from vaectl.runs.comparison import compare
+    from vaectl.runs.comparison import CHECKPOINT, SPLIT, compare
+    from vaectl.runs.evaluating import kept_evaluation
     from vaectl.runs.grouping import compare_groups, seed_groups
 
     screen = Screen(quiet, verbose, as_json, progress)
@@ -92,7 +95,10 @@ def compare_cli(
         raise UsageError(f"compare shows up to {MOST_COLUMNS} side by side; got {columns}", hint=hint)
     for run in opened:
         screen.detail(f"{run.id}: {run.path}")
-    _evaluate_missing(opened, screen, device, data_dir)
+    missing = [run for run in opened if kept_evaluation(run, SPLIT, CHECKPOINT) is None]
+    if plugin or pictured or missing:  # else no model is made, and a plug-in would be imported for nothing
+        load(plugin, screen)
+    _evaluate_all(missing, screen, device, data_dir)
     comparison = compare(opened) if groups is None else compare_groups(groups)
     page = sheet(comparison, everything=everything)
     if output is not None:
@@ -109,12 +115,10 @@ def compare_cli(
         screen.note(note)
 
 
-def _evaluate_missing(runs: Sequence[Run], screen: Screen, device: str, data_dir: Path | None) -> None:
+def _evaluate_all(runs: Sequence[Run], screen: Screen, device: str, data_dir: Path | None) -> None:
     """Evaluate the best weights of runs without an evaluation of them, such as interrupted ones."""
     from vaectl.runs.comparison import CHECKPOINT, SPLIT
-    from vaectl.runs.evaluating import kept_evaluation
 
     for run in runs:
-        if kept_evaluation(run, SPLIT, CHECKPOINT) is None:
-            screen.note(f"{run.id} has no evaluation of its {CHECKPOINT} weights yet: evaluating")
-            Session(run, screen, device, data_dir).evaluation(SPLIT, CHECKPOINT)
+        screen.note(f"{run.id} has no evaluation of its {CHECKPOINT} weights yet: evaluating")
+        Session(run, screen, device, data_dir).evaluation(SPLIT, CHECKPOINT)

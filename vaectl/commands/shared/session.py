@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaectl.commands.shared.listening import Shown
 from vaectl.commands.shared.render import Screen
-from vaectl.config.datasets import BUILT_IN, is_path, located
+from vaectl.config.datasets import dataset_names, is_path, located
 from vaectl.data.location import find_directory
 from vaectl.errors import UsageError, check_choice
 from vaectl.runs.data import load_other, load_recorded
@@ -36,6 +36,8 @@ class Session:
     def __init__(self, run: Run, screen: Screen, device: str = "auto", data_dir: Path | None = None) -> None:
         from vaectl.system.runtime import resolve_device
 
+        for sentence in run.check_plugins():
+            screen.warn(sentence)
         if data_dir is not None:
             own = run.spec.data.name
             data_dir = find_directory(data_dir, own=own if is_path(own) else None).path
@@ -87,7 +89,7 @@ class Session:
 
     def _is_other(self, name: str) -> bool:
         if not is_path(name):
-            check_choice("--dataset", name, BUILT_IN, other="a path")
+            check_choice("--dataset", name, dataset_names(), other="a path")
             return name != self.run.complete_spec().data.name
         return self.is_other_path(name)
 

@@ -18,6 +18,7 @@ from vaectl.commands.shared.options import (
     number,
     state,
 )
+from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
 from vaectl.commands.train.flags import with_settings
 from vaectl.commands.train.new import train
@@ -110,6 +111,7 @@ def train_cli(
         bool,
         typer.Option("--dry-run", help="Load the data, show settings and model, and stop.", rich_help_panel=RUN),
     ] = False,
+    plugin: Plugins = None,
     device: Device = "auto",
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -120,11 +122,12 @@ def train_cli(
     """Train a VAE and save it as a new run."""
     place = here()
     if place.rank:
-        follow(place, data_dir, Shown(Screen(quiet, verbose, as_json, progress)).on)
+        follow(place, data_dir, Shown(Screen(quiet, verbose, as_json, progress)).on, plugin or ())
         return
     with leading(place) as processes:
         screen = Screen(quiet, verbose, as_json, progress)
         runs_dir, argv = state(context).runs_dir, state(context).argv
+        load(plugin, screen)
         # a switch that is absent may be False
         given = {key: value for key, value in settings.items() if value is not None and value is not False}
         if resume_run is not None:
@@ -145,6 +148,8 @@ def train_cli(
             layers.append(read_config(config))
         if from_run is not None:
             parent = Run.open(from_run, runs_dir)
+            for sentence in parent.check_plugins():
+                screen.warn(sentence)
             layers.append(Layer("from", parent.spec.flat(), lambda key: f"{key} of {parent.id}"))
         resolved = resolve(layers)
         resolved.check()
