@@ -19,8 +19,8 @@ from vaectl.evaluation.metrics import evaluate
 from vaectl.evaluation.oracles import Affine, LinearGaussian
 from vaectl.model.builder import build
 from vaectl.model.distributions.codes import VECTORS, LatentSpace
-from vaectl.model.parts import Posterior
-from vaectl.model.vae import VAE, Encoder
+from vaectl.model.parts import Encoder, Posterior
+from vaectl.model.vae import VAE
 
 ORACLE = LinearGaussian.orthogonal((0.8, 0.5, 0.2), 6, 0.5)
 EXAMPLES = 3000

@@ -31,11 +31,11 @@ from vaectl.model.builder import build
 from vaectl.model.distributions.codes import LatentSpace
 from vaectl.model.networks import MLP
 from vaectl.model.objectives import ELBO, IWAE, TrainingSet
-from vaectl.model.parts import Sizes
+from vaectl.model.parts import Decoder, Encoder, Sizes
 from vaectl.model.posteriors import GaussianPosterior
 from vaectl.model.priors import vectors as priors
 from vaectl.model.priors.vectors import SCALE_FLOOR, MixturePrior, StandardNormal, VampPrior
-from vaectl.model.vae import VAE, Decoder, Encoder
+from vaectl.model.vae import VAE
 from vaectl.stats import paired_difference
 
 SPACE = LatentSpace((2,))

@@ -39,7 +39,6 @@ from vaectl.system.reading import (
     parse_json,
     read_text,
     size_text,
-    within,
 )
 
 pytestmark = pytest.mark.usefixtures("offline")
@@ -413,11 +412,11 @@ def test_within_a_folder(tmp_path: Path) -> None:
     (home / "leaves").symlink_to("..")
     (home / "in" / "deep").symlink_to("../../other")
     (home / "loop").symlink_to("loop")
-    assert within(home, "stays/a") == home / "stays" / "a"
-    assert within(home, "loop") == home / "loop"
+    assert path_within(home, "stays/a") == home / "stays" / "a"
+    assert path_within(home, "loop") == home / "loop"
     for name in ("leaves", "leaves/a", "in/deep", "stays/deep"):
         with pytest.raises(RunError, match="is a link"):
-            within(home, name)
+            path_within(home, name)
 
 
 # --- configs ----------------------------------------------------------------------------------------------------------

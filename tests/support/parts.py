@@ -24,8 +24,8 @@ from vaectl.model.distributions.codes import VECTORS, LatentSpace
 from vaectl.model.distributions.levels import Levels
 from vaectl.model.layers.readout import Shape
 from vaectl.model.objectives import ELBO, AdversaryTraining, Loss, TrainingSet
-from vaectl.model.parts import Network, Posterior, Prior, Sizes
-from vaectl.model.vae import Draw, Encoder
+from vaectl.model.parts import Encoder, Network, Posterior, Prior, Sizes
+from vaectl.model.vae import Draw
 
 
 class Informed(Network):

@@ -143,7 +143,7 @@ def evaluate(
                 if at_mean:
                     values_of |= _at_mean(own, model.decode(mean, own.given))
                 for name, values in values_of.items():
-                    rows[name].append(values if share is None else share.within(values[:count]))
+                    rows[name].append(values if share is None else share.padded(values[:count]))
                 if loss is not None:
                     many = draw if loss_draws == 1 else model.draw(own, loss_draws)
                     objective += float(loss(many).total) * count

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence
 
 from vaectl.model.distributions.codes import VECTORS, LatentSpace
-from vaectl.model.parts import Likelihood, Network, Posterior
+from vaectl.model.parts import Decoder, Encoder, Likelihood, Network, Posterior
 from vaectl.model.posteriors.gaussian import SCALE_FLOOR, GaussianPosterior
 from vaectl.model.priors import StandardNormal
-from vaectl.model.vae import VAE, Decoder, Encoder
+from vaectl.model.vae import VAE
 
 
 class NormalPixels(Likelihood):

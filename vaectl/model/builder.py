@@ -20,10 +20,10 @@ from vaectl.model.distributions.codes import CODES, VECTORS
 from vaectl.model.likelihoods import LIKELIHOODS
 from vaectl.model.networks import DECODERS, ENCODERS
 from vaectl.model.objectives import OBJECTIVES, Objective, TrainingSet
-from vaectl.model.parts import Prior, Sizes
+from vaectl.model.parts import Decoder, Encoder, Prior, Sizes
 from vaectl.model.posteriors import POSTERIORS
 from vaectl.model.priors import PRIORS
-from vaectl.model.vae import VAE, Decoder, Encoder
+from vaectl.model.vae import VAE
 from vaectl.system.reading import size_text
 from vaectl.system.runtime import memory, seed_streams, seeded
 

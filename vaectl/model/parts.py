@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -20,9 +20,6 @@ from torch.distributions import Distribution
 from vaectl.data.batch import Batch
 from vaectl.model.distributions.codes import LatentSpace
 from vaectl.model.layers.readout import Shape
-
-if TYPE_CHECKING:
-    from vaectl.model.vae import Encoder
 
 
 class ModelPart(nn.Module, ABC):
@@ -147,3 +144,46 @@ class Likelihood(ModelPart):
 
     def observe(self, px: Distribution, batch: Batch) -> None:
         """Learn without a gradient from the likelihoods (K, B) of a training step."""
+
+
+class Encoder(nn.Module):
+    """The posterior given examples: a network's features through a posterior head.
+
+    Args:
+        network: Data -> features.
+        head: Features -> q(z|x).
+    """
+
+    def __init__(self, network: Network, head: Posterior) -> None:
+        super().__init__()
+        self.network = network
+        self.head = head
+
+    def features(self, batch: Batch) -> Tensor:
+        """The network's features (*N, *F) of examples (*N, *X)."""
+        features: Tensor = self.network(batch.x, batch.given, batch.observed)
+        return features
+
+    def forward(self, batch: Batch) -> Distribution:
+        """The posterior given examples (*N, *X), with batch shape (*N)."""
+        q: Distribution = self.head(self.features(batch))
+        return q
+
+
+class Decoder(nn.Module):
+    """The likelihood given latents: a network's features through a likelihood head.
+
+    Args:
+        network: Latent -> features.
+        head: Features -> p(x|z).
+    """
+
+    def __init__(self, network: Network, head: Likelihood) -> None:
+        super().__init__()
+        self.network = network
+        self.head = head
+
+    def forward(self, z: Tensor, given: Tensor | None = None) -> Distribution:
+        """The likelihood given latents (*N, *Z), with batch shape (*N); ``given`` is (B, C) with B the last of N."""
+        px: Distribution = self.head(self.network(z, given))
+        return px

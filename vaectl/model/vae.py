@@ -19,52 +19,9 @@ from vaectl.data.batch import Batch, as_batch
 from vaectl.model.distributions.codes import LatentSpace, tempered
 from vaectl.model.distributions.levels import Levels
 from vaectl.model.distributions.pixels import log_prob_of_observed
-from vaectl.model.parts import Likelihood, Network, Posterior, Prior
+from vaectl.model.parts import Decoder, Encoder, Prior
 from vaectl.parallel.shares import batch_mean, current_share
 from vaectl.system.runtime import seeded
-
-
-class Encoder(nn.Module):
-    """The posterior given examples: a network's features through a posterior head.
-
-    Args:
-        network: Data -> features.
-        head: Features -> q(z|x).
-    """
-
-    def __init__(self, network: Network, head: Posterior) -> None:
-        super().__init__()
-        self.network = network
-        self.head = head
-
-    def features(self, batch: Batch) -> Tensor:
-        """The network's features (*N, *F) of examples (*N, *X)."""
-        features: Tensor = self.network(batch.x, batch.given, batch.observed)
-        return features
-
-    def forward(self, batch: Batch) -> Distribution:
-        """The posterior given examples (*N, *X), with batch shape (*N)."""
-        q: Distribution = self.head(self.features(batch))
-        return q
-
-
-class Decoder(nn.Module):
-    """The likelihood given latents: a network's features through a likelihood head.
-
-    Args:
-        network: Latent -> features.
-        head: Features -> p(x|z).
-    """
-
-    def __init__(self, network: Network, head: Likelihood) -> None:
-        super().__init__()
-        self.network = network
-        self.head = head
-
-    def forward(self, z: Tensor, given: Tensor | None = None) -> Distribution:
-        """The likelihood given latents (*N, *Z), with batch shape (*N); ``given`` is (B, C) with B the last of N."""
-        px: Distribution = self.head(self.network(z, given))
-        return px
 
 
 def kl(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
@@ -278,7 +235,7 @@ class VAE(nn.Module):
             features = self.encoder.features(batch)
             q = self.encoder.head(features)
             # drawn for the whole batch, so that every process uses the same random numbers; only the own rows are kept
-            z = self.encoder.head(share.within(features)).rsample((k,))[:, share.rows]
+            z = self.encoder.head(share.padded(features)).rsample((k,))[:, share.rows]
         return Draw(batch, q, z, self.prior_at(batch.given), self.decode(z, batch.given))
 
     def sample(self, n: int, temperature: float = 1.0, given: Tensor | None = None) -> Distribution:

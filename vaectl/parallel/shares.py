@@ -37,7 +37,7 @@ class Share:
         """The fraction of the batch in this share, b / B."""
         return self.count / self.size
 
-    def within(self, own: Tensor) -> Tensor:
+    def padded(self, own: Tensor) -> Tensor:
         """Put the values of this share's rows (b, ...), or none (0, ...), into a batch (B, ...) of zeros."""
         start = self.rows.start
         before, after = (own.new_zeros(n, *own.shape[1:]) for n in (start, self.size - start - len(own)))

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 from vaectl.config.spec import Spec
 from vaectl.errors import RunError
 from vaectl.system.files import write_json
-from vaectl.system.reading import HEADER_BYTES, RECORD_BYTES, SERIES_BYTES, open_regular, parse_json, read_text, within
+from vaectl.system.reading import (
+    HEADER_BYTES,
+    RECORD_BYTES,
+    SERIES_BYTES,
+    open_regular,
+    parse_json,
+    path_within,
+    read_text,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,7 +90,7 @@ def load(
     room = 8 * sum(tensor.nbytes for tensor in (*like.values(), *others)) + SERIES_BYTES
     tensors = {}
     for name, digest in values["files"].items():
-        file = within(folder, name)
+        file = path_within(folder, name)
         tensors[name] = weights.read(file, config, like, room=room if name == OPTIMIZER else None, complete=complete)
         if digest_of(file) != digest:
             raise RunError(f"{file} is damaged: its SHA-256 is not the one in {folder / STATE}")
@@ -100,7 +108,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: It is missing or damaged, or a newer vaectl wrote it.
     """
-    file = within(folder, STATE)
+    file = path_within(folder, STATE)
     try:
         values = parse_json(read_text(file, RECORD_BYTES))
         schema, files = values["schema"], values["files"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vaectl.errors import RunError
-from vaectl.system.reading import RECORD_BYTES, is_number, parse_json, read_text, within
+from vaectl.system.reading import RECORD_BYTES, is_number, parse_json, path_within, read_text
 
 SCHEMA = 1
 # limit for the characters of a string; the longest is a path
@@ -43,7 +43,7 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         RunError: The file is missing or damaged, or was written by a newer vaectl.
     """
-    file = within(path, "run.json")
+    file = path_within(path, "run.json")
     try:
         record = parse_json(read_text(file, RECORD_BYTES))
     except OSError as error:

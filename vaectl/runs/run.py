@@ -23,7 +23,7 @@ from vaectl.runs.catalog import allocate, check_name, find, runs_directory
 from vaectl.runs.log import TrainLog, is_held
 from vaectl.runs.records import SCHEMA, is_evaluation, read_record
 from vaectl.system.files import sweep, write_json, write_numbered
-from vaectl.system.reading import SERIES_BYTES, has_numbers, is_number, parse_json, read_text, within
+from vaectl.system.reading import SERIES_BYTES, has_numbers, is_number, parse_json, path_within, read_text
 from vaectl.system.runtime import arithmetic
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Run:
         Raises:
             RunError: A link leads out of the run's folder.
         """
-        return within(self.path, name)
+        return path_within(self.path, name)
 
     def check_plugins(self, *, exactly: bool = False) -> list[str]:
         """Check that the plug-ins whose parts the run has are loaded, as ``plugins.require``."""

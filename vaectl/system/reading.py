@@ -84,7 +84,7 @@ def check_depth(document: Any) -> None:
     raise ValueError(f"it has more than {LEVELS} levels")
 
 
-def within(folder: Path, name: str) -> Path:
+def path_within(folder: Path, name: str) -> Path:
     """A path below a folder. The folder itself may be a link, but no link below it may lead out of it.
 
     Raises:

@@ -149,7 +149,7 @@ class VectorQuantizer(QuantizedPosterior):
         assert isinstance(q, Quantized)
         share, encoded, indices = current_share(), q.encoded.detach(), q.indices
         if share is not None:  # every process learns from the whole batch, so that all stay equal
-            encoded, indices = (share.add(share.within(own[: share.count])) for own in (encoded, indices))
+            encoded, indices = (share.add(share.padded(own[: share.count])) for own in (encoded, indices))
         rows, indices = encoded.movedim(-3, -1).flatten(0, -2), indices.flatten()  # (M, D), (M,)
         codebook_size = len(self.usage)
         counts = torch.zeros_like(self.usage).index_add(0, indices, rows.new_ones(len(rows)))  # (K,)

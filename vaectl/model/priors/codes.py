@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,8 @@ from vaectl.config.spec import Bounds
 from vaectl.errors import SettingError
 from vaectl.model.distributions.codes import CODEBOOK, CODES, Codebook, CodeDistribution, LatentSpace
 from vaectl.model.layers.readout import Shape
-from vaectl.model.parts import Prior
+from vaectl.model.parts import Encoder, Prior
 from vaectl.model.priors.transformer import Transformer
-
-if TYPE_CHECKING:
-    from vaectl.model.vae import Encoder
 
 Width = Annotated[int, Bounds(1, 4096)]
 Depth = Annotated[int, Bounds(1, 64)]

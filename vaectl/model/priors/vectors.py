@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +20,7 @@ from vaectl.data.batch import Batch
 from vaectl.model.distributions.codes import VECTORS, LatentSpace
 from vaectl.model.distributions.pixels import at_least_fp32
 from vaectl.model.layers.readout import Shape
-from vaectl.model.parts import Prior
-
-if TYPE_CHECKING:
-    from vaectl.model.vae import Encoder
+from vaectl.model.parts import Encoder, Prior
 
 Components = Annotated[int, Bounds(1, 10_000)]
 
