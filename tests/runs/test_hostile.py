@@ -37,6 +37,7 @@ from vaectl.system.reading import (
     RECORD_BYTES,
     SERIES_BYTES,
     parse_json,
+    path_within,
     read_text,
     size_text,
 )
