@@ -151,9 +151,9 @@ class Draw:
     def kl_per_dim(self) -> Tensor:
         """KL by latent dimension in nats (B, D), all levels from the top; (B, 0) if one does not factorise."""
         terms = [level.kl_per_dim for level in self.levels]
-        return (
-            terms[0][:, :0] if any(t.shape[1] == 0 for t in terms) else torch.cat(terms, 1) if terms[1:] else terms[0]
-        )
+        if any(term.shape[1] == 0 for term in terms):
+            return terms[0][:, :0]
+        return terms[0] if len(terms) == 1 else torch.cat(terms, 1)
 
     @cached_property
     def recon(self) -> Tensor:
