@@ -190,7 +190,7 @@ def _manifold(session: Session, checkpoint: str, dims: list[int] | None) -> tupl
     if dims is None:
         dims = list(range(latent_dim)) if latent_dim <= 2 else sorted(_by_kl(session, checkpoint)[0][:2])
     conditional = session.run.data_info.given > 0
-    given = given_for(session.data().test.to(session.device), 1) if conditional else None
+    given = given_for(session.data().test, 1, session.device) if conditional else None
     images, values = latents.manifold(model, dims, given=given)
     labels = [[f"{value:.1f}" for value in column] for column in values.T.tolist()]
     title = f"{session.run.id}: the decoder over the prior's quantiles"

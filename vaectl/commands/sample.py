@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributions import Distribution
 
-    from vaectl.data.batch import Batch
     from vaectl.model.vae import VAE
     from vaectl.output.arrays import Stream
 
@@ -220,7 +219,7 @@ def make(
     chunk = at_once(CHUNK, shape[1:])
     if kind == "samples":
         # samples of a conditional model get the conditions of the test examples
-        given = given_for(session.data().test.to(device), n) if session.run.data_info.given else None
+        given = given_for(session.data().test, n, device) if session.run.data_info.given else None
         samples = (
             model.sample(min(chunk, n - start), temperature, None if given is None else given[start : start + chunk])
             for start in range(0, n, chunk)
@@ -234,7 +233,7 @@ def make(
         if n > len(test):
             raise UsageError(f"-n {n}: the test split has {len(test)} examples")
         parts = torch.split(order[:n], chunk)
-        means = (_reconstructed(model, test.batch(rows).to(device)) for rows in parts)
+        means = (model.reconstruct(test.batch(rows).to(device)) for rows in parts)
         streams = {
             "images": Stream(shape, pixels, _decode(means, n, mode, progress)),
             "originals": Stream(shape, pixels, (test.batch(rows).x.numpy() for rows in parts)),
@@ -252,11 +251,6 @@ def make(
         for a, b in zip(starts, ends, strict=True)
     )
     return {"images": Stream(shape, pixels, _decode(between, n, mode, progress))}, steps
-
-
-def _reconstructed(model: VAE, batch: Batch) -> Distribution:
-    """The likelihood at the posterior means of a batch."""
-    return model.decode(model.encode(batch).mean, batch.given)
 
 
 def write(path: Path, streams: dict[str, Stream], columns: int, span: tuple[float, float]) -> None:

@@ -76,11 +76,11 @@ class Examples(Protocol):
         """The first ``n`` examples, or all if there are fewer."""
 
 
-def given_for(split: Examples, n: int) -> Tensor | None:
+def given_for(split: Examples, n: int, device: torch.device | None = None) -> Tensor | None:
     """The ``given`` of the split's examples in order (n, C), repeated as needed, to condition ``n`` samples on.
 
-    None if the split has none.
+    None if the split has none. The result is on ``device``, by default the split's.
     """
     if split.given is None:
         return None
-    return split.given[torch.arange(n, device=split.given.device) % len(split)].to(split.device)
+    return split.given[torch.arange(n, device=split.given.device) % len(split)].to(device or split.device)

@@ -249,6 +249,11 @@ class VAE(nn.Module):
         """
         return self.decode(tempered(self.prior_at(given), n, temperature), given)
 
+    def reconstruct(self, batch: Batch | Tensor) -> Distribution:
+        """The likelihood at the posterior means of examples (B, *X), batch shape (B,)."""
+        batch = as_batch(batch)
+        return self.decode(self.encode(batch).mean, batch.given)
+
     def observe(self, draw: Draw) -> None:
         """Let the posterior and the likelihood learn from a training step; evaluations are not observed."""
         self.encoder.head.observe(draw.q)

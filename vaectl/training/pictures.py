@@ -40,7 +40,7 @@ class Pictures:
     def _of_epoch(self) -> dict[str, bytes]:
         """Draw eight examples above their reconstructions at the posterior mean, and 64 samples from a fixed seed."""
         batch, span = self._examples.first(TILES).batch(slice(None)), self._info.range
-        reconstructions = self._model.decode(self._model.encode(batch).mean, batch.given).mean
+        reconstructions = self._model.reconstruct(batch).mean
         with seeded(0):
             samples = self._model.sample(SAMPLES, given=given_for(self._examples, SAMPLES)).mean
         return {

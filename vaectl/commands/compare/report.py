@@ -52,9 +52,8 @@ def pictures(comparison: Comparison, screen: Screen, device: str, data_dir: Path
         model, own = session.model(CHECKPOINT), session.data()
         with torch.no_grad(), seeded(seed):
             span = session.run.data_info.range
-            pairs = batch.to(session.device)
-            reconstructed = model.decode(model.encode(pairs).mean, pairs.given).mean
-            given = given_for(test.to(session.device), TILES * TILES)
+            reconstructed = model.reconstruct(batch.to(session.device)).mean
+            given = given_for(test, TILES * TILES, session.device)
             samples.append(grid(model.sample(TILES * TILES, given=given).mean, TILES, span=span))
             reconstructions.append(grid(reconstructed, 2 * TILES, span=span))
         view = latents.view_of(model, own.test.first(POINTS), own.train)
