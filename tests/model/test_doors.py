@@ -43,7 +43,7 @@ from vaectl.runs.run import Run
 from vaectl.runs.training import train_run
 from vaectl.training.replay import Tape
 from vaectl.training.step import TrainStep
-from vaectl.training.trainer import Epoch, RolledBack, fit
+from vaectl.training.trainer import Epoch, RolledBack, Stopped, fit
 
 pytestmark = pytest.mark.usefixtures("registered")
 
@@ -405,6 +405,26 @@ def test_an_adversary_is_rolled_back_with_the_model() -> None:
             }
     assert back is not None
     assert all(parameter.isfinite().all() for parameter in state.objective.parameters())
+
+
+def test_an_adversarys_loss_that_is_not_finite_ends_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the loss of the model is finite: without a word no step would be taken any more."""
+    forward = Critic.forward
+
+    def broken(self: Critic, draw: Any, scheduled: Any) -> Any:
+        loss = forward(self, draw, scheduled)
+        assert loss.adversary is not None
+        return dataclasses.replace(loss, adversary=loss.adversary * torch.inf)
+
+    spec, data = spec_for("adversary"), data_for("adversary")
+    state = begin(spec, data)
+    run_on(state, data, spec.training, 2)
+    before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+    monkeypatch.setattr(Critic, "forward", broken)
+    end = list(fit(state.model, state.objective, data, spec.training, state, fast=False))[-1]
+    assert isinstance(end, Stopped)
+    assert (end.reason, end.problem) == ("diverged", "the adversary's loss is not finite at step 2")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state.model.state_dict().items())
 
 
 def test_an_objective_that_needs_pairs_is_refused_in_the_core() -> None:

@@ -5,6 +5,7 @@ Shapes: ``T`` batches of an epoch, ``F`` figures.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +13,16 @@ from torch import Tensor
 
 # the figures of every step, means over its examples; grad_norm is the global gradient norm before clipping
 REPORTED = ("loss", "recon", "kl", "grad_norm")
+# the figure for the loss of an objective's own parameters, the last one if there is any
+ADVERSARY_LOSS = "adversary"
+# the figures that must be finite, where a step has them; another term may be unknown for batches of an older version
+REQUIRED = (*REPORTED, ADVERSARY_LOSS)
+
+
+def not_finite(names: Sequence[str], report: Tensor) -> set[str]:
+    """The names of a step's required figures (F,) that are not finite."""
+    values = zip(names, report.tolist(), strict=True)
+    return {name for name, value in values if name in REQUIRED and not math.isfinite(value)}
 
 
 class Figures:
@@ -41,8 +52,9 @@ class Figures:
 
     @property
     def finite(self) -> bool:
-        """Whether the figures of every step (``REPORTED``) are all finite."""
-        return bool(self.values[:, : len(REPORTED)].isfinite().all())
+        """Whether all required figures are finite."""
+        required = [column for column, name in enumerate(self.names) if name in REQUIRED]
+        return bool(self.values[:, required].isfinite().all())
 
     def means(self, sizes: Sequence[int]) -> dict[str, float]:
         """The mean of each figure over the epoch's examples; for ``grad_norm`` over its batches.

@@ -20,12 +20,9 @@ from vaectl.model.vae import Draw
 from vaectl.parallel.distributed import ALONE, Processes
 from vaectl.parallel.shares import Share
 from vaectl.system.runtime import keep_freed_memory
-from vaectl.training.figures import REPORTED
+from vaectl.training.figures import ADVERSARY_LOSS, REPORTED
 from vaectl.training.replay import repeated
 from vaectl.training.state import ADVERSARY, MODEL, TrainState
-
-# the figure for the loss of an objective's own parameters
-ADVERSARY_LOSS = "adversary"
 
 
 class TrainStep:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from vaectl.config.spec import Spec, Training
 from vaectl.data.base import Data
@@ -20,7 +19,7 @@ from vaectl.model.objectives.base import BOUND
 from vaectl.model.vae import VAE
 from vaectl.parallel.distributed import ALONE, Processes
 from vaectl.system.runtime import use_true_fp32
-from vaectl.training.figures import REPORTED
+from vaectl.training.figures import ADVERSARY_LOSS, REPORTED, not_finite
 from vaectl.training.state import TrainState
 from vaectl.training.step import TrainStep
 
@@ -214,8 +213,8 @@ def _epoch(state: TrainState, data: Data, processes: Processes, step: TrainStep)
         for tensors in batches:
             report = step(tensors)
             # reading a value stalls an accelerator, where the epoch's figures are checked instead
-            if state.device.type == "cpu" and not all(map(math.isfinite, report.tolist()[: len(REPORTED)])):
-                return _problem(report, state.step)
+            if state.device.type == "cpu" and (wrong := not_finite(step.names, report)):
+                return _problem(wrong, state.step)
             state.figures.put(state.batch, step.names, report)
             state.step += 1
             state.batch += 1
@@ -270,9 +269,9 @@ def _validate(model: VAE, objective: Objective, data: Data, step: int, processes
     return {name: metrics[name] for name in VALIDATED if name in metrics} | {"loss": result.loss}
 
 
-def _problem(report: Tensor, step: int) -> str:
-    """Name the values that are not finite: terms of the bound first, then the loss, then the gradient."""
-    wrong = {name for name, value in zip(REPORTED, report.tolist(), strict=False) if not math.isfinite(value)}
+def _problem(wrong: Collection[str], step: int) -> str:
+    """Name the figures that are not finite: terms of the bound first, then a loss, then the gradient."""
     terms = [name for name in BOUND if name in wrong]
-    subject = " and ".join(terms) or ("the loss" if "loss" in wrong else "the gradient")
+    names = {"loss": "the loss", ADVERSARY_LOSS: "the adversary's loss", "grad_norm": "the gradient"}
+    subject = " and ".join(terms) or next(text for name, text in names.items() if name in wrong)
     return f"{subject} {'are' if len(terms) > 1 else 'is'} not finite at step {step}"
