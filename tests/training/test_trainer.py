@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from vaectl.model.objectives import ELBO, TrainingSet
 from vaectl.model.posteriors import GaussianPosterior
 from vaectl.model.vae import VAE
 from vaectl.training import trainer
+from vaectl.training.figures import Figures
 from vaectl.training.trainer import Epoch, Event, Step, Stopped, fit
 
 SPACE = LatentSpace((2,))
@@ -225,6 +227,20 @@ def test_a_loss_that_is_not_finite_stops_before_the_step() -> None:
     assert end.reason == "diverged"
     assert end.problem == "recon is not finite at step 0"
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_images_per_second_count_the_work_that_an_accelerator_has_yet_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU runs behind Python, which waits for it when it first reads the figures."""
+    wait = 0.1
+
+    def finite(self: Figures) -> bool:
+        time.sleep(wait)
+        return bool(self.values.isfinite().all())
+
+    monkeypatch.setattr(Figures, "finite", property(finite))
+    data = toy_data()
+    (epoch,) = epochs_of(train(small_spec(epochs=1), data)[1])
+    assert epoch.images_per_second <= len(data.train) / wait
 
 
 def test_training_learns_the_two_classes() -> None:

@@ -219,9 +219,10 @@ def _epoch(state: TrainState, data: Data, processes: Processes, step: TrainStep)
             state.step += 1
             state.batch += 1
             yield Step(state.epoch + 1, state.step, state.batch, state.batches, len(tensors[0]))
-    training_seconds, number = state.seconds, state.epoch + 1
+    number = state.epoch + 1
     if not state.figures.finite:
         return f"a term is not finite in epoch {number}"
+    training_seconds = state.seconds  # read after the figures, which wait for an accelerator to compute the last step
     if not state.finite:
         return f"a weight is not finite after epoch {number}"
     validation = _validate(model, stage.objective, data, state.step, processes)
