@@ -3,6 +3,9 @@
 Shapes: N images of the sample, each 28 x 28.
 """
 
+import hashlib
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,10 +99,19 @@ def test_no_images_is_an_error(n: int) -> None:
         generate(n, seed=0)
 
 
-def test_missing_matplotlib_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(glyphs.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match="matplotlib"):
-        glyphs._mask("DejaVuSans.ttf", "0")
+def test_the_images_do_not_depend_on_fonts_or_versions_of_libraries() -> None:
+    """Runs record the fingerprint of their data, and published figures are of these images."""
+    content = b"".join(array.tobytes() for array in generate(500, seed=2))
+    assert hashlib.sha256(content).hexdigest() == "ac565b8505843e97c729b2d61571fd8d7ea0188e653fdcb53706833b51caca4b"
+
+
+def test_drawing_needs_no_fonts() -> None:
+    """matplotlib's fonts change with its versions, and Pillow may be built without FreeType."""
+    code = (
+        "import sys; sys.modules['matplotlib'] = sys.modules['PIL'] = None; "
+        "from vaectl.data.builtin.glyphs import generate; assert generate(20, 1).images.any()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_ink_and_grey_levels_are_like_mnist(sample: Glyphs) -> None:

@@ -193,15 +193,8 @@ def _vision(name: str, loading: Loading) -> Raw:
 
 
 def load_glyphs(loading: Loading) -> Raw:
-    """The built-in glyphs, made on first use and cached in the data directory.
-
-    Raises:
-        DataError: matplotlib's fonts, from which they are drawn, are missing.
-    """
-    try:
-        train, test = load_or_generate(loading.directory, loading.note, keep=loading.keeps)
-    except FileNotFoundError as error:
-        raise DataError(f"the glyphs cannot be drawn: {error}", hint="reinstall matplotlib from its wheel") from None
+    """The built-in glyphs, made on first use and cached in the data directory."""
+    train, test = load_or_generate(loading.directory, loading.note, keep=loading.keeps)
     train_factors, test_factors = (known_factors(part) for part in (train, test))
     return Raw(train.images[:, None], train.labels, test.images[:, None], test.labels, train_factors, test_factors)
 

@@ -1,11 +1,13 @@
-"""glyphs: digits of matplotlib's fonts, redrawn with a round pen and bent like handwriting.
+"""glyphs: digits of eleven fonts, redrawn with a round pen and bent like handwriting.
+
+``midlines.npz`` holds the thin lines of the fonts' characters, made by ``docs/midlines.py``, so that the images are the
+same whatever fonts and libraries are installed.
 
 Shapes: N images (n in a chunk), F factors, G glyphs (all usable ones of the fonts, digit fastest), T side of a
 glyph's tile, H hull points, K control points along an edge of a smooth field, S = 28 side of an image.
 Axes of two hold (y, x); y grows downwards. Lengths are in pixels of the finished image unless stated otherwise.
 """
 
-import importlib.util
 import math
 import os
 import uuid
@@ -18,7 +20,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
 
 from vaectl.system.reading import open_regular
 
@@ -55,10 +56,10 @@ OWN_SLANT = np.array([slant for _, slant, _ in FONTS], np.float32)  # (fonts,)
 TRAIN, TEST = (60_000, 1), (10_000, 2)  # (n, seed)
 
 SIDE = 28
+MIDLINES = Path(__file__).with_name("midlines.npz")
 PART_BYTES = 1 << 20  # bytes of the cache that are read at once
 CHUNK = 500  # images rendered at once: small enough for the processor's cache
 TILE = 160
-HEIGHT = 96  # height of a glyph in its tile; the margin is wider than the thickest pen
 HULL = 32
 CONTROL = 4
 EDGE = 1.4  # pixels over which a stroke's edge fades, as soft as MNIST's
@@ -89,7 +90,6 @@ def generate(n: int, seed: int) -> Glyphs:
 
     Raises:
         ValueError: n < 1.
-        FileNotFoundError: matplotlib's fonts are missing.
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, not {n}")
@@ -138,9 +138,6 @@ def load_or_generate(directory: Path, note: Callable[[str], None], *, keep: bool
         directory: Folder of data sets, created if missing.
         note: Called with a sentence if the cache is rebuilt or cannot be written; neither is an error.
         keep: Whether to write a missing or damaged cache.
-
-    Raises:
-        FileNotFoundError: matplotlib's fonts are missing.
     """
     path = directory / "glyphs" / f"glyphs-v{VERSION}.npz"
     try:
@@ -255,8 +252,8 @@ def _smooth(control: Floats) -> Floats:
 def _atlas() -> Atlas:
     from scipy import ndimage
 
-    usable = [(file, character) for file, _, characters in FONTS for character in characters if character != "."]
-    lines = _thin(np.stack([_mask(file, character) for file, character in usable]))  # (G, T, T)
+    with np.load(MIDLINES) as archive:
+        lines = np.unpackbits(archive["midlines"], axis=-1).astype(np.bool_)  # (G, T, T)
     fields = [ndimage.gaussian_filter(ndimage.distance_transform_edt(~line), 1.0) for line in lines]
     angles = np.arange(HULL) * (2 * np.pi / HULL)
     directions = np.stack([np.sin(angles), np.cos(angles)])  # (2, H)
@@ -264,50 +261,3 @@ def _atlas() -> Atlas:
     centre = np.stack([p.mean(0) for p in points])  # (G, 2)
     hull = np.stack([p[(p @ directions).argmax(0)] for p in points]) - centre[:, None]  # (G, H, 2)
     return Atlas(np.concatenate(fields).astype(np.float32), centre.astype(np.float32), hull.astype(np.float32))
-
-
-def _mask(file: str, character: str) -> Bools:
-    """Filled shape (T, T) of a character, with longer side HEIGHT, in the middle of its tile."""
-    from scipy import ndimage
-
-    # Located but not imported, because the import would take longer than the drawing.
-    spec = importlib.util.find_spec("matplotlib")
-    if spec is None or spec.origin is None:
-        raise FileNotFoundError("the glyphs need the fonts of matplotlib, which is not installed")
-    path = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / file
-    if not path.is_file():
-        raise FileNotFoundError(f"matplotlib's font {path} is missing")
-    canvas = Image.new("L", (400, 400))
-    ImageDraw.Draw(canvas).text((100, 50), character, 255, ImageFont.truetype(str(path), 200))
-    cut = canvas.crop(canvas.getbbox())
-    ratio = HEIGHT / max(cut.size)
-    cut = cut.resize((round(cut.width * ratio), round(cut.height * ratio)), Image.Resampling.LANCZOS)
-    tile = Image.new("L", (TILE, TILE))
-    tile.paste(cut, ((TILE - cut.width) // 2, (TILE - cut.height) // 2))
-    # Rounded corners leave fewer spurs on the midline.
-    parts, _ = ndimage.label(ndimage.gaussian_filter(np.asarray(tile, np.float32), 1.5) > 110)
-    # Only the largest part, because some zeros have a dot inside that people do not write.
-    return np.asarray(parts == 1 + np.bincount(parts.ravel())[1:].argmax(), np.bool_)
-
-
-def _thin(masks: Bools) -> Bools:
-    """Midlines (G, T, T) of shapes (G, T, T) that do not touch their tiles' edges (Zhang and Suen, 1984)."""
-    ring = (np.arange(256)[:, None] >> np.arange(8)) & 1  # (256, 8): neighbours, north first, then clockwise
-    count, starts = ring.sum(1), ((ring == 0) & (np.roll(ring, -1, 1) == 1)).sum(1)  # (256,)
-    joined = (count >= 2) & (count <= 6) & (starts == 1)  # (256,)
-    north, east, south, west = ring[:, ::2].T  # each (256,)
-    removable = (
-        joined & (north * east * south == 0) & (east * south * west == 0),
-        joined & (north * east * west == 0) & (north * south * west == 0),
-    )  # each (256,)
-    side = masks.shape[-1]
-    offsets = (-side, 1 - side, 1, 1 + side, side, side - 1, -1, -1 - side)
-    flat = masks.ravel().astype(np.int64)  # (G*T*T,)
-    before = -1
-    while (count_now := int(np.count_nonzero(flat))) != before:
-        before = count_now
-        for table in removable:
-            inside = np.flatnonzero(flat)
-            code = sum(flat[inside + offset] << bit for bit, offset in enumerate(offsets))
-            flat[inside[table[code]]] = 0
-    return flat.reshape(masks.shape).astype(np.bool_)
