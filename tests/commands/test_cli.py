@@ -138,15 +138,17 @@ def test_tensorboard_reads_the_contracts_tags(runs: Path) -> None:
     assert set(tags["scalars"]) >= wanted | {"KL/beta", "GradNorm/Train"}
     assert set(tags["images"]) >= {"Reconstruction", "Samples", "Latent"}
     rows = [json.loads(line) for line in (runs / "run1" / "metrics.jsonl").read_text().splitlines()]
-    for tag, key in (
-        ("Loss/Train", "loss"),
-        ("Loss/Train/BCE", "recon"),
-        ("Loss/Train/KLD", "kl"),
-        ("KL/beta", "beta"),
+    steps = [json.loads(line) for line in (runs / "run1" / "steps.jsonl").read_text().splitlines()]
+    for tag, key, expected in (
+        ("Loss/Train", "loss", steps),
+        ("Loss/Train/BCE", "recon", steps),
+        ("Loss/Train/KLD", "kl", steps),
+        ("KL/beta", "beta", steps),
+        ("ELBO/Train", "elbo", rows),
     ):
         events = found.Scalars(tag)
-        assert [event.step for event in events] == [row["step"] for row in rows], tag
-        assert [event.value for event in events] == pytest.approx([row[key] for row in rows], rel=1e-5), tag
+        assert [event.step for event in events] == [row["step"] for row in expected], tag
+        assert [event.value for event in events] == pytest.approx([row[key] for row in expected], rel=1e-5), tag
 
 
 def test_two_equal_runs_are_bitwise_equal_and_another_seed_is_not(cli: Cli, runs: Path) -> None:
@@ -195,6 +197,7 @@ FLAGS: dict[str, tuple[object, tuple[str, str], object]] = {
     "--grad-clip": (0, ("training", "grad_clip"), 0),
     "--precision": ("bf16", ("training", "precision"), "bf16"),
     "--patience": (2, ("training", "patience"), 2),
+    "--log-every": (25, ("training", "log_every"), 25),
     "--on-nonfinite": ("rollback", ("training", "on_nonfinite"), "rollback"),
     "--seed": (3, ("training", "seed"), 3),
     "--model": ("beta-vae", ("", "model"), "beta-vae"),

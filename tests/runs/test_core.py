@@ -19,7 +19,7 @@ from vaectl.config.spec import Spec
 from vaectl.errors import DataError, DivergedError, InterruptedRunError, RunError, SettingError, UsageError
 from vaectl.runs.events import DataLoaded, Evaluated, RunBegan, RunEnded, TrainingBegan
 from vaectl.training.events import Found, Pictured, Progress, Said, Trained
-from vaectl.training.trainer import Epoch, PriorBegan, RolledBack, Step, Stopped
+from vaectl.training.trainer import Epoch, Logged, PriorBegan, RolledBack, Step, Stopped
 
 SMALL = ("train", "--dataset", "digits", "--hidden-dims", "16", "--latent-dim", "2", "--batch-size", "500")
 
@@ -148,8 +148,8 @@ def test_events_come_in_order() -> None:
     recorder = Recorder()
     run = train_run(small(), listeners=[recorder])
     assert recorder.kinds == [
-        DataLoaded, RunBegan, TrainingBegan, Step, Pictured, Epoch, Step, Pictured, Epoch, Stopped, Pictured, Trained,
-        Evaluated, RunEnded,
+        DataLoaded, RunBegan, TrainingBegan, Logged, Step, Pictured, Epoch, Logged, Step, Pictured, Epoch, Stopped,
+        Pictured, Trained, Evaluated, RunEnded,
     ]  # fmt: skip
     (began,), (end,) = recorder.of(RunBegan), recorder.of(RunEnded)
     assert began.run is end.run is run

@@ -89,6 +89,7 @@ def assert_same_run(run: Path, expected: Path) -> None:
     # but for the best weights of an epoch before, whose header may say what was first asked for
     assert (run / "last.safetensors").read_bytes() == (expected / "last.safetensors").read_bytes()
     assert rows_of(run) == rows_of(expected)
+    assert (run / "steps.jsonl").read_text() == (expected / "steps.jsonl").read_text()
     ours, theirs = (json.loads((folder / "run.json").read_text()) for folder in (run, expected))
     for name in ("status", "config", "best_epoch", "validation", "metrics", "parameters"):
         assert ours[name] == theirs[name], name

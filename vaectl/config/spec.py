@@ -67,6 +67,8 @@ class Training:
             start of the epoch, with a lower learning rate.
         max_rollbacks: Largest number of rollbacks before training stops.
         rollback_factor: Factor for the learning rate at each rollback.
+        log_every: Optimizer steps between two reports of their figures; 0 for one report per epoch. It does not affect
+            what is trained.
     """
 
     epochs: Size = 30
@@ -81,6 +83,7 @@ class Training:
     on_nonfinite: OnNonfinite = "stop"
     max_rollbacks: Size = 3
     rollback_factor: Factor = 0.5
+    log_every: Count = 100
 
 
 @dataclass(frozen=True)

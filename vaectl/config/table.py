@@ -249,6 +249,10 @@ SETTINGS = (
         "on_nonfinite", ("training.on_nonfinite",), OnNonfinite, OPTIMIZATION,
         "What to do if a loss is not finite: stop, or go back to the start of the epoch with a lower lr.",
     ),
+    Setting(
+        "log_every", ("training.log_every",), Count, OPTIMIZATION,
+        "Steps between two points in TensorBoard and steps.jsonl; 0 for one per epoch.",
+    ),
     Setting("seed", ("training.seed",), Seed, MACHINE, "Seed of weights, data order and samples."),
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ from vaectl.training.events import Found, Said, Tell
 
 if TYPE_CHECKING:
     from vaectl.training.state import TrainState
-    from vaectl.training.trainer import Epoch
+    from vaectl.training.trainer import Epoch, Logged
 
 
 class Log:
@@ -53,7 +53,7 @@ class Log:
 
 
 class Keeper:
-    """Saves the progress of a training: history, checkpoints, and the best epoch.
+    """Saves the progress of a training: its histories, checkpoints, and the best epoch.
 
     Args:
         run: The run, which is locked by this process.
@@ -66,11 +66,15 @@ class Keeper:
         self._saved = time.monotonic()
 
     def on(self, event: object) -> None:
-        """Save an epoch; after a step, write a checkpoint if the last one is too old."""
-        from vaectl.training.trainer import Epoch, Step
+        """Save an epoch or the figures of steps; after a step, write a checkpoint if the last one is too old."""
+        from vaectl.training.trainer import Epoch, Logged, RolledBack, Step
 
         if isinstance(event, Epoch):
             self._keep(event)
+        elif isinstance(event, Logged):
+            self._run.append_steps(_row(event))
+        elif isinstance(event, RolledBack):
+            self._run.rewind_steps(event.step)
         elif isinstance(event, Step) and time.monotonic() - self._saved >= self._seconds:
             self.save()
 
@@ -138,10 +142,15 @@ def diagnose(run: Run, metrics: Mapping[str, Any], tell: Tell) -> list[Finding]:
 
 def history_row(event: Epoch) -> dict[str, Any]:
     """An epoch's row in ``metrics.jsonl``."""
-    # the standard error of a single example is not a number
-    row: dict[str, Any] = finite(dataclasses.asdict(event))
+    row = _row(event)
     row["validation"] = row["validation"] or None
     del row["improved"], row["best_epoch"]
+    return row
+
+
+def _row(event: Epoch | Logged) -> dict[str, Any]:
+    # the standard error of a single example is not a number, and what an accelerator computes may not be one
+    row: dict[str, Any] = finite(dataclasses.asdict(event))
     if not row["terms"]:
         del row["terms"]
     return row

@@ -197,6 +197,7 @@ def _rewind(
         tell(Said(f"{path} lacks {epochs}{' ...' if len(lost) > 10 else ''}", "warning"))
     if torn or len(done) < len(rows):
         history.write(path, done)
+    run.rewind_steps(state.step)
     best = [row.get("validation") for row in done if row["epoch"] == state.best_epoch]
     if best and isinstance(best[-1], dict):
         return best[-1]

@@ -257,6 +257,14 @@ class Run:
         """Append one epoch to ``metrics.jsonl`` and flush it to disk."""
         history.append(self.file(history.NAME), row)
 
+    def append_steps(self, row: Mapping[str, Any]) -> None:
+        """Append the figures of training steps to ``steps.jsonl``."""
+        history.append(self.file(history.STEPS), row, lasting=False)
+
+    def rewind_steps(self, step: int) -> None:
+        """Drop the rows after an optimizer step from ``steps.jsonl``."""
+        history.rewind(self.file(history.STEPS), step)
+
     def history(self) -> list[dict[str, Any]]:
         """The epochs of ``metrics.jsonl``; an incomplete last line is left out.
 

@@ -237,7 +237,7 @@ def train_on(
 
 def _steps(run: Run, state: TrainState, data: Data, hub: Hub, keeper: Keeper, processes: Processes) -> Stopped:
     """Take the training steps, report their events and return how training ended, or raise if it was stopped."""
-    from vaectl.training.trainer import Step, Stopped, fit
+    from vaectl.training.trainer import Logged, Step, Stopped, fit
 
     end: Stopped | None = None
     events = fit(state.model, state.objective, data, run.spec.training, state, processes=processes)
@@ -247,7 +247,7 @@ def _steps(run: Run, state: TrainState, data: Data, hub: Hub, keeper: Keeper, pr
             if isinstance(event, Stopped):
                 end = event
             if processes.stop:
-                if isinstance(event, Step):
+                if isinstance(event, Step | Logged):
                     keeper.save()
                 break
     events.close()

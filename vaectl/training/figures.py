@@ -56,15 +56,16 @@ class Figures:
         required = [column for column, name in enumerate(self.names) if name in REQUIRED]
         return bool(self.values[:, required].isfinite().all())
 
-    def means(self, sizes: Sequence[int]) -> dict[str, float]:
-        """The mean of each figure over the epoch's examples; for ``grad_norm`` over its batches.
+    def means(self, sizes: Sequence[int], first: int = 0) -> dict[str, float]:
+        """The mean of each figure over the examples of successive batches; for ``grad_norm`` over the batches.
 
         Batches for which a term is unknown, because an older version trained them, are left out of its mean.
 
         Args:
-            sizes: Examples in each batch (T).
+            sizes: Examples in each of ``t`` batches.
+            first: The first of these batches.
         """
-        values = self.values.cpu().double()  # (T, F)
+        values = self.values[first : first + len(sizes)].cpu().double()  # (t, F)
         weights = torch.tensor(sizes, dtype=torch.float64)
         count = len(REPORTED) - 1
         means = dict(zip(REPORTED, ((weights @ values[:, :count]) / weights.sum()).tolist(), strict=False))

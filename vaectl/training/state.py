@@ -185,6 +185,11 @@ class TrainState:
         self._order.set_state(self._order_state)
         return torch.randperm(self.examples, generator=self._order).to(self.device)
 
+    def sizes(self, first: int = 0) -> list[int]:
+        """Examples in each batch of the epoch that is done, from the ``first`` on; the epoch's last may be smaller."""
+        size = self.training.batch_size
+        return [min(size, self.examples - size * batch) for batch in range(first, self.batch)]
+
     def end_epoch(self, settled: bool, elbo: float) -> bool:
         """Count the epoch and return whether its weights are the best so far."""
         self.epoch += 1

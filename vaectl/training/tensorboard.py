@@ -20,7 +20,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from vaectl.system.files import writing
 from vaectl.training.events import Pictured
-from vaectl.training.trainer import Epoch
+from vaectl.training.trainer import Epoch, Logged, RolledBack
 
 
 class TensorBoard:
@@ -45,13 +45,15 @@ class TensorBoard:
         self._records = RecordWriter(self._file)
         self._add(Event(file_version="brain.Event:2"))
         if step is not None:
-            self._add(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+            self._begin_after(step)
 
     def on(self, event: object) -> None:
-        """Write the scalars of an epoch, or pictures."""
-        if isinstance(event, Epoch):
-            values = scalars(event)
+        """Write the scalars of steps or of an epoch, or pictures; drop the events after a step returned to."""
+        if isinstance(event, Logged | Epoch):
+            values = _of_steps(event) if isinstance(event, Logged) else _of_epoch(event)
             self._write(event.step, [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+        elif isinstance(event, RolledBack):
+            self._begin_after(event.step)
         elif isinstance(event, Pictured):
             for tag, png in event.pictures.items():
                 width, height = Image.open(io.BytesIO(png)).size
@@ -63,6 +65,9 @@ class TensorBoard:
         with contextlib.suppress(OSError):  # a full disk has already raised an error
             self._file.close()
 
+    def _begin_after(self, step: int) -> None:
+        self._add(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+
     def _write(self, step: int, values: list[Summary.Value]) -> None:
         self._add(Event(step=step, summary=Summary(value=values)))
 
@@ -73,17 +78,22 @@ class TensorBoard:
             self._records.flush()
 
 
-def scalars(event: Epoch) -> dict[str, float]:
-    """The figures of an epoch by tag: minimised losses and bounds at beta = 1, in nats per example."""
-    values = {
+def _of_steps(event: Logged) -> dict[str, float]:
+    """The figures of training steps by tag, in nats per example; the terms of the bound are at beta = 1."""
+    return {
         "Loss/Train": event.loss,
         "Loss/Train/BCE": event.recon,
         "Loss/Train/KLD": event.kl,
-        "ELBO/Train": event.elbo,
         "KL/beta": event.beta,
         "GradNorm/Train": event.grad_norm,
         "LearningRate": event.lr,
+        **{f"Terms/Train/{name}": value for name, value in event.terms.items()},
     }
+
+
+def _of_epoch(event: Epoch) -> dict[str, float]:
+    """The figures of an epoch by tag, in nats per example: losses, and bounds at beta = 1."""
+    values = {"ELBO/Train": event.elbo}
     if event.validation:
         values |= {
             "Loss/Validation": event.validation["loss"],
@@ -95,4 +105,4 @@ def scalars(event: Epoch) -> dict[str, float]:
         values |= {
             f"{tag}/Validation": event.validation[name] for tag, name in counts.items() if name in event.validation
         }
-    return values | {f"Terms/Train/{name}": value for name, value in event.terms.items()}
+    return values

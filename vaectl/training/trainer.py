@@ -36,6 +36,32 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Logged:
+    """The figures of the last ``log_every`` steps are reported, or of all steps of an epoch that has fewer.
+
+    Attributes:
+        epoch, step: The epoch and the number of optimizer steps so far; ``Step`` follows for the same step.
+        steps: The number of steps that the figures are means over, all of this epoch.
+        loss, recon, kl: The minimised loss and the terms of the bound at beta = 1, in nats per example.
+        beta: Weight of the KL after the last step.
+        terms: The objective's own terms by name, in nats per example.
+        grad_norm: Mean global L2 norm of the gradient before clipping.
+        lr: Learning rate.
+    """
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    recon: float
+    kl: float
+    beta: float
+    terms: Mapping[str, float]
+    grad_norm: float
+    lr: float
+
+
+@dataclass(frozen=True)
 class Epoch:
     """An epoch ended. Log quantities are in nats, means over the epoch's examples (or the validation split's).
 
@@ -118,7 +144,7 @@ class Stopped:
     problem: str = ""
 
 
-Event = Step | Epoch | RolledBack | PriorBegan | Stopped
+Event = Step | Logged | Epoch | RolledBack | PriorBegan | Stopped
 
 # copies of the weights in memory: the weights, their gradients, and Adam's two moments
 TRAINING_COPIES = 4
@@ -152,6 +178,8 @@ def fit(
     fast: bool = True,
 ) -> Generator[Event, None, None]:
     """Train a model in place, yielding a ``Step`` or ``Epoch`` as each ends and ``Stopped`` last.
+
+    Every ``training.log_every`` steps a ``Logged`` with their figures comes before the ``Step``.
 
     The best epoch has the highest validation ELBO at beta = 1. A settled epoch (after the warm-up, or with the KL at
     its target) is always better than an unsettled one, and only settled epochs count for patience. Without a validation
@@ -218,6 +246,8 @@ def _epoch(state: TrainState, data: Data, processes: Processes, step: TrainStep)
             state.figures.put(state.batch, step.names, report)
             state.step += 1
             state.batch += 1
+            if steps := _steps_to_log(state):
+                yield _logged(state, steps)
             yield Step(state.epoch + 1, state.step, state.batch, state.batches, len(tensors[0]))
     number = state.epoch + 1
     if not state.figures.finite:
@@ -228,8 +258,7 @@ def _epoch(state: TrainState, data: Data, processes: Processes, step: TrainStep)
     validation = _validate(model, stage.objective, data, state.step, processes)
     if validation and not math.isfinite(validation["elbo"]):
         return f"the validation ELBO is not finite after epoch {number}"
-    # the last batch may be smaller, so batches are weighted by their examples
-    means = state.figures.means([min(size, len(order) - start) for start in range(0, len(order), size)])
+    means = state.figures.means(state.sizes())
     loss, recon, kl, grad_norm = (means.pop(name) for name in REPORTED)
     settled = stage.objective.settled(number, validation)
     improved = state.end_epoch(settled, validation["elbo"] if validation else float(number))
@@ -252,6 +281,36 @@ def _epoch(state: TrainState, data: Data, processes: Processes, step: TrainStep)
         images_per_second=len(order) / training_seconds,
     )
     return ""
+
+
+def _steps_to_log(state: TrainState) -> int:
+    """How many steps the figures to report now are means over: 0 for no report.
+
+    An epoch without a step whose number is a multiple of ``log_every`` has one report, at its end.
+    """
+    every = state.training.log_every
+    if every and state.step % every == 0:
+        return min(every, state.batch)
+    reported = every and state.step // every > (state.step - state.batch) // every
+    return state.batch if state.batch == state.batches and not reported else 0
+
+
+def _logged(state: TrainState, steps: int) -> Logged:
+    first = state.batch - steps
+    means = state.figures.means(state.sizes(first), first)
+    loss, recon, kl, grad_norm = (means.pop(name) for name in REPORTED)
+    return Logged(
+        epoch=state.epoch + 1,
+        step=state.step,
+        steps=steps,
+        loss=loss,
+        recon=recon,
+        kl=kl,
+        beta=state.objective.beta(state.step),
+        terms=means,
+        grad_norm=grad_norm,
+        lr=state.lr,
+    )
 
 
 def _validate(model: VAE, objective: Objective, data: Data, step: int, processes: Processes) -> dict[str, float]:

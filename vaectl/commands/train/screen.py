@@ -17,7 +17,10 @@ from vaectl.runs.events import RunBegan, RunEnded, TrainingBegan
 from vaectl.runs.lines import COLUMNS, Lines, activity, duration
 from vaectl.runs.run import Run
 from vaectl.system.reading import has_numbers
-from vaectl.training.trainer import Epoch, PriorBegan, RolledBack, Step, Stopped
+from vaectl.training.trainer import Epoch, Logged, PriorBegan, RolledBack, Step, Stopped
+
+# columns for everything beside the bar
+FIELDS_WIDTH = 54
 
 
 class Field(ProgressColumn):
@@ -50,11 +53,14 @@ class EpochScreen:
         # epochs done when this process began, and the first and the last batch that it took of this epoch
         self._begun: float | None = None
         self._first = self._last = 0
+        self._loss = ""
 
     def on(self, event: object) -> None:
         """Show an event."""
         if isinstance(event, Step):
             self.step(event)
+        elif isinstance(event, Logged):
+            self._loss = f"loss {event.loss:.2f}"
         elif isinstance(event, Epoch):
             if self._screen.progress != "none":
                 self._screen.note(self._lines.row(event, self._screen.err.width))
@@ -74,7 +80,9 @@ class EpochScreen:
             return
         self._screen.note(self._lines.header(self._screen.err.width), "bold")
         if self._screen.progress == "bar":
-            columns = (Field("epoch"), BarColumn(bar_width=30), Field("count"), Field("rate"), Field("eta"))
+            names = ("count", "loss", "rate", "eta")
+            width = min(30, max(5, self._screen.err.width - FIELDS_WIDTH))
+            columns = (Field("epoch"), BarColumn(width), *map(Field, names))
             self._bar = Progress(*columns, console=self._screen.err, transient=True)
             self._task = self._bar.add_task("", total=None)
             self._bar.start()
@@ -88,12 +96,10 @@ class EpochScreen:
             self._epoch_started, self._first = time.monotonic(), event.batch
         self._last = event.batch
         if self._bar is not None and self._task is not None:
-            epoch, count, rate, eta = self._standing(event)
-            self._bar.update(
-                self._task, total=event.batches, completed=event.batch, epoch=epoch, count=count, rate=rate, eta=eta
-            )
+            fields = self.standing(event)
+            self._bar.update(self._task, total=event.batches, completed=event.batch, **fields)
         elif self._screen.progress == "plain" and self._beat.due():
-            self._screen.note("  ".join(self._standing(event)))
+            self._screen.note("  ".join(filter(None, self.standing(event).values())))
 
     def stop(self) -> None:
         """Remove the bar."""
@@ -101,7 +107,8 @@ class EpochScreen:
             self._bar.stop()
             self._bar = None
 
-    def _standing(self, event: Step) -> tuple[str, str, str, str]:
+    def standing(self, event: Step) -> dict[str, Any]:
+        """The texts beside the bar by field."""
         now = time.monotonic()
         seconds = max(now - self._epoch_started, 1e-9)
         # the clock of an epoch starts when its first batch has ended
@@ -112,12 +119,13 @@ class EpochScreen:
         left = (now - self._started) * (self._lines.epochs - position) / done
         hours, minutes, seconds_left = int(left) // 3600, int(left) // 60 % 60, int(left) % 60
         eta = f"{hours}:{minutes:02d}:{seconds_left:02d}" if hours else f"{minutes}:{seconds_left:02d}"
-        return (
-            f"{event.epoch}/{self._lines.epochs}".rjust(COLUMNS[0][1]),
-            f"{event.batch}/{event.batches}",
-            f"{rate / 1000:.1f}k img/s" if rate else "",
-            f"eta {eta}",
-        )
+        return {
+            "epoch": f"{event.epoch}/{self._lines.epochs}".rjust(COLUMNS[0][1]),
+            "count": f"{event.batch}/{event.batches}",
+            "loss": self._loss,
+            "rate": f"{rate / 1000:.1f}k img/s" if rate else "",
+            "eta": f"eta {eta}",
+        }
 
 
 class TrainScreen(Shown):
