@@ -26,6 +26,12 @@ test *arguments:
 slow:
     python -m pytest -m slow
 
+# the default test suite with the lowest version of every package that pyproject.toml allows, in ./.venv-oldest; before a release
+oldest *arguments:
+    uv venv --clear .venv-oldest
+    uv pip install --python .venv-oldest --resolution lowest-direct -e '.[dev]'
+    PATH="$PWD/.venv-oldest/bin:$PATH" .venv-oldest/bin/python -m pytest -n auto --maxprocesses 4 {{ arguments }}
+
 # on a machine with a CUDA GPU: its tests, then its speed; some minutes in all
 cuda:
     python -m pytest -m cuda tests/test_cuda.py

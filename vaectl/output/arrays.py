@@ -10,14 +10,13 @@ import csv
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from vaectl.errors import VaectlError
+from vaectl.system.extras import require
 from vaectl.system.files import replacing
 
 FORMATS = (".npz", ".csv", ".parquet")
@@ -48,9 +47,9 @@ class Stream:
 
 
 def require_format(suffix: str) -> None:
-    """Raise a VaectlError if a format needs a package that is not installed."""
-    if suffix == ".parquet" and find_spec("pyarrow") is None:
-        raise VaectlError("a .parquet file needs the package pyarrow", hint="install it with: pip install pyarrow")
+    """Raise a VaectlError if a format needs a package that cannot be imported."""
+    if suffix == ".parquet":
+        require("pyarrow", "a .parquet file")
 
 
 def save_npy(stream: Stream, path: Path) -> None:

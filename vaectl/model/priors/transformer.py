@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from vaectl.model.distributions.codes import draw_at
 from vaectl.model.distributions.pixels import at_least_fp32
@@ -107,6 +106,9 @@ class Transformer(nn.Module):
         at_once = max(1, NUMBERS_AT_ONCE // each)
         if len(sequences) <= at_once:
             return self._log_prob(sequences)
+        # imported here, because older versions of torch then import sympy, which takes a second
+        from torch.utils.checkpoint import checkpoint
+
         parts = torch.split(sequences, at_once)
         # no random state to preserve: nothing here is random
         return torch.cat(
