@@ -1,4 +1,4 @@
-"""The histories of a run, one JSON object per line: ``metrics.jsonl`` of its epochs, ``steps.jsonl`` of its steps."""
+"""The histories of a run, one JSON object per line: ``metrics.jsonl`` by epoch, ``steps.jsonl`` by step."""
 
 from __future__ import annotations
 
