@@ -93,3 +93,16 @@ def test_without_onednn_it_is_torchs_own(monkeypatch: pytest.MonkeyPatch) -> Non
             assert onednn() is None
             assert torch.equal(layer(x), expected)
     onednn.cache_clear()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_an_exported_graph_has_torchs_operator() -> None:
+    """As exporters to ONNX trace it, by either way; they know no product of oneDNN's."""
+    torch.manual_seed(0)
+    layer, x = Linear(160, 120).eval(), torch.randn(3, 160)
+    traced = torch.jit.trace(layer, (x,))
+    assert "aten::linear" in str(traced.inlined_graph)
+    exported = torch.export.export(layer, (x,), strict=False)
+    assert any("aten.linear" in str(node.target) for node in exported.graph.nodes)
+    for graph in (traced, exported.module()):
+        assert torch.allclose(graph(x), layer(x), atol=1e-5)

@@ -86,7 +86,10 @@ class Linear(nn.Linear):
 
     def _through_onednn(self, x: Tensor) -> bool:
         return (
-            x.device.type == "cpu"
+            # a graph that leaves this process, such as an ONNX file, takes torch's own operator
+            not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+            and not torch.compiler.is_compiling()
+            and x.device.type == "cpu"
             and x.dtype == self.weight.dtype == torch.float32
             and x.dim() > 1
             and x.numel() > 0
