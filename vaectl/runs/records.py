@@ -94,8 +94,9 @@ def glance(folder: Path, names: Sequence[str]) -> Mapping[str, Any]:
     for name in names:
         # a string in JSON holds no line break, and a field of an inner table is indented further
         _, mark, rest = text.partition(f'\n "{name}": ')
-        with suppress(ValueError, RecursionError):
-            fields |= {name: DECODER.raw_decode(rest)[0]} if mark else {}
+        if mark:
+            with suppress(ValueError, RecursionError):
+                fields[name] = DECODER.raw_decode(rest)[0]
     return fields
 
 
