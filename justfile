@@ -26,6 +26,10 @@ test *arguments:
 slow:
     python -m pytest -m slow
 
+# change the mathematics in one place at a time, and list the changes that no test notices; --sample 50 takes minutes
+mutants *arguments:
+    python -m tests.mutants {{ arguments }}
+
 # on a machine with a CUDA GPU: its tests, then its speed; some minutes in all
 cuda:
     python -m pytest -m cuda tests/test_cuda.py
