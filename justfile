@@ -32,6 +32,10 @@ oldest *arguments:
     uv pip install --python .venv-oldest --resolution lowest-direct -e '.[dev]'
     PATH="$PWD/.venv-oldest/bin:$PATH" .venv-oldest/bin/python -m pytest -n auto --maxprocesses 4 {{ arguments }}
 
+# change the mathematics in one place at a time, and list the changes that no test notices; --sample 50 takes minutes
+mutants *arguments:
+    python -m tests.mutants {{ arguments }}
+
 # on a machine with a CUDA GPU: its tests, then its speed; some minutes in all
 cuda:
     python -m pytest -m cuda tests/test_cuda.py

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import cuda, epoch, goals, memory, scaling, startup, use
+from benchmarks import cuda, epoch, goals, lists, memory, scaling, startup, use
 from benchmarks.machine import installed, machine
 from benchmarks.processes import Source
 from benchmarks.tables import AbsentError
@@ -20,7 +20,7 @@ from vaectl.data.base import Data, Loading
 from vaectl.data.builtin.idx import present
 from vaectl.data.loading import load
 
-SECTIONS = ("epoch", "cuda", "start", "memory", "use", "scaling")
+SECTIONS = ("epoch", "cuda", "start", "runs", "memory", "use", "scaling")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -101,6 +101,9 @@ def measure(section: str, document: dict[str, Any], data: Data, source: Source) 
         case "start":
             rows = document[section] = startup.measure(source, rounds)
             startup.report(rows)
+        case "runs":
+            rows = document[section] = lists.measure(rounds)
+            lists.report(rows)
         case "memory":
             rows = document[section] = memory.measure(source, data_bytes, rounds)
             memory.report(rows, data_bytes)

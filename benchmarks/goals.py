@@ -50,6 +50,8 @@ def goals(document: Mapping[str, Any]) -> Iterator[Goal]:
     yield Goal("tab completion over the same", ratio(start, "vaectl completion", "bare typer completion"), 1.5)
     first_step = start.get("train, torch imported to first step", {}).get("median")
     yield Goal("seconds from torch's import to the first step", first_step, 1)
+    for name, row in there.get("runs", {}).items():
+        yield Goal(f"seconds with thousands of runs: {name}", row.get("median"), 1)
     for name, row in memory.items():
         yield Goal(f"memory over the imports, x the data: {name}", row.get("x_data"), 2)
     yield Goal("CUDA epoch: times faster than eager", ratio(cuda, "eager", "vaectl"), 10, at_least=True)

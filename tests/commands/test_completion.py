@@ -6,22 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from tests.conftest import Cli
-from vaectl.cli import app
+from tests.support.shell import complete
 from vaectl.config.spec import SPLITS
 from vaectl.config.table import SETTINGS, Setting
 
 NAMED = [pytest.param(setting, id=setting.name) for setting in SETTINGS if setting.choices]
-
-
-def complete(line: str) -> list[str]:
-    """What bash is offered for the last word of a command line."""
-    words = {"_VAECTL_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
-    result = CliRunner().invoke(app, [], prog_name="vaectl", env=words)
-    assert "Traceback" not in result.output
-    return result.stdout.split()
 
 
 @pytest.mark.parametrize("setting", NAMED)

@@ -275,6 +275,20 @@ def test_static_binarisation_draws_every_pixel_once_with_its_grey_level() -> Non
     assert torch.equal(once.train.training_batch((index,)).x, once.train.batch(index).x)
 
 
+def test_the_draws_are_one_stream_of_numpys() -> None:
+    """The training array's numbers come first, then the test array's: published runs were evaluated on these pixels."""
+    raw = toy_raw()
+    stream = np.random.RandomState(7)
+    train, test = (
+        np.where(stream.random_sample(images.shape) * 255 < images, 255, 0)
+        for images in (raw.train_images, raw.test_images)
+    )
+    for kind in ("static", "dynamic"):
+        data = split_data("toy", raw, 0.25, kind, 7)
+        for split, whole in ((data.train, train), (data.validation, train), (data.test, test)):
+            assert np.array_equal(split.images.numpy(), whole[split.rows.numpy()])
+
+
 def test_a_draw_does_not_depend_on_how_images_are_divided() -> None:
     """Parts are drawn as the whole would be, across the borders of what is drawn at once."""
     images = np.random.default_rng(0).integers(0, 256, (2 * base.CHUNK + 10, 1, 2, 2), dtype=np.uint8)

@@ -138,6 +138,20 @@ def test_every_example_twice() -> None:
     assert result.mutual_information_upper.mean == pytest.approx(math.log(199), abs=1e-6)
 
 
+def test_the_draws_are_of_a_random_choice_of_examples() -> None:
+    """One example a hundred times, then a hundred different ones: log 2 or log 200 nats, each half of the time.
+
+    Of the 100 drawn the number of different ones is hypergeometric, with the variance 25 * 100 / 199. Sorted data are
+    usual, and the first rows of them are no sample.
+    """
+    oracle = LinearGaussian.orthogonal((1.0, 1.0, 1.0, 1.0), 6, 1e-3)
+    x = drawn(oracle, 101)
+    result = information(oracle.model(), points(torch.cat((x[:1].expand(100, -1), x[1:]))), draws=100)
+    step = math.log(200) - math.log(2)
+    error = step * (25 * 100 / 199) ** 0.5 / 100
+    assert abs(result.mutual_information.mean - (math.log(2) + step / 2)) < 4 * error
+
+
 def test_a_single_example_has_no_upper_bound() -> None:
     result = information(ORACLE.model(), points(drawn(ORACLE, 1)))
     assert result.mutual_information.mean == 0 == result.ceiling

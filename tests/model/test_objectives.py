@@ -119,6 +119,33 @@ def test_free_bits_are_per_dimension_and_over_the_batch(model: VAE, x: Tensor) -
     )
 
 
+def draw_of_kl(per_dim: list[list[float]]) -> Draw:
+    """A draw whose KL by example and dimension is known: posteriors N(m, 1) and a prior N(0, 1), so m^2 / 2."""
+    means = (2 * torch.tensor(per_dim)).sqrt()
+    q, p = (Independent(Normal(at, 1.0), 1) for at in (means, torch.zeros(means.shape[1])))
+    x = torch.zeros(len(means), 1)
+    return Draw(Batch(x), q=q, z=means[None], p=p, px=Independent(Normal(x[None], 1.0), 1))
+
+
+RECON = 0.5 * math.log(2 * math.pi)  # of a pixel at the mean of a normal density of scale 1
+
+
+def test_free_bits_are_of_the_mean_over_the_batch_and_not_of_each_example() -> None:
+    """Of KLs 0 and 1 the mean, 1/2, is free up to 1/2; clamped one by one they would come to 3/4."""
+    draw = draw_of_kl([[0.0, 2.0], [1.0, 0.0]])
+    objective = ELBO(TEN_STEPS, SPACE, free_bits=0.5)
+    assert objective(draw, 2.0).total.item() == pytest.approx(RECON + 2 * (0.5 + 1.0))
+    assert ELBO(TEN_STEPS, SPACE, free_bits=0.8)(draw, 2.0).total.item() == pytest.approx(RECON + 2 * (0.8 + 1.0))
+
+
+def test_the_capacity_is_of_the_mean_over_the_batch_and_not_of_each_example() -> None:
+    """KLs of 2 and 1 are at a capacity of 3/2 together, though neither is."""
+    objective = Capacity(TEN_STEPS, SPACE, gamma=3.0)
+    draw = draw_of_kl([[0.0, 2.0], [1.0, 0.0]])
+    for capacity, distance in ((1.5, 0.0), (1.75, 0.25), (1.0, 0.5)):
+        assert objective(draw, capacity).total.item() == pytest.approx(RECON + 3 * distance)
+
+
 def test_free_bits_need_a_kl_that_factorises(monkeypatch: pytest.MonkeyPatch) -> None:
     """A posterior without a closed form KL against the prior is refused before the first step."""
     monkeypatch.setitem(POSTERIORS, "full", FullPosterior)

@@ -331,4 +331,11 @@ def test_active_units_are_counted_on_the_scale_of_the_prior() -> None:
             head.linear.weight[1] = 0.02 * scale  # type: ignore[union-attr, operator]
             prior.mean.zero_()  # type: ignore[union-attr, operator]
             prior.scale.fill_(math.log(math.expm1(scale - SCALE_FLOOR)))  # type: ignore[union-attr, operator]
-        assert evaluate(model, data.test).active_units == 1
+        result = evaluate(model, data.test)
+        assert result.prior_variance.tolist() == pytest.approx([scale**2] * 2, rel=1e-5)
+        assert result.active_units == 1
+    # a hundredth of each prior's variance decides: 1, 0.01 and 1
+    wide = dataclasses.replace(
+        result, mean_variance=torch.tensor([0.5, 0.02, 2.0]), prior_variance=torch.tensor([100.0, 1.0, 100.0])
+    )
+    assert wide.active_units == 2

@@ -298,6 +298,26 @@ def test_every_code_has_its_index_and_is_reached(levels: tuple[int, ...]) -> Non
     assert not middle.vectors.any()
 
 
+@pytest.mark.parametrize(("levels", "offset"), [(3, 0.0), (4, 0.5), (5, 0.0), (8, 0.5)])
+def test_finite_scalars_are_bounded_as_in_the_paper(levels: int, offset: float) -> None:
+    """With h = 1.001 (L - 1) / 2: ``(h tanh(s + atanh(o / h)) - o) / (L // 2)``, which is 0 at 0 before it is rounded.
+
+    References:
+        Finite Scalar Quantization: VQ-VAE Made Simple (Mentzer et al., 2023), appendix A.1
+    """
+    head = FiniteScalarQuantizer((1, 1, 1), 1, levels=(levels,))
+    inputs = [-9.0, -0.7, 0.0, 0.1, 1.3, 9.0]
+    with torch.no_grad():
+        head.linear.weight.fill_(1.0)
+        head.linear.bias.zero_()
+        q = head(torch.tensor(inputs).view(-1, 1, 1, 1))
+    half = 1.001 * (levels - 1) / 2
+    bounded = [half * math.tanh(s + math.atanh(offset / half)) - offset for s in inputs]
+    assert (q.encoded.flatten() * (levels // 2)).tolist() == pytest.approx(bounded, abs=1e-5)
+    assert (q.vectors.flatten() * (levels // 2)).tolist() == [round(number) for number in bounded]
+    assert q.encoded.flatten()[2].item() == pytest.approx(0, abs=1e-6)
+
+
 def test_finite_scalars_round_and_pass_the_gradient_on() -> None:
     """Each number goes to the nearest level; the gradient is that of the bounded number before it was rounded."""
     torch.manual_seed(0)

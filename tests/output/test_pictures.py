@@ -268,12 +268,13 @@ def test_classes_are_named_where_they_have_names(tmp_path: Path, kind: str) -> N
         assert legend is None
 
 
-@pytest.mark.parametrize("shape", [(500, 3), (40, 100), (3, 4)])
+@pytest.mark.parametrize("shape", [(500, 3), (40, 100), (3, 4), (60, 511), (60, 512), (3, 600)])
 def test_principal_components_are_those_of_scikit_learn(shape: tuple[int, int]) -> None:
-    """Directions with their signs, and parts of the variance, to 1e-12; more dimensions than points, too."""
+    """Directions with their signs, and parts of the variance, to 1e-10, by each of three ways; the mean is far off."""
     random = np.random.default_rng(0)
     points = random.normal(size=shape) @ random.normal(size=(shape[1], shape[1]))
+    points += 10 * points.std() * random.normal(size=shape[1])
     components, explained = latents.principal_components(points)
     pca = PCA(n_components=2, svd_solver="full").fit(points)
-    assert np.abs(components - pca.components_).max() < 1e-12
-    assert explained == pytest.approx(tuple(pca.explained_variance_ratio_), abs=1e-12)
+    assert np.abs(components - pca.components_).max() < 1e-10
+    assert explained == pytest.approx(tuple(pca.explained_variance_ratio_), abs=1e-10)

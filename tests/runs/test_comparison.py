@@ -89,6 +89,20 @@ def test_unlike_data_are_not_ranked(runs: Path, field: str, value: str) -> None:
     assert found.rows[0].values == [run.evaluation("test", "best")["metrics"]["elbo"] for run in (base, other)]  # type: ignore[index]
 
 
+def test_runs_evaluated_on_other_numbers_of_examples_are_not_ranked(runs: Path) -> None:
+    """A mean over half of the test images is of other images, whatever else is the same."""
+    base, other = Run.open("run1", runs), Run.open("run2", runs)
+    [item] = other.record["evaluations"]
+    count = item["n"]
+    assert compare([base, other]).comparable
+    item["n"] = count // 2
+    found = compare([base, other])
+    assert not found.comparable
+    assert f"{count}" in found.reasons[0]
+    assert f"{count // 2}" in found.reasons[0]
+    assert all(cell.verdict is None and cell.delta_se is None for row in found.rows for cell in row.cells)
+
+
 def measured(run: Run, measure: str) -> Run:
     for evaluation in run.record["evaluations"]:
         evaluation["measure"] = measure

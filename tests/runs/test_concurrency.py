@@ -25,12 +25,16 @@ from torchvision import datasets
 
 from tests.conftest import Cli
 from tests.support.idx import write_mnist
+from vaectl.commands import eval as eval_module
+from vaectl.commands.compare import cli as compare_module
+from vaectl.commands.shared import session
 from vaectl.data.base import Loading
 from vaectl.data.builtin import glyphs
 from vaectl.data.builtin.idx import load_idx
+from vaectl.errors import OutputError
 from vaectl.runs.records import read_record
 from vaectl.runs.run import Run
-from vaectl.system.files import write_numbered
+from vaectl.system.files import write_numbered, write_output
 
 ROOT = Path(__file__).parents[2]
 CONTENT = "whole " * 10_000
@@ -40,7 +44,8 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     """A process of its own; a fork of this one would copy locks that torch's threads hold."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(command, **pipes, text=True, env=environment)
 
 
 def finish(processes: list[subprocess.Popen[str]]) -> list[str]:
@@ -63,6 +68,11 @@ def at_once(count: int, work: Callable[[int], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(go, range(count)))
+
+
+def no_links(*arguments: object) -> None:
+    """``os.link`` of a file system without hard links."""
+    raise OSError(errno.EPERM, "Operation not permitted")
 
 
 def hidden(folder: Path) -> list[Path]:
@@ -94,12 +104,8 @@ def test_processes_write_numbered_files_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("links", [True, False])
 def test_threads_write_numbered_files_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
     """None overwrites another's, also on a file system that has no hard links."""
-
-    def refuse(*arguments: object) -> None:
-        raise OSError(errno.EPERM, "Operation not permitted")
-
     if not links:
-        monkeypatch.setattr(os, "link", refuse)
+        monkeypatch.setattr(os, "link", no_links)
     folder = tmp_path / "samples"
     made = at_once(16, lambda place: write_numbered(folder, ".png", lambda path: path.write_text(CONTENT) and None))
     assert len(set(made)) == 16
@@ -132,6 +138,108 @@ def test_a_failed_write_takes_no_number(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no"):
         write_numbered(tmp_path / "samples", ".png", fail)
     assert list((tmp_path / "samples").iterdir()) == []
+
+
+# --- one output -------------------------------------------------------------------------------------------------------
+
+CLAIM = """
+import sys
+from pathlib import Path
+from vaectl.errors import OutputError
+from vaectl.system.files import check_output, write_output
+path = Path(sys.argv[1])
+check_output(path, [".npy"], force=False)
+print("checked", flush=True)
+sys.stdin.readline()
+try:
+    write_output(path, lambda target: target.write_text(f"{sys.argv[2]} " * 10_000), force=False)
+    print("written")
+except OutputError as error:
+    print(error.message)
+"""
+
+
+def test_of_processes_with_one_output_one_wins(tmp_path: Path) -> None:
+    """All have checked that the file is not there before the first writes it; the others say that it exists."""
+    target = tmp_path / "same.npy"
+    processes = [start(CLAIM, target, place) for place in range(8)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "checked\n"
+    outputs = [process.communicate("go\n", timeout=120)[0].strip() for process in processes]
+    assert sorted(outputs) == [f"-o {target} exists"] * 7 + ["written"]
+    assert target.read_text() == f"{outputs.index('written')} " * 10_000
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_threads_with_one_output_one_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    target = tmp_path / "same.txt"
+
+    def claim(place: int) -> bool:
+        try:
+            write_output(target, lambda path: path.write_text(f"{place} {CONTENT}") and None, force=False)
+        except OutputError:
+            return False
+        return True
+
+    won = at_once(16, claim)
+    assert won.count(True) == 1
+    assert target.read_text() == f"{won.index(True)} {CONTENT}"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_name_that_was_reserved_in_vain_is_free_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without hard links an empty file holds the place: it goes if the rename fails."""
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OutputError, match="No space left"):
+        write_output(tmp_path / "a.txt", lambda path: path.touch(), force=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "flag", "name"),
+    [
+        ("sample run1 -n 4", "-o", "a.png"),
+        ("sample run1 -n 4", "-o", "a.npy"),
+        ("embed run1", "-o", "a.csv"),
+        ("plot-latent run1", "-o", "a.svg"),
+        ("eval run1", "-o", "a.json"),
+        ("eval run1", "--per-example", "a.npz"),
+        ("compare run1 run2", "-o", "a.md"),
+        ("compare run1 run2", "-o", "a.json"),
+    ],
+)
+def test_an_output_that_appears_meanwhile_is_kept(
+    cli: Cli, runs: Path, monkeypatch: pytest.MonkeyPatch, line: str, flag: str, name: str
+) -> None:
+    """Another process made the file after this one had checked that it was not there; --force takes its place."""
+    for module in (session, eval_module, compare_module):
+        monkeypatch.setattr(module, "check_output", lambda *arguments, **options: None)
+    Path(name).write_text("another's")
+    result = cli(*line.split(), flag, name)
+    assert result.exit_code == 1, result.output
+    assert f"error: {flag} {name} exists" in result.stderr
+    assert "--force" in result.stderr
+    assert Path(name).read_text() == "another's"
+    assert not hidden(Path())
+    assert cli(*line.split(), flag, name, "--force").exit_code == 0
+    assert Path(name).read_bytes() != b"another's"
+
+
+def test_a_link_that_leads_nowhere_is_an_existing_output(cli: Cli, runs: Path) -> None:
+    Path("a.npy").symlink_to("nowhere")
+    result = cli("sample", "run1", "-n", "4", "-o", "a.npy")
+    assert result.exit_code == 1
+    assert "-o a.npy exists" in result.stderr
+    assert Path("a.npy").is_symlink()
 
 
 # --- one run, many writers and readers --------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tests.support.toys import normal_kl, toy_data
 from vaectl.config.spec import Part, Spec
 from vaectl.data.base import Data
 from vaectl.evaluation import metrics
-from vaectl.evaluation.metrics import evaluate
+from vaectl.evaluation.metrics import bits_per_dim, evaluate
 from vaectl.model.builder import build
 from vaectl.model.distributions.codes import LatentSpace
 from vaectl.model.objectives import ELBO, TrainingSet
@@ -133,6 +133,12 @@ def test_standard_errors_are_over_examples() -> None:
     result = evaluate(model, data.test)
     values = result.per_example["elbo"]
     assert result.metrics()["elbo_se"] == pytest.approx(values.std().item() / len(values) ** 0.5, rel=1e-9)
+
+
+def test_bits_per_dimension_are_over_channels_too() -> None:
+    """12 ln 2 and 24 ln 2 nats for 3 x 2 x 2 numbers are 1 and 2 bits for each."""
+    bits = bits_per_dim(-12 * math.log(2) * torch.tensor([1.0, 2.0], dtype=torch.float64), (3, 2, 2))
+    assert bits == pytest.approx((1.5, 0.5))
 
 
 def test_active_units_on_useless_and_perfect_codes() -> None:

@@ -115,7 +115,7 @@ def embed_cli(
         session.screen.counting("encoding", count) as counted,
         closing(rows(model, splits, marks, session.device, draw=draw, seed=seed or 0, progress=counted)) as parts,
     ):
-        path = deliver(output, opened, "embeddings", suffix, lambda path: arrays.save(parts, count, path))
+        path = deliver(output, opened, "embeddings", suffix, lambda path: arrays.save(parts, count, path), force=force)
     pace = clock.pace(count)
     document = {
         "run": opened.id,

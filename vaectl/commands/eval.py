@@ -34,7 +34,7 @@ from vaectl.errors import UsageError, check_choice
 from vaectl.runs.evaluating import evaluate_into
 from vaectl.runs.listeners import diagnose
 from vaectl.runs.run import Run
-from vaectl.system.files import check_output, finite, write_json
+from vaectl.system.files import check_output, finite, write_json, write_output
 
 
 def eval_cli(
@@ -101,11 +101,13 @@ def eval_cli(
     document |= pace.to_json()
     document["findings"] = [finding.to_json() for finding in findings]
     if output is not None:
-        write_json(output, finite(document))
+        write_output(output, lambda path: write_json(path, finite(document)), force=force)
     if per_example is not None:
         examples = data.split(split)
         rows = {"row": examples.rows.numpy(), "label": examples.labels.numpy(), **values}
-        arrays.save([rows], len(examples), per_example)
+        write_output(
+            per_example, lambda path: arrays.save([rows], len(examples), path), force=force, flag="--per-example"
+        )
         screen.note(f"values for each example: {per_example}")
     metrics = document["metrics"]
     title = f"{session.run.id}  {split}, {document['n']} examples  {checkpoint} weights  seed {seed}"

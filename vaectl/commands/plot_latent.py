@@ -106,7 +106,7 @@ def plot_latent_cli(
         figure, facts = _traversal(session, checkpoint, chosen, seed or 0)
     from vaectl.output import plots
 
-    path = deliver(output, opened, "plots", suffix, lambda path: plots.save(figure, path))
+    path = deliver(output, opened, "plots", suffix, lambda path: plots.save(figure, path), force=force)
     document = {"run": opened.id, "path": str(path), "kind": kind, **facts}
     text = f"{kind} of {opened.id}: {path}"
     if facts.get("explained_variance"):

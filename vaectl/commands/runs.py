@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vaectl.commands.shared.options import Json, ProgressMode, Quiet, Verbose, choice, complete_run, number, state
 from vaectl.commands.shared.render import Screen, print_json, setting_text, showable
-from vaectl.commands.shared.summary import summary
+from vaectl.commands.shared.summary import glanced, summary
 from vaectl.errors import UsageError, check_choice
-from vaectl.runs.catalog import folder_text, listing
+from vaectl.runs.catalog import folder_text, listing, ranked
 from vaectl.runs.lines import duration
 from vaectl.runs.run import Run
 
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
 COLUMNS = ("id", "status", "dataset", "model", "latent", "beta", "epoch", "val elbo", "test elbo", "time", "started")
 RIGHT_ALIGNED = {"latent", "beta", "epoch", "val elbo", "test elbo", "time"}
 DROPPED_FIRST = ("started", "time", "beta", "model", "latent", "dataset", "epoch", "test elbo")
-SORTS = ("id", "elbo", "time")
+# orders by a figure: its name, and 1 if the largest comes first
+BY_FIGURE = {"elbo": ("val_elbo", 1), "time": ("seconds", -1)}
+SORTS = ("id", *BY_FIGURE)
 SHOWN = 20
 
 
@@ -62,15 +67,9 @@ def runs_cli(
             raise UsageError("--sort, --limit and --all are for the list of runs, not for one RUN")
         _show(Run.open(run, runs_dir), screen)
         return
-    rows = [summary(path) for path in listing(runs_dir)]
-    if sort == "elbo":
-        rows.sort(key=lambda row: -row["val_elbo"] if row["val_elbo"] is not None else float("inf"))
-    elif sort == "time":
-        rows.sort(key=lambda row: row["seconds"] if row["seconds"] is not None else float("inf"))
-    hidden = 0 if everything else max(0, len(rows) - (limit or SHOWN))
-    if hidden:
-        # sorted by id the newest runs are the last, sorted by a figure the best ones are the first
-        rows = rows[hidden:] if sort == "id" else rows[: len(rows) - hidden]
+    paths = listing(runs_dir)
+    hidden = 0 if everything else max(0, len(paths) - (limit or SHOWN))
+    rows = _rows(paths, sort, len(paths) - hidden)
     if as_json:
         print_json(rows)
         return
@@ -89,6 +88,21 @@ def runs_cli(
     for row in rows:
         if row["status"] == "crashed":
             screen.note(_resume_hint(Run(runs_dir / row["id"], {}), row["status"]))
+
+
+def _rows(paths: list[Path], sort: str, most: int) -> list[dict[str, Any]]:
+    """The rows of the list, at most so many; the other runs are not read."""
+    if sort == "id":
+        # the newest runs are the last
+        return [summary(path) for path in paths[len(paths) - most :]]
+    name, sign = BY_FIGURE[sort]
+
+    def key(figures: Mapping[str, float | None]) -> float:
+        value = figures[name]
+        return -math.inf if value is None else sign * value
+
+    # of equals the first comes first, and runs without the figure come last
+    return list(islice(ranked(paths[::-1], lambda path: key(glanced(path)), summary, key), most))
 
 
 def _resume_hint(run: Run, status: str) -> str:

@@ -155,8 +155,9 @@ def sample_cli(
             temperature=1.0 if temperature is None else temperature,
         )  # fmt: skip
         path = deliver(
-            output, opened, "samples", suffix, lambda path: write(path, streams, columns, opened.data_info.range)
-        )
+            output, opened, "samples", suffix, lambda path: write(path, streams, columns, opened.data_info.range),
+            force=force,
+        )  # fmt: skip
     pace = clock.pace(num_samples)
     lines = f" in lines of {columns}" if interpolate else ""
     document = {

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+from bisect import insort
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
 from vaectl.errors import RunError, UsageError, VaectlError, nearest
-from vaectl.runs.records import read_record
+from vaectl.runs.records import glance, read_record
+from vaectl.system.files import NUMBER
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NUMBERED = re.compile(f"run({NUMBER})")
+
+Item = TypeVar("Item")
 
 
 def runs_directory(runs_dir: str | Path | None = None) -> Path:
@@ -42,8 +51,11 @@ def allocate(runs_dir: Path, name: str | None) -> Path:
     """
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
+        number = 0
         while True:
-            path = runs_dir / (name or f"run{_highest(runs_dir) + 1}")
+            # past the last one tried: a folder may have its name in capitals, or a number beyond those that are counted
+            number = max(number, _highest(runs_dir)) + 1
+            path = runs_dir / (name or f"run{number}")
             try:
                 path.mkdir()
             except FileExistsError:
@@ -60,8 +72,7 @@ def _taken(name: str, runs_dir: Path) -> RunError:
 
 
 def _highest(runs_dir: Path) -> int:
-    numbers = (re.fullmatch(r"run(\d+)", path.name) for path in runs_dir.iterdir())
-    return max((int(match[1]) for match in numbers if match), default=0)
+    return max((int(match[1]) for path in runs_dir.iterdir() if (match := NUMBERED.fullmatch(path.name))), default=0)
 
 
 def listing(runs_dir: Path) -> list[Path]:
@@ -71,12 +82,14 @@ def listing(runs_dir: Path) -> list[Path]:
         RunError: The directory cannot be read.
     """
 
-    def order(path: Path) -> tuple[int, str]:
-        match = re.fullmatch(r"run(\d+)", path.name)
-        return (int(match[1]) if match else 1 << 62, path.name)
+    def order(name: str) -> tuple[int, str]:
+        match = NUMBERED.fullmatch(name)
+        return (int(match[1]) if match else 1 << 62, name)
 
     try:
-        return sorted((path for path in runs_dir.iterdir() if (path / "run.json").is_file()), key=order)
+        with os.scandir(runs_dir) as entries:
+            names = [entry.name for entry in entries if os.path.isfile(f"{entry.path}/run.json")]
+        return [runs_dir / name for name in sorted(names, key=order)]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -99,20 +112,14 @@ def find(reference: str | Path, runs_dir: Path) -> Path:
         if os.path.isfile(path / "run.json"):
             return path.resolve()
         raise RunError(f"no run at '{reference}'", hint="a path must name the folder of a run, which has a run.json")
+    if match := re.fullmatch(f"latest(?:~({NUMBER}))?", reference):
+        return _latest(reference, int(match[1] or 0), runs_dir)
+    name = f"run{int(reference)}" if re.fullmatch(NUMBER, reference) else reference
+    with suppress(OSError):
+        # its name as it is written: the file system may take capitals for small letters
+        if any(path.name == name for path in runs_dir.iterdir()) and os.path.isfile(runs_dir / name / "run.json"):
+            return runs_dir / name
     runs = listing(runs_dir)
-    match = re.fullmatch(r"latest(?:~(\d{1,6}))?", reference)
-    if match:
-        by_start = sorted(runs, key=_started)
-        back = int(match[1] or 0)
-        if back < len(by_start):
-            return by_start[-1 - back]
-        raise RunError(
-            f"no run '{reference}' in {folder_text(runs_dir)}: it holds {len(runs)}", hint="list them with: vaectl runs"
-        )
-    name = f"run{int(reference)}" if re.fullmatch(r"\d{1,18}", reference) else reference
-    for path in runs:
-        if path.name == name:
-            return path
     near = nearest(name, [path.name for path in runs])
     hint = f"{near} list them with: vaectl runs" if near else "list them with: vaectl runs"
     raise RunError(
@@ -120,8 +127,47 @@ def find(reference: str | Path, runs_dir: Path) -> Path:
     )
 
 
-def _started(path: Path) -> str:
-    # precise to the second; sorting is stable, so of two runs in one second the higher number is the later
+def _latest(reference: str, back: int, runs_dir: Path) -> Path:
+    """The run that started last, or the one so many runs before it."""
+    runs = listing(runs_dir)
+    # of two runs that started in one second the later is the one with the higher number
+    newest_first = ranked(runs, _glanced_start, lambda path: (path, _start(path)), lambda pair: pair[1])
+    for path, _ in islice(newest_first, back, back + 1):
+        return path
+    raise RunError(
+        f"no run '{reference}' in {folder_text(runs_dir)}: it holds {len(runs)}", hint="list them with: vaectl runs"
+    )
+
+
+def ranked(
+    paths: Sequence[Path], guess: Callable[[Path], Any], read: Callable[[Path], Item], key: Callable[[Item], Any]
+) -> Iterator[Item]:
+    """Read runs in the order of a key, the largest first, and read no run before it is reached.
+
+    Of runs with the same key the last one comes first.
+
+    Args:
+        paths: The folders of the runs.
+        guess: The key of a run, or a larger one, found without reading the run.
+        read: Reads a run.
+        key: The key of a run that was read.
+    """
+    queue: list[tuple[Any, int, Item | None]] = sorted((guess(path), place, None) for place, path in enumerate(paths))
+    while queue:
+        _, place, item = queue.pop()
+        if item is None:
+            item = read(paths[place])
+            insort(queue, (key(item), place, item))
+        else:
+            yield item
+
+
+def _glanced_start(path: Path) -> str:
+    started = glance(path, ("started",)).get("started")
+    return started if isinstance(started, str) else ""
+
+
+def _start(path: Path) -> str:
     try:
         return str(read_record(path)["started"])
     except VaectlError:

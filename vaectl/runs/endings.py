@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from vaectl.errors import DivergedError, InterruptedRunError, LostError, OutputError, VaectlError
+from vaectl.errors import DivergedError, InterruptedRunError, LostError, OutputError, RunError, VaectlError
 from vaectl.runs.events import RunEnded
 from vaectl.runs.processes import lost_in
 from vaectl.runs.run import Run
@@ -44,6 +45,8 @@ def recorded(run: Run, hub: Hub) -> Iterator[None]:
     except BaseException as error:
         unfinished = run.record["status"] == "running"
         _leave(run, "failed", hub)
+        if unfinished and isinstance(error, OutputError | RunError | OSError) and (gone := _gone(run)):
+            raise gone from None
         if unfinished and isinstance(error, OutputError | OSError) and not isinstance(error, BrokenPipeError):
             message = error.message if isinstance(error, OutputError) else f"cannot write {error.filename or run.path}"
             reason = f": {error.strerror}" if isinstance(error, OSError) else ""
@@ -91,5 +94,16 @@ def diverged(run: Run, state: TrainState, end: Stopped) -> DivergedError:
     return DivergedError(f"{run.id} diverged{after}: {end.problem}; {weights}", hint=hint)
 
 
+def _gone(run: Run) -> OutputError | None:
+    """The error for a run whose folder or record is no longer there; None if both are."""
+    missing = next((path for path in (run.path, run.path / "run.json") if not os.path.exists(path)), None)
+    if missing is None:
+        return None
+    hint = "if it was moved, resume the run by its new path: vaectl train --resume PATH; else train it again"
+    return OutputError(f"{run.id}: {missing} was deleted or moved during the training", hint=hint)
+
+
 def _resume_with(run: Run) -> str:
+    if gone := _gone(run):
+        return f"{gone.message}; {gone.hint}"
     return f"resume with: vaectl train --resume {run.reference}"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import stat
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,9 @@ SCHEMA = 1
 # limit for the characters of a string; the longest is a path
 LONGEST_TEXT = 4096
 MOST_PLUGINS = 100
+# the first characters of every run.json that vaectl writes, with one space before the name of a field
+LAYOUT = '{\n "schema": '
+DECODER = json.JSONDecoder()
 
 # required fields of run.json with their types; type(None) stands for null
 FIELDS: dict[str, tuple[type, ...]] = {
@@ -64,6 +72,44 @@ def read_record(path: Path) -> dict[str, Any]:
     if not _is_plugins(record.get("plugins", [])):
         raise RunError(f"{file} is damaged: field 'plugins' must list names and SHA-256 digests of plug-ins")
     return record
+
+
+def glance(folder: Path, names: Sequence[str]) -> Mapping[str, Any]:
+    """Some fields of a run's ``run.json``, unchecked, for the order of thousands of runs.
+
+    In the layout that vaectl writes they are found in the text, and the rest is not parsed. A field that is missing or
+    damaged is left out.
+
+    Args:
+        folder: The run's folder.
+        names: Names of the fields.
+    """
+    text = _written_text(folder)
+    if not text.startswith(LAYOUT):
+        try:
+            return read_record(folder)
+        except RunError:
+            return {}
+    fields: dict[str, Any] = {}
+    for name in names:
+        # a string in JSON holds no line break, and a field of an inner table is indented further
+        _, mark, rest = text.partition(f'\n "{name}": ')
+        if mark:
+            with suppress(ValueError, RecursionError):
+                fields[name] = DECODER.raw_decode(rest)[0]
+    return fields
+
+
+def _written_text(folder: Path) -> str:
+    """The text of a run.json that is an ordinary file of readable size; empty for any other."""
+    try:
+        handle = os.open(f"{folder}/run.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(handle, "rb", buffering=0) as file:
+            status = os.fstat(handle)
+            small = stat.S_ISREG(status.st_mode) and status.st_size <= RECORD_BYTES
+            return file.read().decode() if small else ""
+    except (OSError, ValueError):
+        return ""
 
 
 def _is_plugins(value: Any) -> bool:

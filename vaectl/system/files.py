@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Callable, Collection, Iterator
@@ -15,6 +16,8 @@ from typing import Any, TextIO
 
 from vaectl.errors import OutputError, UsageError
 
+# pattern of the numbers in the names that are counted up; a name with more digits is not one of them
+NUMBER = "[0-9]{1,9}"
 # part of the names of incomplete files
 MARK = ".tmp-"
 # pattern of the temporary files of safetensors
@@ -59,9 +62,14 @@ def _flush(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path in the folder of ``path``; renamed to ``path`` if the block succeeds, else removed.
 
+    A path that ``beside`` made is itself the temporary one: its caller renames it, and names the file in errors.
+
     Raises:
         OutputError: The folder is missing or cannot be written, or the disk is full.
     """
+    if path.name.startswith(".") and MARK in path.name:
+        yield path
+        return
     with writing(path), beside(path) as temporary:
         yield temporary
         _flush(temporary)
@@ -100,9 +108,11 @@ def write_numbered(folder: Path, suffix: str, write: Callable[[Path], None]) -> 
         with beside(folder / f"new{suffix}") as temporary:
             write(temporary)
             _flush(temporary)
+            number = 0
             while True:
-                numbers = (int(file.stem) for file in folder.iterdir() if file.stem.isdecimal())
-                path = folder / f"{max(numbers, default=0) + 1:04d}{suffix}"
+                stems = (file.stem for file in folder.iterdir())
+                number = max([number, *(int(stem) for stem in stems if re.fullmatch(NUMBER, stem))]) + 1
+                path = folder / f"{number:04d}{suffix}"
                 with suppress(FileExistsError):
                     _name(temporary, path)
                     _flush(folder)
@@ -120,7 +130,11 @@ def _name(temporary: Path, path: Path) -> None:
     except OSError:
         # a file system without hard links: an empty file reserves the name and is visible for a moment
         path.touch(exist_ok=False)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 def open_append(path: Path) -> TextIO:
@@ -159,6 +173,35 @@ def write_json(path: Path, document: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def write_output(path: Path, write: Callable[[Path], None], *, force: bool, flag: str = "-o") -> None:
+    """Write a file that was checked by ``check_output``; without ``force`` one that appeared since then is kept.
+
+    Args:
+        path: The file.
+        write: Called with the path to write atomically, which has the same suffix.
+        force: Whether an existing file is replaced.
+        flag: Name of the path in errors.
+
+    Raises:
+        OutputError: The path exists and ``force`` is false, the file cannot be written, or the disk is full.
+    """
+    if force:
+        write(path)
+        return
+    with writing(path), beside(path) as temporary:
+        write(temporary)
+        _flush(temporary)
+        try:
+            _name(temporary, path)
+        except FileExistsError:
+            raise _existing(path, flag) from None
+        _flush(path.parent)
+
+
+def _existing(path: Path, flag: str) -> OutputError:
+    return OutputError(f"{flag} {path} exists", hint="overwrite it with --force, or name another file")
+
+
 def check_output(path: Path, suffixes: Collection[str], *, force: bool, flag: str = "-o") -> None:
     """Check an output path before any work is done for it.
 
@@ -176,8 +219,9 @@ def check_output(path: Path, suffixes: Collection[str], *, force: bool, flag: st
         raise OutputError(
             f"{flag} {path}: the folder {path.parent} does not exist", hint=f"create it with: mkdir -p {path.parent}"
         )
-    if os.path.exists(path) and not force:
-        raise OutputError(f"{flag} {path} exists", hint="overwrite it with --force, or name another file")
+    # also a link that leads nowhere
+    if os.path.lexists(path) and not force:
+        raise _existing(path, flag)
     try:
         handle, probe = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.")
         os.close(handle)

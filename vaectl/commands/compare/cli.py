@@ -27,7 +27,7 @@ from vaectl.commands.shared.session import Session
 from vaectl.data.location import find_directory
 from vaectl.errors import UsageError
 from vaectl.runs.run import Run
-from vaectl.system.files import check_output, finite
+from vaectl.system.files import check_output, finite, write_output
 from vaectl.system.runtime import check_device
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def compare_cli(
         from vaectl.commands.compare import report as _report
 
         figure = _report.pictures(comparison, screen, device, data_dir, seed or 0) if pictured else None
-        _report.write(output, comparison, page, figure)
+        write_output(output, lambda path: _report.write(path, comparison, page, figure), force=force)
         screen.note(f"report: {output}")
     elbo = comparison.rows[0].values
     short = "\t".join("-" if value is None else f"{value:.4f}" for value in elbo)

@@ -31,7 +31,7 @@ def complete_run(context: typer.Context, incomplete: str) -> list[tuple[str, str
 
     root = context.find_root().params.get("runs_dir") or Path("runs")
     try:
-        return [(run_id, text) for run_id, text in summaries(Path(root)) if run_id.startswith(incomplete)]
+        return list(summaries(Path(root), incomplete))
     except VaectlError:
         return []
 

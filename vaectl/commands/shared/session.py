@@ -14,7 +14,7 @@ from vaectl.errors import UsageError, check_choice
 from vaectl.runs.data import load_other, load_recorded
 from vaectl.runs.evaluating import evaluate_into, kept_evaluation
 from vaectl.runs.run import CHECKPOINTS, Run
-from vaectl.system.files import check_output
+from vaectl.system.files import check_output, write_output
 
 if TYPE_CHECKING:
     import torch
@@ -111,9 +111,11 @@ def check_destination(output: Path | None, formats: Collection[str], *, force: b
     return output.suffix.lower()
 
 
-def deliver(output: Path | None, run: Run, folder: str, suffix: str, write: Callable[[Path], None]) -> Path:
+def deliver(
+    output: Path | None, run: Run, folder: str, suffix: str, write: Callable[[Path], None], *, force: bool
+) -> Path:
     """Write a command's output to a path, or to the next free one in the run's folder; return the path."""
     if output is None:
         return run.add_file(folder, suffix, write)
-    write(output)
+    write_output(output, write, force=force)
     return output

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from vaectl.errors import RunError
 from vaectl.runs.catalog import listing
-from vaectl.runs.records import read_record
+from vaectl.runs.records import glance, read_record
 from vaectl.runs.run import Run
-from vaectl.system.reading import has_numbers
+from vaectl.system.reading import has_numbers, is_number
 
 FIGURES = (
     "dataset",
@@ -25,14 +25,26 @@ FIGURES = (
     "seconds",
     "started",
 )
+# number of ids that completion describes: more do not fit a screen, and each is read for it
+DESCRIBED = 50
 
 
-def summaries(runs_dir: Path) -> Iterator[tuple[str, str]]:
-    """Each run's id and a short description, newest first, for tab completion."""
-    for path in reversed(listing(runs_dir)):
-        row = summary(path)
-        elbo = "" if row["val_elbo"] is None else f", val elbo {row['val_elbo']:.2f}"
-        yield path.name, f"{row['status']}, {row['dataset']}, {row['model']}, z={row['latent_dim']}{elbo}"
+def summaries(runs_dir: Path, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Ids that begin with ``prefix``, newest first, for tab completion; the first of them have a description."""
+    paths = [path for path in reversed(listing(runs_dir)) if path.name.startswith(prefix)]
+    for place, path in enumerate(paths):
+        yield path.name, _description(path) if place < DESCRIBED else ""
+
+
+def _description(path: Path) -> str:
+    row = summary(path)
+    elbo = "" if row["val_elbo"] is None else f", val elbo {row['val_elbo']:.2f}"
+    return f"{row['status']}, {row['dataset']}, {row['model']}, z={row['latent_dim']}{elbo}"
+
+
+def glanced(path: Path) -> dict[str, float | None]:
+    """The figures by which the list is sorted, without reading the whole run; those of a damaged run may be wrong."""
+    return _figures(glance(path, ("validation", "seconds", "started", "finished")))
 
 
 def summary(path: Path) -> dict[str, Any]:
@@ -53,23 +65,27 @@ def summary(path: Path) -> dict[str, Any]:
         "beta": flat.get("objective.beta"),
         "best_epoch": record["best_epoch"],
         "epochs": flat["training.epochs"] + flat["training.prior_epochs"],
-        "val_elbo": _number(record["validation"].get("elbo")),
-        "test_elbo": _number(record["metrics"].get("elbo")),
-        "seconds": _seconds(record),
+        "test_elbo": _elbo(record["metrics"]),
+        **_figures(record),
         "started": record["started"],
     }
 
 
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+def _figures(record: Mapping[str, Any]) -> dict[str, float | None]:
+    return {"val_elbo": _elbo(record.get("validation")), "seconds": _seconds(record)}
 
 
-def _seconds(record: dict[str, Any]) -> float | None:
+def _elbo(metrics: Any) -> float | None:
+    value: Any = metrics.get("elbo") if isinstance(metrics, Mapping) else None
+    return float(value) if is_number(value) and not isinstance(value, bool) else None
+
+
+def _seconds(record: Mapping[str, Any]) -> float | None:
     if has_numbers(record, "seconds"):
         return float(record["seconds"])
     # a run from before seconds were recorded
     try:
         ended = datetime.fromisoformat(record["finished"])
         return (ended - datetime.fromisoformat(record["started"])).total_seconds()
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return None

@@ -1,0 +1,1 @@
+"""Mutation run of the mathematics, see ``__main__``."""
