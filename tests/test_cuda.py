@@ -27,6 +27,7 @@ from torch import Tensor
 from tests.conftest import Cli, interrupt_at
 from tests.support.combinations import COMBINATIONS, combined
 from tests.support.combinations import usual as usual_parts
+from tests.support.kills import kill_runs
 from tests.support.toys import toy_data
 from vaectl.config.recipes import RECIPES
 from vaectl.config.spec import Part, Spec, Training
@@ -532,3 +533,8 @@ def test_an_interrupted_run_is_resumed(
 
 def test_the_estimators_pass_their_own_test(cli: Cli) -> None:
     good(cli, "selftest", "--device", "cuda")
+
+
+def test_a_killed_run_is_resumed(cli: Cli, isolated: Path) -> None:
+    """Fully connected layers add in one order, so the bits are those of a run that was not killed."""
+    kill_runs(cli, isolated, (*SMALL, "--hidden-dims", "32", "--device", "cuda"), 40, 5)
