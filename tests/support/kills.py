@@ -25,7 +25,8 @@ import torch
 torch.set_num_threads(1)
 import matplotlib.backends.backend_agg, sklearn.datasets, sklearn.feature_selection
 import vaectl.evaluation.information, vaectl.evaluation.latents, vaectl.output.plots, vaectl.runs.resuming
-import vaectl.cli, vaectl.commands.train.cli, vaectl.training.pictures, vaectl.training.tensorboard, vaectl.training.trainer
+import vaectl.cli, vaectl.commands.train.cli
+import vaectl.training.pictures, vaectl.training.tensorboard, vaectl.training.trainer
 from vaectl.__main__ import main
 for line in sys.stdin:
     arguments, errors = json.loads(line)
