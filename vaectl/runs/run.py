@@ -275,11 +275,10 @@ class Run:
             self._log.write(line)
 
     def finish(self, status: str, **changes: Any) -> None:
-        """Record how the run ended and how long this process worked on it, and release it."""
+        """Record how the run ended and how long this process worked on it; ``close`` then releases it."""
         before = self.record["seconds"] if has_numbers(self.record, "seconds") else 0.0
         here = self._log.seconds if self._log is not None else 0.0
         self.update(status=status, finished=now(), seconds=round(before + here, 1), **changes)
-        self.close()
 
     def close(self) -> None:
         """Release the run; if its status is still running, other processes then see it as crashed."""

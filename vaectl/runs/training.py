@@ -52,7 +52,8 @@ def train_run(
 ) -> Run:
     """Train a new run, as ``vaectl train`` does, and evaluate its best weights on the test split.
 
-    The first SIGINT or SIGTERM finishes the batch and saves; outside the main thread signals are left to the caller.
+    The first SIGINT, SIGTERM or SIGHUP finishes the batch and saves; outside the main thread signals are left to the
+    caller.
 
     Args:
         spec: What to train.
