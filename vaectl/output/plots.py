@@ -83,8 +83,7 @@ def draw_scatter(ax: Axes, points: np.ndarray, labels: np.ndarray, size: float, 
 
     def name(label: int) -> str:
         text = names[label] if 0 <= label < len(names) else "none" if label == -1 else str(label)
-        text = "".join(letter if ord(letter) <= LAST_LETTER else "?" for letter in text[:LONGEST_NAME])
-        return _plain(text)
+        return _plain(text[:LONGEST_NAME])
 
     if len(np.unique(labels)) > MOST_NAMED:
         colours = [PALETTE[label % len(PALETTE)] for label in labels.tolist()]
@@ -179,8 +178,8 @@ def code_usage(
 
 
 def _plain(name: str) -> str:
-    """Show a name literally: dollar signs do not start a formula, and control codes are escaped."""
-    text = harmless(name).replace("$", r"\$")
+    """Show a name literally: neither formulas nor control codes, and a question mark for what the font lacks."""
+    text = "".join(letter if ord(letter) <= LAST_LETTER else "?" for letter in harmless(name)).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text  # a legend omits names that begin with "_"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import unicodedata
 
 # control codes, invisible formats (among them those that reverse the direction of reading), halves of characters, and
@@ -9,6 +11,8 @@ import unicodedata
 UNSHOWN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 # formats that Persian words and emoji are written with
 JOINERS = "\u200c\u200d"
+# beginnings of cells that a spreadsheet computes or splits, also in their full width
+FORMULA = re.compile("'*[=+@\t\r\n\uff1d\uff0b\uff0d\uff20-]")
 
 
 def harmless(text: str) -> str:
@@ -21,3 +25,24 @@ def harmless(text: str) -> str:
         else letter
         for letter in text
     )
+
+
+def as_cell(text: str) -> str:
+    """The text as a cell of a .csv file that no spreadsheet takes for a formula: an apostrophe is put before it.
+
+    Numbers stay as they are. ``from_cell`` gives the text back.
+
+    References:
+        CSV injection, OWASP, https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    if not FORMULA.match(text):
+        return text
+    with contextlib.suppress(ValueError):
+        float(text)
+        return text
+    return f"'{text}"
+
+
+def from_cell(cell: str) -> str:
+    """The text of a cell that ``as_cell`` wrote."""
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
