@@ -20,7 +20,9 @@ from vaectl.commands.shared.deferred import COMMANDS, Deferred
 from vaectl.commands.shared.state import State
 from vaectl.errors import InterruptedRunError, LostError, UsageError, VaectlError
 from vaectl.system.launcher import here
-from vaectl.system.signals import Signalled, listening
+from vaectl.system.signals import OUTCOMES, Signalled, listening
+from vaectl.system.streams import lasting
+from vaectl.system.text import harmless
 
 TRUE = ("1", "true", "yes", "on", "y", "t")
 
@@ -34,38 +36,32 @@ class Boundary(TyperGroup):
     def main(self, args: Any = None, *positional: Any, **extra: Any) -> Any:
         """Run the command line and exit the process; of several processes only the first one prints."""
         follows = here().rank > 0
-        with listening() as listener:
-            arguments = list(sys.argv[1:] if args is None else args)
-            for stream in (sys.stdout, sys.stderr):
-                if isinstance(stream, io.TextIOWrapper) and not (stream.encoding or "").lower().startswith("utf"):
-                    stream.reconfigure(errors="replace")
+        arguments = list(sys.argv[1:] if args is None else args)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper) and not (stream.encoding or "").lower().startswith("utf"):
+                stream.reconfigure(errors="replace")
+        with listening() as listener, lasting() as (out, err):
             failure: BaseException
             try:
                 with silenced() if follows else contextlib.nullcontext():
                     code = super().main(arguments, *positional, **{**extra, "standalone_mode": False, "obj": arguments})
-                sys.stdout.flush()
                 listener.deaf = True
                 if listener.signum is None or not code:
+                    out.check()
                     sys.exit(code if isinstance(code, int) else 0)
                 failure = Signalled(listener.signum)  # typer turned it into an exit code
             except (Exception, KeyboardInterrupt) as raised:
                 listener.deaf = True
                 failure = raised
                 if "--debug" in arguments or os.environ.get("VAECTL_DEBUG", "").lower() in TRUE:
-                    traceback.print_exc()
+                    err.writelines(f"{harmless(line)}\n" for line in traceback.format_exc().splitlines())
             error = _as_error(failure, listener.signum)
             from vaectl.commands.shared.render import (
                 print_error,  # imports rich, which completion and --version do not need
             )
 
-            try:
-                mute = follows and not (isinstance(error, LostError) and error.told)
-                if not mute and not isinstance(failure, BrokenPipeError):
-                    print_error(error, as_json="--json" in arguments)
-                sys.stdout.flush()
-            except OSError:
-                # stdout is closed or full; at exit the interpreter would try again, and print an error
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not follows or (isinstance(error, LostError) and error.told):
+                print_error(error, as_json="--json" in arguments)
             sys.exit(error.exit_code)
 
 
@@ -82,8 +78,8 @@ def _as_error(failure: BaseException, signum: int | None) -> VaectlError:
         return failure
     if signum is not None or isinstance(failure, typer.Abort | KeyboardInterrupt):
         # whatever else was failure, the signal may have been its cause
-        name = "terminated" if signum == signal.SIGTERM else "interrupted"
-        return InterruptedRunError(name, signum=signum or signal.SIGINT)
+        signum = signum or signal.SIGINT
+        return InterruptedRunError(OUTCOMES[signal.Signals(signum)], signum=signum)
     if isinstance(failure, VaectlError):
         return failure
     if isinstance(failure, typer.TyperException):
@@ -91,7 +87,8 @@ def _as_error(failure: BaseException, signum: int | None) -> VaectlError:
     if isinstance(failure, OSError):
         return VaectlError(f"{failure.filename or 'cannot write'}: {failure.strerror or failure}")
     return VaectlError(
-        f"internal error: {type(failure).__name__}: {failure}", hint="run it again with --debug for the traceback"
+        f"internal error: {type(failure).__name__}: {' '.join(str(failure).split())}",
+        hint="run it again with --debug for the traceback",
     )
 
 

@@ -353,7 +353,7 @@ def test_a_full_disk_behind_stdout(runs: Path, flags: Sequence[str]) -> None:
     assert "internal error" not in done.stderr
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("batch", [2, 5])
 def test_the_first_signal_ends_training_in_order(
     cli: Cli, isolated: Path, monkeypatch: pytest.MonkeyPatch, signum: int, code: int, batch: int

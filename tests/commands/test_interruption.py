@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM outside the training loop: one error line, the right exit code, and nothing half done."""
+"""Ctrl-C, SIGTERM and SIGHUP outside the training loop: one error line, the right exit code, and nothing half done."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from vaectl.runs import weights
 from vaectl.system import files
 
 ROOT = Path(__file__).parents[2]
-SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
-BY_NAME = pytest.mark.parametrize(("signum", "code"), SIGNALS, ids=["SIGINT", "SIGTERM"])
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+BY_NAME = pytest.mark.parametrize(("signum", "code"), SIGNALS, ids=["SIGINT", "SIGTERM", "SIGHUP"])
 
 
 def at(
@@ -50,7 +50,7 @@ def at(
 def check(result: Any, code: int) -> None:
     assert result.exit_code == code, result.output
     assert [line for line in result.stderr.splitlines() if not line.startswith("report:")] == [
-        "error: " + {130: "interrupted", 143: "terminated"}[code]
+        "error: " + {130: "interrupted", 143: "terminated", 129: "hung up"}[code]
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -40,7 +41,7 @@ from vaectl.parallel.shares import Share, batch_mean, current_share, sharing
 from vaectl.runs.log import is_held
 from vaectl.runs.processes import gather
 from vaectl.system.launcher import ProcessInfo, here
-from vaectl.system.signals import Signalled
+from vaectl.system.signals import SIGNALS, Signalled
 from vaectl.training.trainer import Epoch, fit
 
 ROOT = Path(__file__).parents[2]
@@ -376,14 +377,34 @@ def test_processes_stream_a_person_s_own_data(cli: Cli, start: Start, isolated: 
     assert all(torch.allclose(ours[name], theirs[name], atol=TOLERANCE) for name in theirs)
 
 
-def test_a_signal_to_one_process_stops_all_at_one_step(cli: Cli, start: Start, isolated: Path) -> None:
+def test_the_signals_of_all_are_known_from_the_sums_of_two_numbers() -> None:
+    """Whichever of three processes receive which signals, all agree on one that was received."""
+    choices: list[list[int]] = [[], *([signum] for signum in SIGNALS)]
+    for received in itertools.product(choices, repeat=3):
+        processes = [Processes(place(rank, 3)) for rank in range(3)]
+        for process, signums in zip(processes, received, strict=True):
+            process.heard = signums
+        sums = [sum(column) for column in zip(*(process._flags() for process in processes), strict=True)]
+        assert len(sums) == 2
+        agreed = {process._signal_of(sums) for process in processes}
+        assert agreed <= {signum for signums in received for signum in signums} or agreed == {0}
+        assert len(agreed) == 1
+        assert (agreed == {0}) == (not any(received))
+
+
+@pytest.mark.parametrize(
+    ("signum", "expected"), [(signal.SIGTERM, 143), pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow)]
+)
+def test_a_signal_to_one_process_stops_all_at_one_step(
+    cli: Cli, start: Start, isolated: Path, signum: int, expected: int
+) -> None:
     """All end as one process does, the leader says so, and one process goes on as if nothing had been."""
     run = isolated / "runs" / "run1"
     both = start("-m", "vaectl", *TRAIN, "--epochs", 2000, "--json", "--progress", "none")
     until_trained(run)
-    both[1].send_signal(signal.SIGTERM)
+    both[1].send_signal(signum)
     (code, stdout, stderr), (other, nothing, silence) = ended(both)
-    assert (code, other, nothing, silence) == (143, 143, "", "")
+    assert (code, other, nothing, silence) == (expected, expected, "", "")
     assert json.loads(stdout)["error"]["code"] == "interrupted"
     assert len(errors(stderr)) == 1
     assert "progress is saved" in stderr

@@ -81,9 +81,11 @@ def test_the_run_is_the_one_that_the_command_makes(cli: Cli, isolated: Path) -> 
     assert ours["sources"].keys() == record["sources"].keys()
     assert ours["evaluations"] == record["evaluations"]
     logs = [(path / "train.log").read_text().splitlines() for path in (mine.path, theirs)]
-    assert len(logs[0]) == len(logs[1]) == 5
-    # a title, a header and two rows, whose last column is the time, and a finding of the doctor
-    assert logs[0][4:] == logs[1][4:]
+    assert len(logs[0]) == len(logs[1]) == 7
+    # a title, a header and two rows, whose last column is the time, a finding of the doctor, and two lines of the end
+    assert logs[0][4] == logs[1][4]
+    assert logs[0][6] == logs[1][6]
+    logs = [[*log[:5], log[5].replace(log[5].split()[3], "1.0s:")] for log in logs]
     assert [line.split()[:7] for line in logs[0]] == [line.split()[:7] for line in logs[1]]
 
 
@@ -212,7 +214,7 @@ def test_what_a_listener_raises_ends_the_training() -> None:
 # --- interruption -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_finishes_the_batch_and_saves(isolated: Path, signum: int, code: int) -> None:
     recorder = Recorder()
     with pytest.raises(InterruptedRunError) as caught:

@@ -88,7 +88,7 @@ def test_a_run_that_finds_no_room_at_all_leaves_nothing(cli: Cli, disk: Path) ->
 
 
 @pytest.mark.parametrize(
-    "command", ["sample run1", "plot-latent run1", "embed run1 -o disk/codes.npz", "eval run1 --seed 1",
+    "command", ["sample run1", "plot-latent run1", "embed run1 -o disk/codes.npz",
                 "sample run1 -n 9000 -o disk/x.npy", "sample run1 -n 9000 -o disk/x.npz", "embed run1 -o disk/a.csv",
                 "eval run1 -o disk/m.json", "eval run1 --per-example disk/v.npz", "compare run1 run2 -o disk/r.html"],
 )  # fmt: skip
@@ -102,6 +102,19 @@ def test_a_full_disk_of_the_other_commands(cli: Cli, disk: Path, command: str) -
     check_error(cli("--runs-dir", disk, *command.split()))
     assert (disk / "run1" / "run.json").read_bytes() == record
     assert {path for path in disk.rglob("*") if path.is_file()} - before == {disk / "fill"}
+
+
+def test_an_evaluation_for_which_a_disk_has_no_room_is_printed(cli: Cli, disk: Path) -> None:
+    """It is not kept, which is said."""
+    assert cli("--runs-dir", disk, *TRAIN, "--epochs", 1).exit_code == 0
+    record = (disk / "run1" / "run.json").read_bytes()
+    leave(disk, 0)
+    result = cli("--runs-dir", disk, "eval", "run1", "--seed", 1, "-q")
+    assert result.exit_code == 0, result.output
+    assert float(result.stdout) < 0
+    assert "warning: this evaluation is not kept in run1: cannot write " in result.stderr
+    assert "No space left on device" in result.stderr
+    assert (disk / "run1" / "run.json").read_bytes() == record
 
 
 def test_files_that_may_not_grow(isolated: Path, cli: Cli, whole: Path) -> None:

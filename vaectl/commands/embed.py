@@ -96,7 +96,7 @@ def embed_cli(
         raise UsageError("--seed is for --draw; the posterior mean is not random")
     load(plugin, screen)
     opened = Run.open(run, state(context).runs_dir)
-    suffix = check_destination(output, arrays.FORMATS, force=force)
+    suffix = check_destination(output, arrays.FORMATS, force=force, run=opened, folder="embeddings")
     arrays.require_format(suffix)
     session = Session(opened, screen, device, data_dir)
     model = session.model(checkpoint)

@@ -27,11 +27,12 @@ from vaectl.commands.shared.options import (
 )
 from vaectl.commands.shared.pace import Clock
 from vaectl.commands.shared.plugins import Plugins, load
-from vaectl.commands.shared.render import Screen, plus_minus
+from vaectl.commands.shared.render import Screen
 from vaectl.commands.shared.session import Session
 from vaectl.config.spec import SPLITS
 from vaectl.errors import UsageError, check_choice
 from vaectl.runs.evaluating import evaluate_into
+from vaectl.runs.lines import plus_minus
 from vaectl.runs.listeners import diagnose
 from vaectl.runs.run import Run
 from vaectl.system.files import check_output, finite, write_json, write_output

@@ -94,7 +94,7 @@ def plot_latent_cli(
     load(plugin, screen)
     opened = Run.open(run, state(context).runs_dir)
     chosen = parse_dims(dims, opened.spec.latent_dim, 64 if kind == "traversal" else 2)
-    suffix = check_destination(output, FORMATS, force=force)
+    suffix = check_destination(output, FORMATS, force=force, run=opened, folder="plots")
     session = Session(opened, screen, device, data_dir)
     if kind == "scatter":
         figure, facts = _scatter(session, checkpoint, chosen, points or DEFAULT_POINTS)

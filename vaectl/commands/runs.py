@@ -18,6 +18,7 @@ from vaectl.errors import UsageError, check_choice
 from vaectl.runs.catalog import folder_text, listing, ranked
 from vaectl.runs.lines import duration
 from vaectl.runs.run import Run
+from vaectl.system.text import harmless
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -122,7 +123,7 @@ def _fitting(cells: list[list[str]], width: int) -> tuple[list[tuple[str, str]],
 
 
 def _tabbed(row: Sequence[str]) -> str:
-    return "\t".join(cell.replace("\t", " ") for cell in row)
+    return "\t".join(map(harmless, row))
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -122,7 +122,7 @@ def sample_cli(
         raise UsageError("--data-dir is for --reconstruct and --interpolate; samples need no data")
     load(plugin, screen)
     opened = Run.open(run, state(context).runs_dir)
-    suffix = check_destination(output, (*FORMATS, *TABLES), force=force)
+    suffix = check_destination(output, (*FORMATS, *TABLES), force=force, run=opened, folder="samples")
     if suffix in TABLES:
         if opened.data_info.shape[:2] != (1, 1):
             raise UsageError(

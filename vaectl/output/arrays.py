@@ -18,6 +18,7 @@ import numpy as np
 
 from vaectl.system.extras import require
 from vaectl.system.files import replacing
+from vaectl.system.text import as_cell
 
 FORMATS = (".npz", ".csv", ".parquet")
 # parts of a table per row group of .parquet: many small groups would make a larger file that is slower to read
@@ -86,6 +87,8 @@ def _write(stream: Stream, file: IO[bytes]) -> None:
 def save(rows: Iterable[Mapping[str, np.ndarray]], count: int, path: Path) -> None:
     """Write arrays of N rows that come in parts.
 
+    In a ``.csv`` file ``as_cell`` puts an apostrophe before texts that a spreadsheet would take for formulas.
+
     In a table the columns of an array ``z`` (N, D) are z0, z1, ... ; an array with more dimensions is flattened. Tables
     are written part by part. An ``.npz`` file holds one array after the other, so its arrays are collected in memory
     first; use ``save_npz`` for images.
@@ -130,13 +133,15 @@ def _save_csv(rows: Iterator[Mapping[str, np.ndarray]], path: Path) -> None:
     form = ["%.17g" if column.dtype == np.float64 else digits[column.dtype.kind] for column in first.values()]
     texts = any(column.dtype.kind == "U" for column in first.values())
     with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(",".join(first) + "\n")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(map(as_cell, first))
         for table in chain([first], tables):
             if texts:
                 cells = [
-                    [spec % cell for cell in column.tolist()] for spec, column in zip(form, table.values(), strict=True)
+                    map(as_cell, column.tolist()) if spec == "%s" else [spec % cell for cell in column.tolist()]
+                    for spec, column in zip(form, table.values(), strict=True)
                 ]
-                csv.writer(file, lineterminator="\n").writerows(zip(*cells, strict=True))
+                writer.writerows(zip(*cells, strict=True))
             else:
                 np.savetxt(file, np.column_stack(list(table.values())), form, ",")
 

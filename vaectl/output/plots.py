@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
 from vaectl.system.files import replacing
+from vaectl.system.text import harmless
 
 # ten colours that are distinct with a colour-vision deficiency (Petroff, 2021, https://arxiv.org/abs/2107.02270)
 PALETTE: list[Any] = mpl.color_sequences["petroff10"]
@@ -82,8 +83,7 @@ def draw_scatter(ax: Axes, points: np.ndarray, labels: np.ndarray, size: float, 
 
     def name(label: int) -> str:
         text = names[label] if 0 <= label < len(names) else "none" if label == -1 else str(label)
-        text = "".join(letter if ord(letter) <= LAST_LETTER else "?" for letter in text[:LONGEST_NAME])
-        return _plain(f" {text}" if text.startswith("_") else text)  # a legend omits names that begin with "_"
+        return _plain(text[:LONGEST_NAME])
 
     if len(np.unique(labels)) > MOST_NAMED:
         colours = [PALETTE[label % len(PALETTE)] for label in labels.tolist()]
@@ -178,8 +178,9 @@ def code_usage(
 
 
 def _plain(name: str) -> str:
-    """Show a name literally: dollar signs do not start a formula, and control codes are removed."""
-    return "".join(character for character in name if character.isprintable()).replace("$", r"\$")
+    """Show a name literally: neither formulas nor control codes, and a question mark for what the font lacks."""
+    text = "".join(letter if ord(letter) <= LAST_LETTER else "?" for letter in harmless(name)).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text  # a legend omits names that begin with "_"
 
 
 @dataclass(frozen=True)

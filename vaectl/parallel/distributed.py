@@ -154,13 +154,26 @@ class Processes:
         if self._device is None:
             return gradients, figures
         own = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
-        flags = figures.new_tensor([float(signum in self.heard) for signum in SIGNALS])
+        flags = figures.new_tensor(self._flags())
         *added, figures, flags = self.sum((*own, figures, flags))
         self.steps += 1
         if flags.device.type == "cpu" or self.steps % LISTEN_EVERY == 0:
-            came = [signum for signum, count in zip(SIGNALS, flags.tolist(), strict=True) if count > 0]
-            self._agreed = self._agreed or (came[0] if came else 0)
+            self._agreed = self._agreed or self._signal_of(flags.tolist())
         return added, figures
+
+    def _flags(self) -> list[float]:
+        """The signal that this process received, as numbers whose sums tell which ones all received.
+
+        There are two for three signals, so that the gradients are added in the same order as when there were two.
+        """
+        interrupted, terminated, hung_up = (float(signum in self.heard) for signum in SIGNALS)
+        return [interrupted, terminated + (self.world + 1) * hung_up]
+
+    def _signal_of(self, sums: Sequence[float]) -> int:
+        """The first signal of ``SIGNALS`` that any process received, from the sums of their flags; 0 for none."""
+        hung_up, terminated = divmod(sums[1], self.world + 1)
+        counts = (sums[0], terminated, hung_up)
+        return next((int(signum) for signum, count in zip(SIGNALS, counts, strict=True) if count), 0)
 
     @property
     def stop(self) -> int:

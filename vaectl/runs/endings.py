@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def recorded(run: Run, hub: Hub) -> Iterator[None]:
-    """Record in ``run.json`` how the block, which trains a run, ends, and release the run.
+    """Record in ``run.json`` and ``train.log`` how the block, which trains a run, ends, and release the run.
 
     Raises:
         InterruptedRunError: A signal came.
@@ -31,34 +31,46 @@ def recorded(run: Run, hub: Hub) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyboardInterrupt, InterruptedRunError) as stop:
-        trained = run.record["status"] == "completed"
-        _leave(run, "interrupted", hub)
-        if isinstance(stop, InterruptedRunError):
+    except BaseException as raised:
+        error = _explained(run, raised)
+        with contextlib.suppress(OutputError):
+            for line in _lines(error):  # the screen may be gone
+                run.log(line)
+        _leave(run, "interrupted" if isinstance(error, InterruptedRunError) else "failed", hub)
+        if error is raised:
             raise
-        signum = stop.signum if isinstance(stop, Signalled) else signal.SIGINT
-        outcome = "is trained, but its evaluation was interrupted" if trained else "was interrupted"
-        raise InterruptedRunError(f"{run.id} {outcome}", signum=signum, hint=_resume_with(run)) from None
-    except LostError as error:
-        _leave(run, "failed", hub)
-        raise lost_in(error, run.reference) from error
-    except BaseException as error:
-        unfinished = run.record["status"] == "running"
-        _leave(run, "failed", hub)
-        if unfinished and isinstance(error, OutputError | RunError | OSError) and (gone := _gone(run)):
-            raise gone from None
-        if unfinished and isinstance(error, OutputError | OSError) and not isinstance(error, BrokenPipeError):
-            message = error.message if isinstance(error, OutputError) else f"cannot write {error.filename or run.path}"
-            reason = f": {error.strerror}" if isinstance(error, OSError) else ""
-            hint = f"once it can be written, {_resume_with(run)}"
-            raise OutputError(f"{run.id}: {message}{reason}", hint=hint) from None
-        if isinstance(error, MemoryError | RuntimeError) and "memory" in str(error).lower():
-            reason = str(error).splitlines()[0]
-            hint = f"with --from {run.reference} lower --batch-size or {run.spec.size_flag}"
-            raise VaectlError(f"{run.id}: {reason}", hint=hint) from None
-        raise
+        raise error from raised
     finally:
         run.close()
+
+
+def _explained(run: Run, error: BaseException) -> BaseException:
+    """The error to raise for one that ended a training: it says how to continue, if that is known."""
+    status = run.record["status"]
+    if isinstance(error, KeyboardInterrupt):
+        signum = error.signum if isinstance(error, Signalled) else signal.SIGINT
+        outcome = "is trained, but its evaluation was interrupted" if status == "completed" else "was interrupted"
+        return InterruptedRunError(f"{run.id} {outcome}", signum=signum, hint=_resume_with(run))
+    if isinstance(error, LostError):
+        return lost_in(error, run.reference)
+    if status == "running" and isinstance(error, OutputError | RunError | OSError) and (gone := _gone(run)):
+        return gone
+    if status == "running" and isinstance(error, OutputError | OSError) and not isinstance(error, BrokenPipeError):
+        message = error.message if isinstance(error, OutputError) else f"cannot write {error.filename or run.path}"
+        reason = f": {error.strerror}" if isinstance(error, OSError) else ""
+        return OutputError(f"{run.id}: {message}{reason}", hint=f"once it can be written, {_resume_with(run)}")
+    if isinstance(error, MemoryError | RuntimeError) and "memory" in str(error).lower():
+        reason = str(error).splitlines()[0]
+        hint = f"with --from {run.reference} lower --batch-size or {run.spec.size_flag}"
+        return VaectlError(f"{run.id}: {reason}", hint=hint)
+    return error
+
+
+def _lines(error: BaseException) -> list[str]:
+    """An error as lines of the log."""
+    if not isinstance(error, VaectlError):
+        return [f"error: {type(error).__name__}: {error}"]
+    return [f"error: {error.message}", *([f"hint: {error.hint}"] if error.hint else [])]
 
 
 def _leave(run: Run, status: str, hub: Hub) -> None:

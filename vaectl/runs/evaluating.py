@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaectl.config.spec import SPLITS
-from vaectl.errors import DataError, UsageError, check_choice
+from vaectl.errors import DataError, OutputError, UsageError, check_choice
 from vaectl.runs.data import data_of
 from vaectl.runs.events import Evaluated
 from vaectl.runs.listeners import diagnose
@@ -51,7 +51,8 @@ def evaluate_run(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         data_dir: The directory where the run's data are now; None for the recorded one.
         runs_dir: The folder of all runs; None for ``VAECTL_RUNS_DIR``, else ``runs``.
-        listeners: Listen to ``Progress``, ``Evaluated``, ``Said`` and, for each finding, ``Found`` events.
+        listeners: Listen to ``Progress``, ``Evaluated``, ``Said`` (also if the run cannot be written) and, for each
+            finding, ``Found`` events.
 
     Returns:
         ``run``, ``split``, ``checkpoint``, ``n``, ``seed``, ``measure``, ``metrics`` (nats per example),
@@ -94,6 +95,7 @@ def evaluate_into(
     tell: Tell,
     *,
     importance_samples: int | None = None,
+    must_keep: bool = False,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Evaluate a model on a split and keep the result in its run.
 
@@ -104,14 +106,16 @@ def evaluate_into(
         split: Name of the split.
         checkpoint: The checkpoint whose weights the model has.
         seed: Seed of the random draws.
-        tell: Called with ``Progress`` and ``Evaluated`` events.
+        tell: Called with ``Progress`` and ``Evaluated`` events, and a warning if the result cannot be kept.
         importance_samples: K of the importance-weighted bound, or None.
+        must_keep: Whether a result that cannot be kept is an error.
 
     Returns:
         The result of ``evaluate_run`` without findings, and the values for each example by name, float64 (N,).
 
     Raises:
         DataError: The split is empty.
+        OutputError: The result cannot be kept, but must be.
     """
     from vaectl.evaluation.disentanglement import disentanglement
     from vaectl.evaluation.information import information
@@ -147,7 +151,12 @@ def evaluate_into(
         "disentanglement": None if gap is None else gap.to_json(),
     }
     per_example = {name: [round(v, 5) for v in value.tolist()] for name, value in values.items()}
-    run.add_evaluation(finite(evaluation), finite(per_example))
+    try:
+        run.add_evaluation(finite(evaluation), finite(per_example))
+    except OutputError as error:
+        if must_keep:
+            raise
+        tell(Said(f"this evaluation is not kept in {run.id}: {error.message}", "warning"))
     document = {"run": run.id, **evaluation}
     tell(Evaluated(run, document, values))
     return document, values

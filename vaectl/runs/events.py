@@ -53,7 +53,7 @@ class TrainingBegan:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An evaluation was added to its run.
+    """An evaluation was made, and added to its run if that can be written.
 
     Attributes:
         run: The run.

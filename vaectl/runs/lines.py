@@ -5,12 +5,15 @@ Torch is imported only once there is an event.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vaectl.config.spec import Spec
+from vaectl.system.reading import has_numbers
 
 if TYPE_CHECKING:
+    from vaectl.runs.events import RunEnded
     from vaectl.training.trainer import Epoch
 
 # name, width and rank; if there is little room, columns of the highest rank are dropped first, those of rank 0 never
@@ -80,6 +83,25 @@ class Lines:
         return ""
 
 
+def conclusion(event: RunEnded) -> list[str]:
+    """Lines on a run that reached its end: how it ended and its best epoch, and the evaluation of its best weights."""
+    run, validation = event.run, event.run.record["validation"]
+    if event.reason == "nothing left":
+        sentence = f"{run.id} has nothing left to resume"
+    else:
+        why = f" (stopped by --patience after epoch {event.epoch})" if event.reason == "patience" else ""
+        sentence = f"{run.id} completed in {duration(event.document['seconds'])}{why}"
+    elbo = f", validation elbo {validation['elbo']:.2f} nats" if has_numbers(validation, "elbo") else ""
+    metrics = event.document["metrics"]
+    se = plus_minus(metrics["elbo_se"]) if has_numbers(metrics, "elbo_se") else ""
+    return [
+        f"{sentence}: best epoch {run.record['best_epoch']}{elbo}",
+        f"  test elbo {metrics['elbo']:.2f}{se} nats, {event.document['measure']}   recon {metrics['recon']:.2f}   "
+        f"kl {metrics['kl']:.2f}   {'codes' if 'codes_used' in metrics else 'active'} "
+        f"{activity(metrics, run.spec.latent_dim)}",
+    ]
+
+
 def _join(cells: Mapping[str, str], width: int | None) -> str:
     columns = list(COLUMNS)
     while width is not None and sum(column[1] for column in columns) > width - BEST_WIDTH:
@@ -101,6 +123,11 @@ def activity(metrics: Mapping[str, Any], latent_dim: int) -> str:
     if "codes_used" in metrics:
         return f"{metrics['codes_used']}/{metrics['codes']}"
     return f"{metrics['active_units']}/{latent_dim}"
+
+
+def plus_minus(se: float, places: int = 2) -> str:
+    """`` ± 0.21``, or nothing for a single example, which has no standard error."""
+    return f" ± {se:.{places}f}" if math.isfinite(se) else ""
 
 
 def duration(seconds: float) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from vaectl.errors import RunError
 from vaectl.evaluation.doctor import Finding, examine
-from vaectl.runs.events import RunBegan, TrainingBegan
-from vaectl.runs.lines import Lines
+from vaectl.runs.events import RunBegan, RunEnded, TrainingBegan
+from vaectl.runs.lines import Lines, conclusion
 from vaectl.runs.run import Run
 from vaectl.system.files import finite
 from vaectl.training.events import Found, Said, Tell
@@ -46,6 +46,13 @@ class Log:
                 self._run.log(self._lines.terms(event))
         elif isinstance(event, Found):
             self._run.log(event.finding.sentence)
+        elif isinstance(event, Said):
+            if event.kind != "detail":
+                self._run.log(f"{'warning: ' if event.kind == 'warning' else ''}{event.sentence}")
+        elif isinstance(event, RunEnded):
+            if event.document:
+                for line in conclusion(event):
+                    self._run.log(line)
         elif sentence := self._lines.sentence(event):
             self._run.log(sentence)
         if isinstance(event, PriorBegan):

@@ -13,6 +13,7 @@ from pathlib import Path
 from vaectl.errors import RunError
 from vaectl.system.files import open_append, writing
 from vaectl.system.reading import open_regular
+from vaectl.system.text import harmless
 
 NAME = "train.log"
 # time for which another process may hold the lock while it checks it
@@ -51,13 +52,13 @@ class TrainLog:
         return time.monotonic() - self._since
 
     def write(self, line: str) -> None:
-        """Append a line.
+        """Append a line, harmless to a terminal that shows the file.
 
         Raises:
             OutputError: The file cannot be written.
         """
         with writing(self._path):
-            self._file.write(line.rstrip() + "\n")
+            self._file.write(harmless(line.rstrip()) + "\n")
             self._file.flush()
 
     def close(self) -> None:

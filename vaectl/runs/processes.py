@@ -23,6 +23,7 @@ from vaectl.errors import DataError, DivergedError, InterruptedRunError, LostErr
 from vaectl.plugins import load_plugins, require, used_by
 from vaectl.system.launcher import ProcessInfo
 from vaectl.system.signals import noting
+from vaectl.system.streams import lasting
 from vaectl.training.events import Lost, Tell
 
 if TYPE_CHECKING:
@@ -205,10 +206,12 @@ def unstuck(processes: Processes, reference: str, tell: Tell) -> Iterator[None]:
             steps = processes.steps
             if select.select([reader], [], [], STUCK_SECONDS)[0] or processes.steps > steps:
                 continue
-            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
             error = lost_in(processes.board.lost(), reference)
-            if error.told:
-                tell(Lost(error))
+            # a process that follows prints nothing else
+            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+            with lasting():
+                if error.told:
+                    tell(Lost(error))
             os._exit(error.exit_code)
 
     thread = threading.Thread(target=watch, daemon=True)

@@ -22,7 +22,7 @@ from vaectl.runs import log as train_log
 from vaectl.runs.catalog import allocate, check_name, find, runs_directory
 from vaectl.runs.log import TrainLog, is_held
 from vaectl.runs.records import SCHEMA, is_evaluation, read_record
-from vaectl.system.files import sweep, write_json, write_numbered
+from vaectl.system.files import sweep, write_json, write_numbered, writing
 from vaectl.system.reading import SERIES_BYTES, has_numbers, is_number, parse_json, path_within, read_text
 from vaectl.system.runtime import arithmetic
 
@@ -53,6 +53,8 @@ class Run:
     path: Path
     record: dict[str, Any]
     _log: TrainLog | None = field(default=None, repr=False)
+    # per-example values of evaluations by this process, which the disk may lack, by split and checkpoint
+    _values: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def id(self) -> str:
@@ -204,9 +206,11 @@ class Run:
 
         The per-example values go to ``evaluations/SPLIT-CHECKPOINT.json``, for paired comparisons. If there is no
         importance-weighted bound, that of an earlier evaluation with the same weights and seed is kept.
+
+        Raises:
+            OutputError: The run cannot be written; this object has the evaluation all the same.
         """
         file = self.evaluation_file(evaluation["split"], evaluation["checkpoint"])
-        file.parent.mkdir(exist_ok=True)
         with self._locked():
             self.record = read_record(self.path)
             before = self.evaluation(evaluation["split"], evaluation["checkpoint"])
@@ -215,8 +219,12 @@ class Run:
                 evaluation = {**evaluation, "importance": before.get("importance")}
                 per_example = {**{name: values[name] for name in values if name not in per_example}, **per_example}
             others = [old for old in self.evaluations() if _kind(old) != _kind(evaluation)]
-            write_json(file, {"seed": evaluation["seed"], **per_example})
             self.record["evaluations"] = [*others, dict(evaluation)]
+            document = {"seed": evaluation["seed"], **per_example}
+            self._values[evaluation["split"], evaluation["checkpoint"]] = document
+            with writing(file):
+                file.parent.mkdir(exist_ok=True)
+            write_json(file, document)
             write_json(self.file("run.json"), self.record)
 
     def evaluations(self) -> list[dict[str, Any]]:
@@ -245,7 +253,9 @@ class Run:
         """
         seeds = [e["seed"] for e in self.evaluations() if (e["split"], e["checkpoint"]) == (split, checkpoint)]
         try:
-            document = parse_json(read_text(self.evaluation_file(split, checkpoint), SERIES_BYTES))
+            document = self._values.get((split, checkpoint))
+            if document is None or document["seed"] not in seeds[-1:]:
+                document = parse_json(read_text(self.evaluation_file(split, checkpoint), SERIES_BYTES))
             if seeds and document["seed"] != seeds[-1]:
                 return {}
             examples = {name: [float(v) for v in values] for name, values in document.items() if name != "seed"}
@@ -283,11 +293,10 @@ class Run:
             self._log.write(line)
 
     def finish(self, status: str, **changes: Any) -> None:
-        """Record how the run ended and how long this process worked on it, and release it."""
+        """Record how the run ended and how long this process worked on it; ``close`` then releases it."""
         before = self.record["seconds"] if has_numbers(self.record, "seconds") else 0.0
         here = self._log.seconds if self._log is not None else 0.0
         self.update(status=status, finished=now(), seconds=round(before + here, 1), **changes)
-        self.close()
 
     def close(self) -> None:
         """Release the run; if its status is still running, other processes then see it as crashed."""

@@ -52,7 +52,8 @@ def train_run(
 ) -> Run:
     """Train a new run, as ``vaectl train`` does, and evaluate its best weights on the test split.
 
-    The first SIGINT or SIGTERM finishes the batch and saves; outside the main thread signals are left to the caller.
+    The first SIGINT, SIGTERM or SIGHUP finishes the batch and saves; outside the main thread signals are left to the
+    caller.
 
     Args:
         spec: What to train.
@@ -264,7 +265,7 @@ def _steps(run: Run, state: TrainState, data: Data, hub: Hub, keeper: Keeper, pr
 
 def _conclude(run: Run, best: VAE, data: Data, end: Stopped, doctor: Doctor, hub: Hub, started: float) -> None:
     """Evaluate the best weights, and record the end of a run."""
-    document, _ = evaluate_into(run, best, data, "test", "best", 0, hub.tell)
+    document, _ = evaluate_into(run, best, data, "test", "best", 0, hub.tell, must_keep=True)
     findings = doctor.conclude(document["metrics"])
     run.finish("completed", metrics=finite(document["metrics"]))
     outcome = {"findings": [finding.to_json() for finding in findings], "seconds": time.monotonic() - started}

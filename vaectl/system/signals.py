@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as exceptions, raised again if they arrive where Python cannot raise them."""
+"""Ctrl-C, SIGTERM and SIGHUP as exceptions, raised again where Python could not raise them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,17 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# signal -> what it does to a command
+OUTCOMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # a signal this soon after another is the same one, sent to a process and its group; it must not interrupt the cleanup
 SAME_SECONDS = 0.2
 AGAIN_SECONDS = 0.01
+
+
+def heeded() -> tuple[signal.Signals, ...]:
+    """The signals that end a command: all, but SIGHUP only if it was not ignored before, as nohup arranges it."""
+    return tuple(s for s in SIGNALS if s != signal.SIGHUP or signal.getsignal(s) != signal.SIG_IGN)
 
 
 class Signalled(KeyboardInterrupt):
@@ -30,7 +37,7 @@ class Signalled(KeyboardInterrupt):
 
 
 class Listener:
-    """The handler of SIGINT and SIGTERM.
+    """The handler of SIGINT, SIGTERM and SIGHUP.
 
     Attributes:
         signum: The last signal, or None.
@@ -45,7 +52,7 @@ class Listener:
     def hear(self, signum: int, frame: FrameType | None) -> None:
         """Handle a signal: raise ``Signalled``, unless it is a repetition of the last one."""
         now = time.monotonic()
-        if not self.deaf and (self.signum is None or now - self._since > SAME_SECONDS):
+        if not self.deaf and (self.signum is None or is_another(signum, now - self._since)):
             self.signum, self._since = signum, now
             raise Signalled(signum)
 
@@ -55,9 +62,17 @@ class Listener:
             raise Signalled(self.signum)
 
 
+def is_another(signum: int, seconds: float) -> bool:
+    """Whether a signal that came ``seconds`` after another says something new.
+
+    A SIGHUP does not: the system and the shell both send one when a terminal closes.
+    """
+    return signum != signal.SIGHUP and seconds > SAME_SECONDS
+
+
 @contextmanager
 def listening() -> Iterator[Listener]:
-    """Make SIGINT and SIGTERM raise ``Signalled`` within the block, and restore the handlers afterwards.
+    """Make SIGINT, SIGTERM and SIGHUP raise ``Signalled`` within the block, and restore the handlers afterwards.
 
     Python cannot raise from a finalizer or a callback, of which an import has many: it prints the exception and
     continues. In that case the exception is raised again a moment later. Outside the main thread signals are left to
@@ -72,7 +87,7 @@ def listening() -> Iterator[Listener]:
         else:
             unraisable(caught)
 
-    handlers = {**dict.fromkeys(SIGNALS, listener.hear), signal.SIGALRM: listener.hear_again}
+    handlers = {**dict.fromkeys(heeded(), listener.hear), signal.SIGALRM: listener.hear_again}
     before: dict[int, Any] = {}
     try:
         with contextlib.suppress(ValueError):
@@ -90,7 +105,7 @@ def listening() -> Iterator[Listener]:
 
 
 def deafen() -> None:
-    """Ignore SIGINT and SIGTERM from now on, because the process is about to end for another reason.
+    """Ignore SIGINT, SIGTERM and SIGHUP from now on, because the process is about to end for another reason.
 
     Outside the main thread signals are left to the caller.
     """
@@ -101,7 +116,7 @@ def deafen() -> None:
 
 @contextmanager
 def noting() -> Iterator[list[int]]:
-    """Add the first SIGINT or SIGTERM to a list within the block; the second has its usual effect.
+    """Add the first SIGINT, SIGTERM or SIGHUP to a list within the block; another one has its usual effect.
 
     Outside the main thread signals are left to the caller.
     """
@@ -119,12 +134,12 @@ def noting() -> Iterator[list[int]]:
         if not received:
             received.append(signum)
             since = time.monotonic()
-        elif time.monotonic() - since > SAME_SECONDS:
+        elif is_another(signum, time.monotonic() - since):
             restore()
             signal.raise_signal(signum)
 
     with contextlib.suppress(ValueError):
-        for signum in SIGNALS:
+        for signum in heeded():
             previous[signum] = signal.signal(signum, note)
     try:
         yield received

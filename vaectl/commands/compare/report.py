@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from vaectl.runs.grouping import by_setting
 from vaectl.runs.run import Run
 from vaectl.system.files import finite, replacing, write_json
 from vaectl.system.reading import has_numbers
+from vaectl.system.text import harmless
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,14 +124,24 @@ def _sentence(line: str) -> str:
     return f"{line[0].upper()}{line[1:]}."
 
 
+# what begins markup in Markdown; "<" and "&" also begin HTML, and without "://" and "www." no link is made
+MARKUP = re.compile(r"[\\`*\[\]|~$#]|(?<![^\W_])_|_(?![^\W_])|(?<=www)\.|:(?=//)|^[+-](?=\s)", re.IGNORECASE)
+
+
+def _marked(text: str) -> str:
+    """A text that others may have written, in one line of Markdown that shows it as it is."""
+    escaped = MARKUP.sub(r"\\\g<0>", harmless(text.strip()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
 def _markdown(sheet: Sheet) -> str:
-    lines = [f"# {sheet.title}", "", *(f"- {line}" for line in sheet.above)]
+    lines = [f"# {_marked(sheet.title)}", "", *(f"- {_marked(line)}" for line in sheet.above)]
     lines += [""] if sheet.above else []
     for columns, rows in sheet.tables:
-        lines += ["| " + " | ".join(name or " " for name, _ in columns) + " |"]
+        lines += ["| " + " | ".join(_marked(name) or " " for name, _ in columns) + " |"]
         lines += ["|" + "|".join("---:" if justify == "right" else "---" for _, justify in columns) + "|"]
-        lines += ["| " + " | ".join(cell.strip() for cell in row) + " |" for row in rows] + [""]
-    lines += [f"- {_sentence(line)}" for line in (*sheet.below, *sheet.notes)]
+        lines += ["| " + " | ".join(map(_marked, row)) + " |" for row in rows] + [""]
+    lines += [f"- {_marked(_sentence(line))}" for line in (*sheet.below, *sheet.notes)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -142,16 +154,18 @@ th, td { padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: left; 
 
 
 def _html(sheet: Sheet, figure: Figure | None) -> str:
-    title = html.escape(f"vaectl: {sheet.title}")
-    body = [f"<h1>{title}</h1>", *(f"<p>{html.escape(line)}</p>" for line in sheet.above)]
+    def escaped(text: str) -> str:
+        return html.escape(harmless(text.strip()))
+
+    title = escaped(f"vaectl: {sheet.title}")
+    body = [f"<h1>{title}</h1>", *(f"<p>{escaped(line)}</p>" for line in sheet.above)]
     for columns, rows in sheet.tables:
-        head = "".join(f"<th class='{justify}'>{html.escape(name)}</th>" for name, justify in columns)
+        head = "".join(f"<th class='{justify}'>{escaped(name)}</th>" for name, justify in columns)
         lines = [
-            "".join(f"<td class='{columns[i][1]}'>{html.escape(cell.strip())}</td>" for i, cell in enumerate(row))
-            for row in rows
+            "".join(f"<td class='{columns[i][1]}'>{escaped(cell)}</td>" for i, cell in enumerate(row)) for row in rows
         ]
         body.append(f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
-    body += [f"<p>{html.escape(_sentence(line))}</p>" for line in (*sheet.below, *sheet.notes)]
+    body += [f"<p>{escaped(_sentence(line))}</p>" for line in (*sheet.below, *sheet.notes)]
     if figure is not None:
         from vaectl.output import plots
 

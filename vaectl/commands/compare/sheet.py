@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaectl.commands.shared.render import Tables, plus_minus, setting_text
+from vaectl.commands.shared.render import Tables, setting_text
 from vaectl.runs.comparison import SPLIT, Comparison, Row, total_of
+from vaectl.runs.lines import plus_minus
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from vaectl.config.spec import SPLITS
 from vaectl.config.table import MACHINE
 from vaectl.config.values import Bounds, coerce
 from vaectl.errors import SettingError, VaectlError
+from vaectl.runs.catalog import NAME
 from vaectl.runs.run import CHECKPOINTS
 from vaectl.system.runtime import DEVICES
 
@@ -25,13 +27,31 @@ def state(context: typer.Context) -> State:
     return current
 
 
+# all else in a summary could be more than text to a shell: zsh would run $(...), and Typer takes [...] for markup
+UNUSUAL = re.compile(r"[^A-Za-z0-9 ._,=-]")
+
+
+def offered(values: Iterable[tuple[str, str]], incomplete: str) -> list[tuple[str, str]]:
+    """The completions of a word, without values that are no names and that a shell could therefore misread.
+
+    Args:
+        values: Each possible value with a summary, which may be empty.
+        incomplete: The word so far.
+    """
+    return [
+        (value, UNUSUAL.sub("_", summary))
+        for value, summary in values
+        if value.startswith(incomplete) and NAME.fullmatch(value)
+    ]
+
+
 def complete_run(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Run ids that begin with what was typed, each with a summary, newest first."""
     from vaectl.commands.shared.summary import summaries
 
     root = context.find_root().params.get("runs_dir") or Path("runs")
     try:
-        return list(summaries(Path(root), incomplete))
+        return offered(summaries(Path(root), incomplete), incomplete)
     except VaectlError:
         return []
 
@@ -51,11 +71,11 @@ def number(kind: type, low: float, high: float) -> Callable[[Any], Any]:
 OUTPUT = "Output"
 
 
-def completing(names: Collection[str]) -> Callable[[str], list[str]] | None:
+def completing(names: Collection[str]) -> Callable[[str], list[tuple[str, str]]] | None:
     """A shell completion for values that are one of some names; None if there are no names."""
 
-    def complete(incomplete: str) -> list[str]:
-        return [name for name in names if name.startswith(incomplete)]
+    def complete(incomplete: str) -> list[tuple[str, str]]:
+        return offered(((name, "") for name in names), incomplete)
 
     return complete if names else None
 

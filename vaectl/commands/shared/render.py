@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from vaectl.errors import UsageError, VaectlError
 from vaectl.system.files import finite
+from vaectl.system.text import harmless
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,8 +41,8 @@ ASCII = {
 
 
 def showable(text: str, encoding: str) -> str:
-    """The text without control codes but tabs, in characters that an encoding has or their ASCII look-alikes."""
-    text = "".join(character for character in text if character.isprintable() or character == "\t")
+    """The harmless text, with its tabs, in characters that an encoding has or their ASCII look-alikes."""
+    text = "\t".join(map(harmless, text.split("\t")))
     try:
         text.encode(encoding)
     except (UnicodeEncodeError, LookupError):
@@ -144,7 +145,7 @@ class Screen:
             grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
             for index, (header, justify) in enumerate(columns[:visible]):
                 grid.add_column(
-                    showable(header, encoding),
+                    Text(showable(header, encoding)),
                     justify="right" if justify == "right" else "left",
                     overflow="fold",
                     no_wrap=fits or (room and index < visible - 1),
@@ -166,9 +167,10 @@ class Screen:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
             count = TextColumn("{task.completed}/{task.total}")
-            columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
+            # what is counted may be in a folder whose name holds markup
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(), count, TimeRemainingColumn())
             with Progress(*columns, console=self.err, transient=True) as bar:
-                task = bar.add_task(what, total=total or None)
+                task = bar.add_task(showable(what, self.err.encoding), total=total or None)
                 yield lambda done: bar.update(task, completed=done)
             return
         beat = Heartbeat()
@@ -194,14 +196,15 @@ class Screen:
             return
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        text = TextColumn("{task.description}", markup=False)
+        columns = (text, BarColumn(), DownloadColumn(), TransferSpeedColumn())
         bar = Progress(*columns, console=self.err, transient=True)
         tasks: dict[str, Any] = {}
 
         def advance(what: str, done: int, total: int) -> None:
             if what not in tasks:
                 bar.start()
-                tasks[what] = bar.add_task(f"downloading {what}", total=total or None)
+                tasks[what] = bar.add_task(f"downloading {showable(what, self.err.encoding)}", total=total or None)
             bar.update(tasks[what], completed=done)
 
         try:
@@ -277,8 +280,3 @@ def setting_text(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def plus_minus(se: float, places: int = 2) -> str:
-    """`` ± 0.21``, or nothing for a single example, which has no standard error."""
-    return f" ± {se:.{places}f}" if math.isfinite(se) else ""

@@ -10,11 +10,11 @@ from vaectl.commands.shared.listening import Shown
 from vaectl.commands.shared.render import Screen
 from vaectl.config.datasets import dataset_names, is_path, located
 from vaectl.data.location import find_directory
-from vaectl.errors import UsageError, check_choice
+from vaectl.errors import OutputError, UsageError, check_choice
 from vaectl.runs.data import load_other, load_recorded
 from vaectl.runs.evaluating import evaluate_into, kept_evaluation
 from vaectl.runs.run import CHECKPOINTS, Run
-from vaectl.system.files import check_output, write_output
+from vaectl.system.files import beside, check_output, write_output
 
 if TYPE_CHECKING:
     import torch
@@ -94,8 +94,17 @@ class Session:
         return self.is_other_path(name)
 
 
-def check_destination(output: Path | None, formats: Collection[str], *, force: bool) -> str:
-    """Check ``-o`` before any work is done.
+def check_destination(
+    output: Path | None, formats: Collection[str], *, force: bool, run: Run | None = None, folder: str = ""
+) -> str:
+    """Check ``-o``, or without it the folder in the run, before any work is done.
+
+    Args:
+        output: The path, or None.
+        formats: The suffixes that are allowed.
+        force: Whether the path may be overwritten.
+        run: The run that the output goes to without a path.
+        folder: The folder in it.
 
     Returns:
         The suffix to write: that of the path, or the first of ``formats`` without a path.
@@ -106,9 +115,21 @@ def check_destination(output: Path | None, formats: Collection[str], *, force: b
     if output is None:
         if force:
             raise UsageError("--force without -o has nothing to overwrite")
+        if run is not None:
+            _check_folder(run, folder)
         return next(iter(formats))
     check_output(output, formats, force=force)
     return output.suffix.lower()
+
+
+def _check_folder(run: Run, name: str) -> None:
+    folder = run.file(name)
+    try:
+        with beside((folder if folder.is_dir() else run.path) / "probe"):
+            pass
+    except OSError as error:
+        problem = f"{folder} cannot be written: {error.strerror}"
+        raise OutputError(problem, hint="name another place with -o") from None
 
 
 def deliver(

@@ -10,11 +10,11 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
 from rich.text import Text
 
 from vaectl.commands.shared.listening import Shown
-from vaectl.commands.shared.render import Heartbeat, Screen, plus_minus, setting_text, sparkline
+from vaectl.commands.shared.render import Heartbeat, Screen, setting_text, sparkline
 from vaectl.config.spec import Spec
 from vaectl.errors import RunError
 from vaectl.runs.events import RunBegan, RunEnded, TrainingBegan
-from vaectl.runs.lines import COLUMNS, Lines, activity, duration
+from vaectl.runs.lines import COLUMNS, Lines, conclusion
 from vaectl.runs.run import Run
 from vaectl.system.reading import has_numbers
 from vaectl.training.trainer import Epoch, Logged, PriorBegan, RolledBack, Step, Stopped
@@ -169,35 +169,16 @@ class TrainScreen(Shown):
 
     def _show_outcome(self, event: RunEnded) -> None:
         """Show the result of a training that reached its end."""
-        run, metrics, measure = event.run, event.document["metrics"], event.document["measure"]
-        se = plus_minus(metrics["elbo_se"]) if has_numbers(metrics, "elbo_se") else ""
-        text = [
-            _conclusion(event),
-            f"  test elbo {metrics['elbo']:.2f}{se} nats, {measure}   recon {metrics['recon']:.2f}   "
-            f"kl {metrics['kl']:.2f}   {'codes' if 'codes_used' in metrics else 'active'} "
-            f"{activity(metrics, run.spec.latent_dim)}",
-            *_courses(run),
-        ]
+        run = event.run
         result: dict[str, Any] = {
             "run": run.id, "status": run.status, "path": str(run.path), "best_epoch": run.record["best_epoch"],
-            "measure": measure, "metrics": metrics, "validation": run.record["validation"],
-            "findings": event.document["findings"], "seconds": event.document["seconds"],
+            "measure": event.document["measure"], "metrics": event.document["metrics"],
+            "validation": run.record["validation"], "findings": event.document["findings"],
+            "seconds": event.document["seconds"],
         }  # fmt: skip
-        self.screen.result(result, short=run.id, text=text)
+        self.screen.result(result, short=run.id, text=[*conclusion(event), *_courses(run)])
         name = run.reference
         self.screen.note(f"  next: vaectl sample {name} -n 64 -o grid.png   ·   vaectl plot-latent {name}", "dim")
-
-
-def _conclusion(event: RunEnded) -> str:
-    """How a run ended, and its best epoch."""
-    run, validation = event.run, event.run.record["validation"]
-    if event.reason == "nothing left":
-        sentence = f"{run.id} has nothing left to resume"
-    else:
-        why = f" (stopped by --patience after epoch {event.epoch})" if event.reason == "patience" else ""
-        sentence = f"{run.id} completed in {duration(event.document['seconds'])}{why}"
-    elbo = f", validation elbo {validation['elbo']:.2f} nats" if has_numbers(validation, "elbo") else ""
-    return f"{sentence}: best epoch {run.record['best_epoch']}{elbo}"
 
 
 def _courses(run: Run) -> list[str]:

@@ -23,6 +23,7 @@ from vaectl.errors import DataError, SettingError, nearest
 from vaectl.output.arrays import require_format
 from vaectl.system.reading import open_regular, size_text
 from vaectl.system.runtime import memory
+from vaectl.system.text import from_cell
 
 LABEL_NAMES = ("label", "class", "target", "y")
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "-"))
@@ -118,7 +119,7 @@ def _read_csv(path: Path, reading: Reading) -> Table:
         raise DataError(f"{path} has {width:,} columns; at most {MOST_COLUMNS:,}")
     names = [str(index + 1) for index in range(width)]
     if _is_header(cells):
-        names = [name.strip() or str(index + 1) for index, name in enumerate(cells[0][1])]
+        names = [from_cell(name.strip()) or str(index + 1) for index, name in enumerate(cells[0][1])]
         cells = cells[1:]
         if duplicate := next((name for name in names if names.count(name) > 1), None) if width < 2000 else None:
             raise DataError(f"{path} has two columns called '{duplicate}'")
@@ -155,7 +156,7 @@ def _read_csv(path: Path, reading: Reading) -> Table:
         numbers.extend(values)
         line_numbers.append(line)
         if label is not None:
-            labels.append(row[label].strip())
+            labels.append(from_cell(row[label].strip()))
     return Table(
         [names[index] for index in columns],
         np.frombuffer(numbers, np.float64).reshape(-1, len(columns)) if columns else np.empty((0, 0)),
