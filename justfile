@@ -33,7 +33,7 @@ cuda:
 
 # generate docs/cli.md from the command line, the tree in docs/architecture.md from the files, and the list of parts
 docs:
-    typer vaectl.cli utils docs --name vaectl --title "Command line reference" --output docs/cli.md
+    python docs/reference.py
     python docs/families.py
     python docs/tree.py
 

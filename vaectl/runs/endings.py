@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from vaectl.errors import DivergedError, InterruptedRunError, LostError, OutputError, VaectlError
+from vaectl.errors import DivergedError, InterruptedRunError, LostError, OutputError, VaectlError, amount
 from vaectl.runs.events import RunEnded
 from vaectl.runs.processes import lost_in
 from vaectl.runs.run import Run
@@ -47,7 +48,7 @@ def recorded(run: Run, hub: Hub) -> Iterator[None]:
         if unfinished and isinstance(error, OutputError | OSError) and not isinstance(error, BrokenPipeError):
             message = error.message if isinstance(error, OutputError) else f"cannot write {error.filename or run.path}"
             reason = f": {error.strerror}" if isinstance(error, OSError) else ""
-            hint = f"once it can be written, {_resume_with(run)}"
+            hint = f"once it can be written, {_resume_with(run)}" if run.path.is_dir() else _again(run)
             raise OutputError(f"{run.id}: {message}{reason}", hint=hint) from None
         if isinstance(error, MemoryError | RuntimeError) and "memory" in str(error).lower():
             reason = str(error).splitlines()[0]
@@ -70,7 +71,7 @@ def _leave(run: Run, status: str, hub: Hub) -> None:
 def interrupted(run: Run, state: TrainState, signum: int) -> InterruptedRunError:
     """The error for a training that a signal stopped between two steps."""
     if state.batch:
-        position = f"in epoch {state.epoch + 1}, after {state.batch} of {state.batches} batches"
+        position = f"in epoch {state.epoch + 1}, after {state.batch} of {amount(state.batches, 'batch', 'batches')}"
     else:
         position = f"after epoch {state.epoch}" if state.epoch else "before its first batch"
     return InterruptedRunError(
@@ -82,7 +83,7 @@ def diverged(run: Run, state: TrainState, end: Stopped) -> DivergedError:
     """The error for a training that met a number which is not finite."""
     training = run.spec.training
     weights = f"the weights of epoch {end.best_epoch} are kept" if end.best_epoch else "no epoch was finished"
-    after = f" after {state.rollbacks} rollbacks" if state.rollbacks else ""
+    after = f" after {amount(state.rollbacks, 'rollback')}" if state.rollbacks else ""
     advice = [f"a lower --lr (it was {state.lr:g})"]
     advice.append(f"a lower --grad-clip (it was {training.grad_clip:g})" if training.grad_clip else "--grad-clip 1")
     if training.on_nonfinite == "stop":
@@ -93,3 +94,9 @@ def diverged(run: Run, state: TrainState, end: Stopped) -> DivergedError:
 
 def _resume_with(run: Run) -> str:
     return f"resume with: vaectl train --resume {run.reference}"
+
+
+def _again(run: Run) -> str:
+    """The hint for a run whose folder, and with it every checkpoint, is no longer there."""
+    command = shlex.join(["vaectl", *run.record["argv"]])
+    return f"its folder is gone, and nothing is left to resume; begin again with: {command}"
