@@ -64,7 +64,7 @@ def entry(option: Any) -> Entry:
     if option.param_type_name == "argument":
         return Entry((str(option.metavar),), "", option.help or "", (), "", "")
     flags = tuple(sorted(option.opts, key=len, reverse=True))
-    value = "" if option.is_flag else str(option.metavar)
+    value = "" if option.is_flag else option.metavar or "VALUE"
     choices = tuple(value.split("|")) if "|" in value and value.islower() else ()
     default = option.show_default if isinstance(option.show_default, str) else ""
     if option.show_default is True and not option.is_flag and option.default is not None:
