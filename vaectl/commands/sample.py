@@ -246,7 +246,7 @@ def make(
     lines = math.ceil(n / steps)
     if 2 * lines > len(test):
         raise UsageError(
-            f"-n {n}: {amount(lines, 'line')} of two test examples each need {2 * lines}; there are {len(test)}"
+            f"-n {n}: {2 * lines} test examples are needed for {amount(lines, 'line')}; the test split has {len(test)}"
         )
     together = max(1, chunk // steps)
     starts, ends = (torch.split(rows, together) for rows in (order[:lines], order[lines : 2 * lines]))
