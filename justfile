@@ -41,9 +41,9 @@ cuda:
     python -m pytest -m cuda tests/test_cuda.py
     python -m benchmarks --only cuda
 
-# generate docs/cli.md from the command line, the tree in docs/architecture.md from the files, and the list of parts
+# write docs/cli.md from the program, the tree in docs/architecture.md from the files, and the list of parts
 docs:
-    typer vaectl.cli utils docs --name vaectl --title "Command line reference" --output docs/cli.md
+    python docs/reference.py
     python docs/families.py
     python docs/tree.py
 

@@ -17,8 +17,8 @@ from vaectl.commands.shared.deferred import COMMANDS, function_of
 PACKAGE = Path(vaectl.__file__).parent
 
 # from the ground up: a room imports only from rooms before it
-ROOMS = ("errors", "stats", "system", "config", "parallel", "output", "data", "model", "evaluation", "training",
-         "plugins", "runs", "commands", "cli", "__init__", "__main__")  # fmt: skip
+ROOMS = ("synonyms", "errors", "stats", "system", "config", "parallel", "output", "data", "model", "evaluation",
+         "training", "plugins", "runs", "commands", "cli", "__init__", "__main__")  # fmt: skip
 
 # package -> the places that may import it
 OWNERS = {
@@ -31,7 +31,18 @@ OWNERS = {
     "PIL": ("output", "data", "training.tensorboard"),
 }
 
-TORCH_FREE = ("errors", "stats", "system", "config", "plugins", "runs", "evaluation.doctor", "cli", "commands")
+TORCH_FREE = (
+    "synonyms",
+    "errors",
+    "stats",
+    "system",
+    "config",
+    "plugins",
+    "runs",
+    "evaluation.doctor",
+    "cli",
+    "commands",
+)
 # files of those places that are imported where torch is there anyway
 WITH_TORCH = ("runs.weights", "commands.train.screen")
 HEAVY = ("torch", "torchvision", "numpy", "matplotlib", "sklearn", "scipy", "safetensors", "tensorboard")

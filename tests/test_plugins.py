@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 
 import vaectl
 from tests.conftest import REPOSITORY, Cli
+from tests.support.pages import Reader
 from tests.support.refusals import alter, put, refuse
 from vaectl import plugins
 from vaectl.config.recipes import RECIPES
@@ -172,11 +172,7 @@ def test_the_example_in_contributing_is_a_plugin(cli: Cli) -> None:
 
 
 def test_the_page_on_plugins_runs(cli: Cli) -> None:
-    blocks = re.findall(r"^```(python|sh)\n(.*?)^```$", (REPOSITORY / "docs" / "plugins.md").read_text(), re.M | re.S)
-    (_, code), (_, lines) = blocks
-    write("my.py", code)
-    for line in lines.splitlines():
-        ok(cli, *shlex.split(line)[1:])
+    Reader(cli).read(REPOSITORY / "docs" / "plugins.md", keep_code="my.py")
     assert (record()["config"]["encoder"]["units"], record("run2")["config"]["likelihood"]["sigma"]) == (16, 0.1)
 
 

@@ -33,6 +33,46 @@ class Boundary(TyperGroup):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options | {"commands": {name: Deferred(name) for name in COMMANDS}})
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options before the command.
+
+        Raises:
+            UsageError: One of them is unknown.
+        """
+        if not args and not ctx.resilient_parsing:
+            typer.echo(ctx.get_help(), color=ctx.color)
+            raise typer.Exit(UsageError.exit_code)
+        try:
+            return super().parse_args(ctx, args)
+        except typer.TyperException as error:
+            from vaectl.commands.shared.hints import explained_before
+
+            raise explained_before(error, self.get_params(ctx)) from error
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command, its name and its arguments; ``help NAME`` stands for ``NAME --help``.
+
+        Raises:
+            UsageError: There is no such command.
+        """
+        if args[0] == "help":
+            topic = next((text for text in args[1:] if not text.startswith("-")), None)
+            if topic is None:
+                typer.echo(ctx.get_help(), color=ctx.color)
+                raise typer.Exit
+            args = [topic, "--help"]
+        if args[0] not in self.commands and not ctx.resilient_parsing:
+            from vaectl.commands.shared.hints import unknown_command
+
+            raise unknown_command(args[0], tuple(self.commands), args[1:])
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help of the program."""
+        from vaectl.commands.shared.help import app_page, show
+
+        show(app_page(str(self.help), self.get_params(ctx)), ctx, formatter)
+
     def main(self, args: Any = None, *positional: Any, **extra: Any) -> Any:
         """Run the command line and exit the process; of several processes only the first one prints."""
         follows = here().rank > 0
@@ -95,7 +135,6 @@ def _as_error(failure: BaseException, signum: int | None) -> VaectlError:
 app = typer.Typer(
     cls=Boundary,
     name="vaectl",
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Train, evaluate, sample and compare variational autoencoders.",
     pretty_exceptions_enable=False,

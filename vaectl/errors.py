@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Mapping
 from reprlib import Repr
 from typing import Any
+
+from vaectl.synonyms import VALUES, folded, meant
 
 SHORT = Repr()
 SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 100
@@ -116,10 +119,46 @@ def shown(value: Any) -> str:
     return SHORT.repr(value)
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """A hint with the most similar known name, or None if none is similar."""
-    near = difflib.get_close_matches(name[:100], sorted(names), n=1, cutoff=0.6)
-    return f"did you mean '{near[0]}'?" if near else None
+def amount(count: int, noun: str, plural: str = "") -> str:
+    """A count with its noun: ``1 sample``, ``1,000 samples``.
+
+    Args:
+        count: The count.
+        noun: The noun for one.
+        plural: The noun for several, if it is not made with an s.
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def similar(name: str, names: Iterable[str], synonyms: Mapping[str, tuple[str, ...]] = VALUES) -> str | None:
+    """The known name that another program calls ``name``, or the one that is spelled most alike; None if there is none.
+
+    Names that differ in their numbers alone, such as run3 and run99, are alike only if the numbers are.
+
+    Args:
+        name: A name that is unknown.
+        names: The known names.
+        synonyms: Words of other programs -> known names, as in ``synonyms.meant``.
+    """
+    names = sorted(names)
+    if (word := meant(name[:100], names, synonyms)) is not None:
+        return word or None
+    spelled = {folded(known): known for known in names}
+    near = difflib.get_close_matches(folded(name[:100]), spelled, n=5, cutoff=0.6)
+    return next((spelled[other] for other in near if _numbers_are_alike(folded(name), other)), None)
+
+
+def _numbers_are_alike(one: str, other: str) -> bool:
+    ours, theirs = (re.sub(r"\D", "", text) for text in (one, other))
+    if not ours or not theirs or re.sub(r"\d", "", one) != re.sub(r"\d", "", other):
+        return True
+    return difflib.SequenceMatcher(None, ours, theirs).ratio() >= 0.5
+
+
+def nearest(name: str, names: Iterable[str], synonyms: Mapping[str, tuple[str, ...]] = VALUES) -> str | None:
+    """A hint with the known name that was probably meant, or None; arguments as in ``similar``."""
+    near = similar(name, names, synonyms)
+    return f"did you mean '{near}'?" if near else None
 
 
 def which_part(name: str, names: Iterable[str]) -> str:
@@ -128,7 +167,7 @@ def which_part(name: str, names: Iterable[str]) -> str:
     return f"{near} {own}" if (near := nearest(name, names)) else own
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
+def did_you_mean(name: str, names: Collection[str]) -> str:
     """Like ``nearest``, but lists the known names if none is similar."""
     return nearest(name, names) or "known: " + ", ".join(sorted(names))
 

@@ -69,6 +69,8 @@ def test_train_leaves_a_complete_run(cli: Cli, isolated: Path) -> None:
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
     assert {"run", "status", "path", "best_epoch", "metrics", "seconds"} <= document.keys()
+    record = read(isolated / "runs" / "run1" / "run.json")
+    assert (document["model"], document["seed"], document["parameters"]) == ("vae", 0, record["parameters"])
     assert {"elbo", "recon", "kl"} <= document["metrics"].keys()
     assert document["status"] == "completed"
     assert document["run"] == "run1"
@@ -175,6 +177,15 @@ def test_dry_run_creates_nothing(cli: Cli, isolated: Path) -> None:
     for path in document["sources"]:
         assert path in text
     assert listing(isolated) == set()
+
+
+@pytest.mark.parametrize("columns", ["80", ""])
+def test_tables_in_a_pipe_are_not_padded(cli: Cli, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    """A line ends where its text ends; blanks to the width of the widest row would wrap where they are read."""
+    monkeypatch.setenv("COLUMNS", columns)
+    lines = ok(cli, *TRAIN, "--dry-run").splitlines()
+    assert all(lines)
+    assert [line for line in lines if line != line.rstrip()] == []
 
 
 def resolved(cli: Cli, *arguments: object) -> tuple[dict[str, Any], dict[str, str]]:

@@ -134,9 +134,9 @@ DRY = "train --dataset digits --hidden-dims 8 --epochs 1 --dry-run"
 @table(
     # the nearest name is due for runs, data sets, models, options and config keys
     Case("train --dataset mnits --dry-run", 2, "--dataset", "mnist"),
-    Case("train --dataset fashion_mnist --dry-run", 2, "--dataset", "fashion-mnist"),
+    Case("train --dataset fashon-mnist --dry-run", 2, "--dataset", "fashion-mnist"),
     Case(f"{DRY} --model vea", 2, "--model", "vae"),
-    Case(f"{DRY} --model beta_vae", 2, "--model", "beta-vae"),
+    Case(f"{DRY} --model betta-vae", 2, "--model", "beta-vae"),
     Case(f"{DRY} --model=", 2, "--model"),
     Case(f"{DRY} --network mpl", 2, "--network", "mlp"),
     Case(f"{DRY} --likelihood bernouli", 2, "--likelihood", "bernoulli"),
@@ -180,7 +180,7 @@ def test_unknown_names_are_usage_errors(cli: Cli, runs: Path, case: Case) -> Non
     Case(f"{DRY} --precision fp16", 2, "--precision"),
     Case(f"{DRY} --network convolution", 2, "--network"),
     Case(f"{DRY} --likelihood vmf", 2, "--likelihood"),
-    Case(f"{DRY} --model vqvae", 2, "--model", "vq-vae"),
+    Case(f"{DRY} --model vqvae2", 2, "--model", "vq-vae"),
 )
 def test_features_that_are_not_there_are_not_accepted(cli: Cli, runs: Path, case: Case) -> None:
     """What later issues name is refused, not ignored."""

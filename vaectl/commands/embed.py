@@ -31,7 +31,7 @@ from vaectl.commands.shared.session import Session, check_destination, deliver
 from vaectl.config.datasets import BUILT_IN
 from vaectl.config.spec import SPLITS
 from vaectl.config.table import BY_NAME
-from vaectl.errors import DataError, UsageError, check_choice
+from vaectl.errors import DataError, UsageError, amount, check_choice
 from vaectl.runs.run import Run
 
 if TYPE_CHECKING:
@@ -127,9 +127,10 @@ def embed_cli(
         **({"grid": list(space.grid), "codes": space.codebook_size} if space.codebook_size else {}),
         **pace.to_json(),
     }
-    latents = f"grids of {' x '.join(map(str, space.grid))} codes" if space.codebook_size else "latents"
+    grid = f" of {' x '.join(map(str, space.grid))} codes"
+    latents = amount(count, f"grid{grid}", f"grids{grid}") if space.codebook_size else amount(count, "latent")
     which = f"all of {data.info.name}" if split == ALL else f"the {split} split of {data.info.name}"
-    text = f"{count} {latents} of {latent_dim} dimensions from {opened.id}, {which} ({pace}): {path}"
+    text = f"{latents} of {amount(latent_dim, 'dimension')} from {opened.id}, {which} ({pace}): {path}"
     screen.result(document, short=str(path), text=text)
 
 

@@ -30,7 +30,7 @@ from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
 from vaectl.commands.shared.session import Session
 from vaectl.config.spec import SPLITS
-from vaectl.errors import UsageError, check_choice
+from vaectl.errors import UsageError, amount, check_choice
 from vaectl.runs.evaluating import evaluate_into
 from vaectl.runs.lines import plus_minus
 from vaectl.runs.listeners import diagnose
@@ -111,7 +111,7 @@ def eval_cli(
         )
         screen.note(f"values for each example: {per_example}")
     metrics = document["metrics"]
-    title = f"{session.run.id}  {split}, {document['n']} examples  {checkpoint} weights  seed {seed}"
+    title = f"{session.run.id}  {split}, {amount(document['n'], 'example')}  {checkpoint} weights  seed {seed}"
     columns = [("metric", "left"), ("value", "right"), ("standard error", "left"), ("unit", "left")]
     table = screen.table(columns, list(_rows(document, session.run.spec.latent_dim)))
     screen.result(document, short=f"{metrics['elbo']:.4f}", text=[title, table, f"evaluated in {pace}"])
@@ -156,7 +156,7 @@ def _rows(document: Mapping[str, Any], latent_dim: int) -> Iterator[list[str]]:
     yield row("mutual information, at least", "mutual_information", f"nats{limit}")
     if information["examples"] > 1:
         yield row("mutual information, at most", "mutual_information_upper", "nats")
-    yield row("aggregate KL", "aggregate_kl", f"nats, {information['draws']} draws")
+    yield row("aggregate KL", "aggregate_kl", f"nats, {amount(information['draws'], 'draw')}")
     if disentanglement := document["disentanglement"]:
         gap = f"{disentanglement['mutual_information_gap']:.3f}"
         yield ["mutual information gap", gap, "", f"from 0 to 1, mean of {len(disentanglement['factors'])} factors"]

@@ -26,7 +26,7 @@ from vaectl.commands.shared.options import (
 from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
 from vaectl.commands.shared.session import Session, check_destination, deliver
-from vaectl.errors import UsageError, check_choice
+from vaectl.errors import UsageError, amount, check_choice
 from vaectl.runs.run import Run
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def plot_latent_cli(
         typer.Option(
             "-n",
             "--points",
-            metavar="INT",
+            metavar="N",
             parser=number(int, 2, 1_000_000),
             show_default=f"{DEFAULT_POINTS}",
             help="Number of test examples to plot, or whose codes to count.",
@@ -141,9 +141,9 @@ def _scatter(session: Session, checkpoint: str, dims: list[int] | None, points: 
     model, data = session.model(checkpoint), session.data()
     examples = data.test.first(points)
     if len(examples) < points and points != DEFAULT_POINTS:
-        session.screen.warn(f"-n {points}: the test split has {len(examples)} examples; all are shown")
+        session.screen.warn(f"-n {points}: the test split has {amount(len(examples), 'example')}; all are shown")
     view = latents.view_of(model, examples, data.train, dims)
-    title = f"{session.run.id}: posterior means of {len(examples)} {data.info.name} test examples"
+    title = f"{session.run.id}: posterior means of {amount(len(examples), data.info.name + ' test example')}"
     figure = plots.scatter(view.points, examples.labels.numpy(), view.axes, title, data.info.classes)
     return figure, {"n": len(examples), "axes": list(view.axes), "explained_variance": list(view.explained)}
 
@@ -170,7 +170,7 @@ def _codes(session: Session, checkpoint: str, points: int | None) -> tuple[Figur
     height, width = space.grid
     title = (
         f"{session.run.id}: {usage.used} of {space.codebook_size} codes used, perplexity {usage.perplexity:.1f} "
-        f"({len(examples)} {data.info.name} test examples, {height} x {width} codes each)"
+        f"({amount(len(examples), data.info.name + ' test example')}, {height} x {width} codes each)"
     )
     pictures = [
         (grids.grid(examples.batch(few[i : i + 1]).x, span=session.run.data_info.range), rank[indices[few[i]]].numpy())
@@ -195,7 +195,7 @@ def _manifold(session: Session, checkpoint: str, dims: list[int] | None) -> tupl
     labels = [[f"{value:.1f}" for value in column] for column in values.T.tolist()]
     title = f"{session.run.id}: the decoder over the prior's quantiles"
     if latent_dim > len(dims):
-        title += f", {latent_dim - len(dims)} other dimensions at its mean"
+        title += f", {amount(latent_dim - len(dims), 'other dimension')} at its mean"
     figure = plots.sheet(
         grids.grid(images, len(values), span=session.run.data_info.range),
         title,

@@ -45,7 +45,7 @@ def runs_cli(
         int | None,
         typer.Option(
             "--limit",
-            metavar="INT",
+            metavar="N",
             parser=number(int, 1, 1_000_000),
             show_default=f"{SHOWN}",
             help="Largest number of runs to show.",

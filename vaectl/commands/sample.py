@@ -29,7 +29,7 @@ from vaectl.commands.shared.pace import Clock
 from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
 from vaectl.commands.shared.session import Session, check_destination, deliver
-from vaectl.errors import UsageError, check_choice
+from vaectl.errors import UsageError, amount, check_choice
 from vaectl.runs.run import Run
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def sample_cli(
         typer.Option(
             "--num-samples",
             "-n",
-            metavar="INT",
+            metavar="N",
             parser=number(int, 1, 1_000_000),
             help="Number of images; with --interpolate, over all lines.",
         ),
@@ -66,7 +66,7 @@ def sample_cli(
         float | None,
         typer.Option(
             "--temperature",
-            metavar="FLOAT",
+            metavar="X",
             parser=number(float, 0, 10),
             show_default="1.0",
             help="Scales a draw's distance from the prior's mean (0 to 10); for a VQ-VAE, divides the logits.",
@@ -75,7 +75,7 @@ def sample_cli(
     columns: Annotated[
         int | None,
         typer.Option(
-            metavar="INT",
+            metavar="N",
             parser=number(int, 1, 1000),
             show_default="a square grid; --reconstruct: 16; --interpolate: 8",
             help="Tiles per row; with --interpolate, steps per line.",
@@ -86,7 +86,7 @@ def sample_cli(
         choice(
             "--mode",
             MODES,
-            "Show the mean or mode of p(x|z), or draw from it; pictures clamp values to 0..1, arrays keep them.",
+            "Show the mean or mode of p(x|z), or draw from it. A picture clamps values to the range of the data.",
         ),
     ] = "mean",
     reconstruct: Annotated[
@@ -169,7 +169,9 @@ def sample_cli(
         "seed": seed,
         **pace.to_json(),
     }
-    screen.result(document, short=str(path), text=f"{num_samples} {kind}{lines} of {opened.id} ({pace}): {path}")
+    screen.result(
+        document, short=str(path), text=f"{amount(num_samples, kind[:-1])}{lines} of {opened.id} ({pace}): {path}"
+    )
 
 
 def _warn_of_noise(session: Session, model: VAE) -> None:
@@ -232,7 +234,7 @@ def make(
     order = torch.randperm(len(test))
     if kind == "reconstructions":
         if n > len(test):
-            raise UsageError(f"-n {n}: the test split has {len(test)} examples")
+            raise UsageError(f"-n {n}: the test split has {amount(len(test), 'example')}")
         parts = torch.split(order[:n], chunk)
         means = (model.reconstruct(test.batch(rows).to(device)) for rows in parts)
         streams = {
@@ -244,7 +246,9 @@ def make(
     steps = columns or 8
     lines = math.ceil(n / steps)
     if 2 * lines > len(test):
-        raise UsageError(f"-n {n}: {lines} lines need {2 * lines} test examples; there are {len(test)}")
+        raise UsageError(
+            f"-n {n}: {2 * lines} test examples are needed for {amount(lines, 'line')}; the test split has {len(test)}"
+        )
     together = max(1, chunk // steps)
     starts, ends = (torch.split(rows, together) for rows in (order[:lines], order[lines : 2 * lines]))
     between = (

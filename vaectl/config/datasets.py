@@ -19,6 +19,11 @@ SOURCES: dict[str, Callable[..., Any]] = {}
 GIVEN = "python:"
 # files that hold a data set; a folder of images is one, too
 SUFFIXES = (".npy", ".npz", ".safetensors", ".csv", ".parquet")
+# files of images, which a folder holds
+PICTURES = frozenset({
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
+    ".pnm", ".tga", ".jp2", ".avif",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +63,8 @@ def is_path(name: str) -> bool:
     """Whether a name is the path of own data: not a registered set, and it exists or looks like a path."""
     if name == "auto" or name in dataset_names() or is_given(name):
         return False
-    return os.sep in name or name.startswith("~") or os.path.exists(name) or Path(name).suffix.lower() in SUFFIXES
+    suffix = Path(name).suffix.lower()
+    return os.sep in name or name.startswith("~") or os.path.exists(name) or suffix in (*SUFFIXES, *PICTURES)
 
 
 def is_given(name: str) -> bool:

@@ -37,7 +37,8 @@ from vaectl.config.values import (
     canonical,
     coerce,
 )
-from vaectl.errors import SettingError, UsageError, did_you_mean, shown, which_part
+from vaectl.errors import SettingError, UsageError, nearest, shown, which_part
+from vaectl.synonyms import FLAGS
 
 PARTS = ("data", "encoder", "decoder", "posterior", "prior", "likelihood", "objective")
 
@@ -60,6 +61,7 @@ class Setting:
         mirrored: Whether the second path takes the values in reverse.
         takes_paths: Whether a path may be given instead of a name.
         names: Names of recipes or parts that are allowed; others may have been registered since.
+        rare: Whether it is seldom needed, so that the help only names it.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Setting:
     mirrored: bool = False
     takes_paths: bool = False
     names: tuple[str, ...] = ()
+    rare: bool = False
 
     @property
     def flag(self) -> str:
@@ -92,7 +95,7 @@ class Setting:
     def placeholder(self) -> str:
         """The placeholder for a value in the help."""
         kind = get_args(self.kind)[0] if get_origin(self.kind) is Annotated else self.kind
-        return self.metavar or "|".join(self.choices) or {int: "INT", float: "FLOAT"}[kind]
+        return self.metavar or "|".join(self.choices) or {int: "N", float: "X"}[kind]
 
     def spelled(self, value: Any) -> Any:
         """A name as the table spells it, whatever its case; any other value unchanged."""
@@ -134,59 +137,61 @@ def _both(option: str) -> tuple[str, str]:
     return f"encoder.{option}", f"decoder.{option}"
 
 
-_NAMES = ", ".join(get_args(DatasetName)[1:-1])
+_NAMES = ", ".join(get_args(DatasetName))
 
 SETTINGS = (
     Setting(
         "dataset", ("data.name",), DatasetName, DATA,
-        f"{_NAMES} or {get_args(DatasetName)[-1]}; auto is MNIST, or the built-in glyphs if MNIST is not available. Or "
-        f"a path: a folder of images, or a file ({', '.join(SUFFIXES)}).",
+        f"{_NAMES}; or the path of a folder of images or a file: {', '.join(SUFFIXES)}. auto is MNIST if it is there "
+        "or can be downloaded, else glyphs.",
         metavar="NAME|PATH", takes_paths=True,
     ),
     Setting(
         "validation_fraction", ("data.validation_fraction",), ValidationFraction, DATA,
-        "Part of the training set to hold out for validation, 0 to 0.9.",
+        "Part of the training set to hold out for validation, 0 to 0.9.", rare=True,
     ),
     Setting(
         "test_fraction", ("data.test_fraction",), TestFraction, DATA,
-        "Part of your own data to hold out for testing if there is no test set; at most 0.9.",
+        "Part of your own data to hold out for testing if there is no test set; at most 0.9.", rare=True,
     ),
     Setting(
         "image_size", ("data.image_size",), ImageSize, DATA,
-        "Resize images to one side, or to a height and a width, in pixels.", metavar="N|H,W",
+        "Resize images: one side, or height and width, in pixels.", metavar="N|H,W",
     ),
     Setting("grayscale", ("data.grayscale",), bool, DATA, "Turn colours into grey levels."),
     Setting(
         "binarize", ("data.binarize",), Binarize, DATA,
         "Draw pixels 0 or 1 from their grey levels: once (static), or anew in every training epoch (dynamic).",
     ),
-    Setting("skip_bad", ("data.skip_bad",), bool, DATA, "Skip examples of your own data that cannot be used."),
+    Setting(
+        "skip_bad", ("data.skip_bad",), bool, DATA, "Skip examples of your own data that cannot be used.", rare=True,
+    ),
     Setting(
         "label_column", ("data.label_column",), str | None, DATA,
-        "Column of a table that holds the labels; by default label, class, target or y.", metavar="NAME",
+        "Column of a table that holds the labels; by default label, class, target or y.", metavar="NAME", rare=True,
     ),
     Setting(
         "model", ("model",), str, MODEL,
         f"Recipe that the defaults come from: {', '.join(families.RECIPES)}.", metavar="NAME",
         names=families.RECIPES,
     ),
-    Setting("network", _both("name"), str, MODEL, "Kind of encoder and decoder network.", names=families.NETWORKS),
+    Setting("network", _both("name"), str, MODEL, "Encoder and decoder network.", names=families.NETWORKS),
     Setting("latent_dim", ("latent_dim",), LatentDim, MODEL, "Number of latent dimensions."),
     Setting(
         "hidden_dims", _both("hidden_dims"), Dims, MODEL,
-        "Units of the layers of an mlp encoder; the decoder mirrors them.", metavar="N,N,...", mirrored=True,
+        "Units of each layer of an mlp encoder; the decoder mirrors them.", metavar="N,N,...", mirrored=True,
     ),
     Setting(
         "width", _both("width"), Width, MODEL,
         "Channels of the first layer of conv and resnet; each layer doubles them, up to eight times as many.",
-        recipe="vq-vae",
+        recipe="vq-vae", rare=True,
     ),
     Setting(
         "depth", _both("depth"), Depth, MODEL,
         "Layers of conv and resnet, each of which halves the image; 0 for as many as bring it to 8 pixels or less.",
-        recipe="vq-vae",
+        recipe="vq-vae", rare=True,
     ),
-    Setting("activation", _both("activation"), Activation, MODEL, "Activation after each layer."),
+    Setting("activation", _both("activation"), Activation, MODEL, "Activation after each layer.", rare=True),
     Setting(
         "prior", ("prior.name",), str, MODEL, "Prior p(z); uniform and transformer are for VQ-VAEs.",
         names=families.PRIORS,
@@ -198,20 +203,23 @@ SETTINGS = (
     ),
     Setting(
         "codes", ("posterior.codes",), CodebookSize, MODEL, "Number of codes in the codebook of a VQ-VAE.",
-        recipe="vq-vae",
+        recipe="vq-vae", rare=True,
     ),
     Setting(
         "posterior_scale", ("posterior.scale",), PosteriorScale, MODEL,
-        "How sigma of q(z|x) is made from the network's output.",
+        "How sigma of q(z|x) is made from the network's output.", rare=True,
     ),
-    Setting("objective", ("objective.name",), str, OBJECTIVE, "What training minimises.", names=families.OBJECTIVES),
+    Setting(
+        "objective", ("objective.name",), str, OBJECTIVE, "What training minimises; a model has its own.",
+        names=families.OBJECTIVES, rare=True,
+    ),
     Setting(
         "beta", ("objective.beta",), NonNegative, OBJECTIVE,
         "Weight of the KL after warm-up, 1 for the ELBO; for tc the weight of the total correlation.",
     ),
     Setting(
         "beta_schedule", ("objective.schedule",), BetaSchedule, OBJECTIVE,
-        "How the KL's weight rises over the warm-up; cyclical repeats it.",
+        "How the KL's weight rises over the warm-up; cyclical repeats it.", rare=True,
     ),
     Setting(
         "warmup_epochs", ("objective.warmup_epochs",), Count, OBJECTIVE,
@@ -223,31 +231,35 @@ SETTINGS = (
     ),
     Setting(
         "commitment", ("objective.commitment",), NonNegative, OBJECTIVE,
-        "Weight of the distance between a VQ-VAE's encoder output and its codes.", recipe="vq-vae",
+        "Weight of the distance between a VQ-VAE's encoder output and its codes.", recipe="vq-vae", rare=True,
     ),
     Setting("epochs", ("training.epochs",), Size, OPTIMIZATION, "Passes over the training set."),
     Setting(
         "prior_epochs", ("training.prior_epochs",), Count, OPTIMIZATION,
-        "Passes of a second stage that fits the prior alone; 0 for no second stage.", recipe="vq-vae",
+        "Passes of a second stage that fits the prior alone; 0 for no second stage.", recipe="vq-vae", rare=True,
     ),
     Setting("batch_size", ("training.batch_size",), Size, OPTIMIZATION, "Examples per optimizer step."),
     Setting("lr", ("training.lr",), LearningRate, OPTIMIZATION, "Learning rate of Adam."),
-    Setting("weight_decay", ("training.weight_decay",), WeightDecay, OPTIMIZATION, "Decoupled weight decay (AdamW)."),
+    Setting(
+        "weight_decay", ("training.weight_decay",), WeightDecay, OPTIMIZATION, "Decoupled weight decay (AdamW).",
+        rare=True,
+    ),
     Setting(
         "grad_clip", ("training.grad_clip",), NonNegative, OPTIMIZATION,
-        "Largest global L2 norm of the gradient; 0 does not clip.",
+        "Largest L2 norm of the whole gradient; 0 does not clip.",
     ),
     Setting(
         "precision", ("training.precision",), Precision, OPTIMIZATION,
         "Precision of the networks' products in training; weights, log-probabilities and evaluation stay fp32.",
+        rare=True,
     ),
     Setting(
         "patience", ("training.patience",), Count, OPTIMIZATION,
-        "Epochs without a better validation ELBO after which training stops; 0 never stops early.",
+        "Stop after so many epochs without a better validation ELBO; 0 never does.",
     ),
     Setting(
         "on_nonfinite", ("training.on_nonfinite",), OnNonfinite, OPTIMIZATION,
-        "What to do if a loss is not finite: stop, or go back to the start of the epoch with a lower lr.",
+        "What to do if a loss is not finite: stop, or go back to the start of the epoch with a lower lr.", rare=True,
     ),
     Setting(
         "log_every", ("training.log_every",), Count, OPTIMIZATION,
@@ -258,6 +270,10 @@ SETTINGS = (
 
 BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}
 BY_PATH: Mapping[str, Setting] = {path: setting for setting in SETTINGS for path in setting.paths}
+# flags that the help of a training only names, beside those of rare settings
+RARE = (*(setting.flag for setting in SETTINGS if setting.rare), "--checkpoint-minutes")
+# words of other programs for settings, by name
+_WORDS = {word: tuple(flag[2:].replace("-", "_") for flag in flags) for word, flags in FLAGS.items()}
 # options of the encoder that hold for a decoder of the same kind unless it has its own
 PAIRED = tuple(s for s in SETTINGS if s.paths[0].startswith("encoder.") and s.name != "network")
 
@@ -287,7 +303,8 @@ def expand(
         elif name in paths or (name.count(".") == 1 and name.partition(".")[0] in PARTS):
             targets = {name: BY_PATH[name].spelled(value) if name in BY_PATH else value}
         else:
-            raise SettingError(title, "is not a known setting", hint=did_you_mean(name, {*BY_NAME, *paths}))
+            hint = nearest(name, {*BY_NAME, *paths}, _WORDS) or "vaectl train --dry-run lists the settings"
+            raise SettingError(title, "is not a known setting", hint=hint)
         for path, target in targets.items():
             if path in out:
                 raise UsageError(f"{title} and {out[path][1]} both set {path}")

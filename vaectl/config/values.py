@@ -60,10 +60,14 @@ OnNonfinite = Literal["stop", "rollback"]
 
 
 def canonical(value: Any, names: Iterable[Name]) -> Name | Any:
-    """The one of ``names`` that a text spells in upper or lower case; any other value unchanged."""
+    """The one of ``names`` that a text spells in upper or lower case, with or without dashes; others unchanged."""
     if not isinstance(value, str):
         return value
-    return {str(name).casefold(): name for name in names}.get(value.casefold(), value)
+    return {_letters(str(name)): name for name in names}.get(_letters(value), value)
+
+
+def _letters(name: str) -> str:
+    return name.casefold().replace("-", "").replace("_", "")
 
 
 def coerce(path: str, value: Any, hint: Any) -> Any:
@@ -97,7 +101,8 @@ def coerce(path: str, value: Any, hint: Any) -> Any:
             raise SettingError(path, f"must be one of {allowed}; got {shown(value)}", hint=nearest(str(value), names))
         return name
     if get_origin(hint) is tuple:
-        items = value.split(",") if isinstance(value, str) else value
+        # as other programs, and Python, write it: [512, 256]
+        items = value.strip().strip("[]()").split(",") if isinstance(value, str) else value
         if not isinstance(items, list | tuple):
             items = [items]
         if not 1 <= len(items) <= 64:

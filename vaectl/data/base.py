@@ -21,7 +21,7 @@ from vaectl.data.batch import Batch
 from vaectl.data.examples import Examples
 from vaectl.data.info import DataInfo
 from vaectl.data.report import Report
-from vaectl.errors import DataError
+from vaectl.errors import DataError, amount
 
 SCALING = "uint8 / 255"
 # images binarised at once; their uniform random numbers take eight times their memory
@@ -247,7 +247,8 @@ def split_data(
     train_rows, validation_rows = held_out(count, validation_fraction)
     if not len(train_rows):
         raise DataError(
-            f"{name} has {count} training examples: a validation fraction of {validation_fraction} leaves none"
+            f"{name} has {amount(count, 'training example')}: "
+            f"a validation fraction of {validation_fraction} leaves none"
         )
     test_rows = np.arange(len(raw.test_images))
     # the splits are the second copy of the source's arrays, and there is no third one

@@ -15,6 +15,7 @@ import numpy as np
 from vaectl.config.spec import SPLITS
 from vaectl.data.info import DataInfo
 from vaectl.data.survey import Tally
+from vaectl.errors import amount
 
 # number of classes that a line names
 SHOWN_CLASSES = 12
@@ -67,7 +68,7 @@ class Report:
     def rows(self) -> list[tuple[str, str]]:
         """The report as pairs of a name and a text."""
         channels, height, width = self.shape
-        what = f"{width} columns" if (channels, height) == (1, 1) else f"{channels} x {height} x {width}"
+        what = amount(width, "column") if (channels, height) == (1, 1) else f"{channels} x {height} x {width}"
         sizes = ", ".join(f"{self.sizes[split]:,} {split}" for split in SPLITS)
         lines = [
             ("examples", sizes + (f"; {self.left_out:,} left out" if self.left_out else "")),
@@ -87,7 +88,8 @@ class Report:
                 advice = "; there a gaussian's learned scale shrinks to its floor, which gains meaningless nats"
             lines.append(("constant", f"{self.constant_pixels:,} of {pixels:,} pixels are the same everywhere{advice}"))
         if self.duplicates:
-            shared = f", and {self.test_in_train:,} test examples are also training examples"
+            also = "is also a training example" if self.test_in_train == 1 else "are also training examples"
+            shared = f", and {amount(self.test_in_train, 'test example')} {also}"
             lines.append(("duplicates", f"{self.duplicates:,} exact" + (shared if self.test_in_train else "")))
         lines.append(("likelihood", f"{' or '.join(self.likelihoods)}: {self.why}"))
         return lines

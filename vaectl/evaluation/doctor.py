@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vaectl.config.spec import Spec
+from vaectl.errors import amount
 from vaectl.stats import on_target
 from vaectl.system.reading import has_numbers
 
@@ -68,7 +69,7 @@ def forecast(spec: Spec) -> list[Finding]:
     warmup, epochs = _warmup(spec), spec.training.epochs
     if warmup <= epochs:
         return []
-    problem = f"a warm-up of {warmup} epochs cannot finish within {epochs}"
+    problem = f"a warm-up of {amount(warmup, 'epoch')} cannot finish within {epochs}"
     return [Finding("unfinished warm-up", problem, _finishing(spec))]
 
 
@@ -121,7 +122,9 @@ def _latent_findings(
     if "codes_used" in now:
         yield from _codebook_findings(spec, signs, sizes)
     elif beta > 1 and (collapsed or all(2 * s["active_units"] < spec.latent_dim for s in signs)):
-        problem = f"at beta = {beta:g} only {now['active_units']} of {spec.latent_dim} latent dimensions are active"
+        active = now["active_units"]
+        of_all = f"{active} of {amount(spec.latent_dim, 'latent dimension')} {'is' if active == 1 else 'are'} active"
+        problem = f"at beta = {beta:g} only {of_all}"
         yield Finding("over-strong beta", problem, f"--beta {max(1.0, beta / 4):g}")
 
 
@@ -132,7 +135,7 @@ def _codebook_findings(spec: Spec, signs: Sequence[Mapping[str, Any]], sizes: Ma
     if positions * min(sizes["validation"] or sizes["test"], sizes["test"]) < codes:
         return
     if all(sign["codes_used"] < LEAST_CODES * codes for sign in signs):
-        problem = f"only {used} of {codes} codes are used"
+        problem = f"only {used} of {codes} codes {'is' if used == 1 else 'are'} used"
         if spec.posterior.options.get("revive") == 0:
             yield Finding("codebook collapse", problem, "--set posterior.revive=0.03")
         elif spec.posterior.options.get("codebook") == "loss":
@@ -160,7 +163,7 @@ def _emptiness(sign: Mapping[str, Any]) -> str:
 def _against_collapse(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> str:
     options = _weights(spec)
     if rows and rows[-1]["step"] < SHORT_STEPS:
-        return f"more --epochs (training had only {rows[-1]['step']} optimizer steps)"
+        return f"more --epochs (training had only {amount(rows[-1]['step'], 'optimizer step')})"
     # at unit scale the likelihood of pixels in [0, 1] is so flat that information is hardly worth its KL
     if spec.likelihood.name == "mse":
         learned = "--likelihood gaussian, which learns its scale"

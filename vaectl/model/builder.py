@@ -11,6 +11,7 @@ import torch
 
 from vaectl.config.datasets import DataOptions, is_given, is_path, located
 from vaectl.config.spec import PARTS, Part, Spec, Training, coerce
+from vaectl.config.values import canonical
 from vaectl.data.batch import Batch
 from vaectl.data.info import DataInfo
 from vaectl.data.loading import SOURCES
@@ -68,6 +69,7 @@ def complete_part(family: str, part: Part) -> Part:
     if family == "data" and (is_path(part.name) or is_given(part.name)):
         part = Part(part.name if is_given(part.name) else located(part.name), part.options)
         members = {part.name: DataOptions}
+    part = Part(canonical(part.name, members), part.options)
     if part.name not in members:
         raise SettingError(
             f"{family}.name",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaectl.errors import UsageError
+from vaectl.errors import UsageError, amount
 from vaectl.runs.evaluating import evaluate_run, kept_evaluation
 from vaectl.runs.run import Run
 from vaectl.stats import paired_difference
@@ -342,7 +342,7 @@ def _unlike(base: Run, first: Mapping[str, Any], run: Run, other: Mapping[str, A
     if ours != theirs:
         return f"{base.id} measures a {ours} and {run.id} a {theirs}: nats with different measures cannot be ranked"
     if other["n"] != first["n"]:
-        return f"{base.id} was evaluated on {first['n']} test examples and {run.id} on {other['n']}"
+        return f"{base.id} was evaluated on {amount(first['n'], 'test example')} and {run.id} on {other['n']}"
     return None
 
 

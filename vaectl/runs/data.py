@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaectl.config.datasets import dataset_names, is_given, is_path
 from vaectl.config.spec import SPLITS, Part
 from vaectl.data.location import DEFAULT, Location, find_directory, home_of, place_to_train
-from vaectl.errors import DataError, RunError
+from vaectl.errors import DataError, RunError, amount
 from vaectl.runs.run import Run
 from vaectl.training.events import Progress, Said, Tell
 
@@ -127,11 +128,27 @@ def load_other(run: Run, name: str, data_dir: str | Path | None, tell: Tell, *, 
     if data.info.shape != info.shape:
         raise DataError(
             f"--dataset {name} has examples of shape {data.info.shape}; {run.id} takes {info.shape}",
-            hint=None if 1 in info.shape[1:] else "a run trained with --image-size also resizes other data",
+            hint=_misfit(data.info.shape, info.shape),
         )
     if data.info.support != info.support:
         raise DataError(f"--dataset {name} has {data.info.support} data; {run.id} takes {info.support} data")
     return data
+
+
+def _misfit(shape: Sequence[int], expected: Sequence[int]) -> str | None:
+    """A hint for examples of another shape (C, H, W) than a run's; None if they are rows of a table."""
+    if 1 in expected[1:] or 1 in shape[1:]:
+        return None
+    advice = []
+    if shape[0] != expected[0]:
+        kinds = {1: "grey", 2: "grey with transparency", 3: "RGB", 4: "RGB with transparency"}
+        ours, theirs = (kinds.get(channels, f"{channels}-channel") for channels in (expected[0], shape[0]))
+        advice.append(f"save the images as {ours}, with {amount(expected[0], 'channel')}; they are {theirs}")
+    if shape[1:] != expected[1:]:
+        advice.append(
+            f"make them {' x '.join(map(str, expected[1:]))} pixels; a run trained with --image-size resizes other data"
+        )
+    return "; ".join(advice)
 
 
 def load_named(part: Part, data_dir: str | Path | None, tell: Tell) -> Data:

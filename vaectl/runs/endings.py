@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from vaectl.errors import DivergedError, InterruptedRunError, LostError, OutputError, RunError, VaectlError
+from vaectl.errors import DivergedError, InterruptedRunError, LostError, OutputError, RunError, VaectlError, amount
 from vaectl.runs.events import RunEnded
 from vaectl.runs.processes import lost_in
 from vaectl.runs.run import Run
@@ -85,7 +85,7 @@ def _leave(run: Run, status: str, hub: Hub) -> None:
 def interrupted(run: Run, state: TrainState, signum: int) -> InterruptedRunError:
     """The error for a training that a signal stopped between two steps."""
     if state.batch:
-        position = f"in epoch {state.epoch + 1}, after {state.batch} of {state.batches} batches"
+        position = f"in epoch {state.epoch + 1}, after {state.batch} of {amount(state.batches, 'batch', 'batches')}"
     else:
         position = f"after epoch {state.epoch}" if state.epoch else "before its first batch"
     return InterruptedRunError(
@@ -97,7 +97,7 @@ def diverged(run: Run, state: TrainState, end: Stopped) -> DivergedError:
     """The error for a training that met a number which is not finite."""
     training = run.spec.training
     weights = f"the weights of epoch {end.best_epoch} are kept" if end.best_epoch else "no epoch was finished"
-    after = f" after {state.rollbacks} rollbacks" if state.rollbacks else ""
+    after = f" after {amount(state.rollbacks, 'rollback')}" if state.rollbacks else ""
     advice = [f"a lower --lr (it was {state.lr:g})"]
     advice.append(f"a lower --grad-clip (it was {training.grad_clip:g})" if training.grad_clip else "--grad-clip 1")
     if training.on_nonfinite == "stop":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaectl.config.spec import SPLITS
-from vaectl.errors import DataError, OutputError, UsageError, check_choice
+from vaectl.errors import DataError, OutputError, UsageError, amount, check_choice
 from vaectl.runs.data import data_of
 from vaectl.runs.events import Evaluated
 from vaectl.runs.listeners import diagnose
@@ -181,7 +181,7 @@ def _weighted(
     """The importance-weighted bound as JSON, and its values for each example."""
     from vaectl.evaluation.importance import importance_bound
 
-    progress = _counted(tell, f"{samples} importance samples", len(examples))
+    progress = _counted(tell, amount(samples, "importance sample"), len(examples))
     weighted = importance_bound(model, examples, samples, seed=seed, progress=progress)
     return weighted.to_json(), {"importance_bound": weighted.bound.numpy(), "ess": weighted.ess.numpy()}
 

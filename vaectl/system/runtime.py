@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaectl.errors import UsageError
+from vaectl.errors import UsageError, nearest
 from vaectl.system.launcher import here
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 def check_device(name: str) -> None:
     """Raise a UsageError unless ``name`` is the name of a device, which this machine may lack."""
     if name not in DEVICES and not re.fullmatch(r"cuda:\d{1,4}", name):
-        raise UsageError(f"--device must be auto, cpu, cuda, cuda:N or mps; got '{name}'")
+        raise UsageError(f"--device must be auto, cpu, cuda, cuda:N or mps; got '{name}'", hint=nearest(name, DEVICES))
 
 
 def resolve_device(name: str) -> torch.device:

@@ -9,16 +9,48 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from vaectl.commands.shared.command import Command
+
 # name -> first line of the command's help, which the list of commands shows
 COMMANDS = {
     "train": "Train a VAE and save it as a new run.",
     "eval": "Evaluate a run: ELBO, reconstruction, KL and active units.",
+    "compare": "Compare two or more runs side by side: settings, metrics and pictures.",
+    "selftest": "Check the estimators against models whose numbers are known exactly.",
     "sample": "Decode samples of the prior to an image grid or an array.",
     "embed": "Encode a data set to latents: posterior mean, scale, label and row of each example.",
     "plot-latent": "Plot the latent space: scatter, manifold grid or traversal.",
-    "compare": "Compare two or more runs side by side: settings, metrics and pictures.",
     "runs": "List runs, or show one.",
-    "selftest": "Check the estimators against models whose numbers are known exactly.",
+}
+
+# the panels in which the help lists them
+PANELS = {
+    "Train": ("train",),
+    "Judge": ("eval", "compare", "selftest"),
+    "Use": ("sample", "embed"),
+    "See": ("plot-latent", "runs"),
+}
+
+# examples in the help of each command, and in that of the program
+EXAMPLES = {
+    "": (
+        "vaectl train --latent-dim 2 --warmup-epochs 10",
+        "vaectl plot-latent latest --kind manifold",
+        "vaectl eval latest",
+    ),
+    "train": (
+        "vaectl train --latent-dim 2 --warmup-epochs 10",
+        "vaectl train --dataset photos --network conv --dry-run",
+        "vaectl train --from run1 --beta 4",
+        "vaectl train --resume run1 --epochs 60",
+    ),
+    "eval": ("vaectl eval run1", "vaectl eval run1 --importance-samples 100 --json"),
+    "sample": ("vaectl sample run1", "vaectl sample run1 --reconstruct -n 32 -f -o pairs.png"),
+    "embed": ("vaectl embed run1", "vaectl embed run1 --split all -f -o codes.csv"),
+    "plot-latent": ("vaectl plot-latent run1", "vaectl plot-latent run1 --kind manifold -f -o map.png"),
+    "compare": ("vaectl compare run1 run2", "vaectl compare run1 run2 -f -o report.html"),
+    "runs": ("vaectl runs --sort elbo", "vaectl runs latest"),
+    "selftest": ("vaectl selftest",),
 }
 
 
@@ -43,13 +75,9 @@ class Deferred(TyperCommand):
     def command(self) -> Any:
         """The command itself, built from its function."""
         app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-        app.command(self.name)(function_of(str(self.name)))
+        app.command(self.name, cls=Command)(function_of(str(self.name)))
         return typer.main.get_command(app)
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """The context of the command itself, which parses, completes, runs and explains, instead of this one."""
         return self.command.make_context(*arguments, **options)
-
-    def get_params(self, ctx: Any) -> Any:
-        """The options of the command itself, for the reference in ``docs/cli.md``."""
-        return self.command.get_params(ctx)

@@ -13,7 +13,7 @@ from vaectl.commands.shared.render import PROGRESS
 from vaectl.commands.shared.state import State
 from vaectl.config.spec import SPLITS
 from vaectl.config.table import MACHINE
-from vaectl.config.values import Bounds, coerce
+from vaectl.config.values import Bounds, canonical, coerce
 from vaectl.errors import SettingError, VaectlError
 from vaectl.runs.catalog import NAME
 from vaectl.runs.run import CHECKPOINTS
@@ -89,7 +89,9 @@ def choice(flag: str, names: Collection[str], help_text: str, **options: Any) ->
         help_text: The help.
         options: Further arguments of ``typer.Option``.
     """
-    defaults = {"metavar": "|".join(names), "autocompletion": completing(names)}
+    defaults = {
+        "metavar": "|".join(names), "autocompletion": completing(names), "parser": lambda text: canonical(text, names),
+    }  # fmt: skip
     return typer.Option(flag, help=help_text, **defaults | options)
 
 
@@ -97,7 +99,7 @@ def seed_option(help_text: str, default: str | bool = True) -> Any:
     """``--seed``; a command that does not always use it has None as its default, and ``default`` as the one shown."""
     return typer.Option(
         "--seed",
-        metavar="INT",
+        metavar="N",
         parser=number(int, 0, 2**32 - 1),
         help=help_text,
         show_default=default,
@@ -153,8 +155,8 @@ DataDir = Annotated[
         "--data-dir",
         metavar="DIR",
         readable=False,
-        help="Folder of data sets; also VAECTL_DATA_DIR.",
-        show_default="the one the run was trained with",
+        help="Folder of data sets. [env: VAECTL_DATA_DIR]",
+        show_default="the run's own",
         rich_help_panel=MACHINE,
     ),
 ]

@@ -19,7 +19,7 @@ Plugins = Annotated[
         metavar="FILE.py",
         readable=False,
         show_default=False,
-        help="Python file with parts of your own; may be given again. Also VAECTL_PLUGINS.",
+        help="Python file with parts of your own; may be given again. [env: VAECTL_PLUGINS]",
         rich_help_panel=MACHINE,
     ),
 ]

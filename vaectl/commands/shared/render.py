@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from vaectl.errors import UsageError, VaectlError
+from vaectl.errors import UsageError, VaectlError, amount
 from vaectl.system.files import finite
 from vaectl.system.text import harmless
 
@@ -108,8 +108,13 @@ class Screen:
             from rich.table import Table
 
             for piece in [text] if isinstance(text, str | Table) else text:
-                if isinstance(piece, Table):
+                if isinstance(piece, Table) and self.out.file.isatty():
                     self.out.print(piece)
+                elif isinstance(piece, Table):
+                    with self.out.capture() as capture:
+                        self.out.print(piece)
+                    # a table is as wide as its widest row, and blanks would wrap where the text is read
+                    self.out.file.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())
                 elif self.out.file.isatty():
                     _line(self.out, piece)
                 else:
@@ -136,7 +141,7 @@ class Screen:
                 break
             visible -= 1
         if visible < count:
-            self.note(f"the terminal is too narrow for {count - visible} more columns")
+            self.note(f"the terminal is too narrow for {amount(count - visible, 'more column')}")
         fits = sum(widths[:visible]) + 2 * visible <= self.out.width
         # all but the last keep their width if there is room for some of the last
         room = visible > 2 and self.out.width - sum(widths[: visible - 1]) - 2 * visible >= LEAST_TEXT

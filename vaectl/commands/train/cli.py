@@ -35,6 +35,22 @@ from vaectl.system.launcher import here
 RUN = "Run"
 
 
+def _explain_all(context: typer.Context, requested: bool) -> None:
+    """Print the help with every option explained, and end."""
+    if requested:
+        context.params["help_all"] = True
+        typer.echo(context.get_help(), color=context.color)
+        raise typer.Exit
+
+
+HelpAll = Annotated[
+    bool,
+    typer.Option(
+        "--help-all", callback=_explain_all, is_eager=True, expose_value=False, help="Explain every option, and exit."
+    ),
+]
+
+
 @with_settings({"data_dir": ["dataset"], "quiet": ["seed"]}, rest="name")
 def train_cli(
     context: typer.Context,
@@ -45,7 +61,7 @@ def train_cli(
             metavar="DIR",
             readable=False,
             show_default="data",
-            help="Folder of data sets, in torchvision's layout; also VAECTL_DATA_DIR.",
+            help="Folder of data sets, in torchvision's layout. [env: VAECTL_DATA_DIR]",
             rich_help_panel=DATA,
         ),
     ] = None,
@@ -61,7 +77,7 @@ def train_cli(
             metavar="FILE",
             readable=False,
             show_default=False,
-            help="Settings from a .toml or .json file, such as a run's config.json.",
+            help="Settings from a .toml or .json file, such as config.json of a run.",
             rich_help_panel=RUN,
         ),
     ] = None,
@@ -91,7 +107,7 @@ def train_cli(
         float,
         typer.Option(
             "--checkpoint-minutes",
-            metavar="FLOAT",
+            metavar="X",
             parser=number(float, 0, 100_000),
             help="Minutes between checkpoints within an epoch; each epoch also ends with one.",
             rich_help_panel=RUN,
@@ -103,7 +119,7 @@ def train_cli(
             "--set",
             metavar="PART.OPTION=VALUE",
             show_default=False,
-            help="Set any option of any part; may be repeated.",
+            help="Set any option of any part; may be given again.",
             rich_help_panel=RUN,
         ),
     ] = None,
@@ -117,6 +133,7 @@ def train_cli(
     verbose: Verbose = False,
     as_json: Json = False,
     progress: ProgressMode = "auto",
+    help_all: HelpAll = False,
     **settings: Any,
 ) -> None:
     """Train a VAE and save it as a new run."""

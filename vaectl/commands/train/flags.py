@@ -25,7 +25,7 @@ def option(setting: Setting) -> Any:
     default = _defaults(setting.recipe)[setting.paths[0]]
     if setting.is_switch:
         return typer.Option(setting.flag, help=setting.help, show_default=False, rich_help_panel=setting.panel)
-    text = setting_text(default) if setting.recipe == "vae" else f"{setting.recipe}: {setting_text(default)}"
+    text = setting_text(default) + (f" in {setting.recipe}" if setting.recipe != "vae" else "")
     return typer.Option(
         setting.flag,
         metavar=setting.placeholder,

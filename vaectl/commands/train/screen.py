@@ -171,14 +171,15 @@ class TrainScreen(Shown):
         """Show the result of a training that reached its end."""
         run = event.run
         result: dict[str, Any] = {
-            "run": run.id, "status": run.status, "path": str(run.path), "best_epoch": run.record["best_epoch"],
-            "measure": event.document["measure"], "metrics": event.document["metrics"],
-            "validation": run.record["validation"], "findings": event.document["findings"],
-            "seconds": event.document["seconds"],
+            "run": run.id, "status": run.status, "path": str(run.path), "model": run.spec.model,
+            "seed": run.spec.training.seed, "parameters": run.record["parameters"],
+            "best_epoch": run.record["best_epoch"], "measure": event.document["measure"],
+            "metrics": event.document["metrics"], "validation": run.record["validation"],
+            "findings": event.document["findings"], "seconds": event.document["seconds"],
         }  # fmt: skip
         self.screen.result(result, short=run.id, text=[*conclusion(event), *_courses(run)])
         name = run.reference
-        self.screen.note(f"  next: vaectl sample {name} -n 64 -o grid.png   ·   vaectl plot-latent {name}", "dim")
+        self.screen.note(f"  next: vaectl sample {name} -n 64   ·   vaectl plot-latent {name}", "dim")
 
 
 def _courses(run: Run) -> list[str]:

@@ -15,15 +15,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vaectl.config.datasets import PICTURES
 from vaectl.data.own.ahead import ahead
 from vaectl.data.own.decoding import CHANNELS, FileRows, Header, header_of
 from vaectl.data.own.source import Reading, Source, named, unlabelled
-from vaectl.errors import DataError
+from vaectl.errors import DataError, amount
 
-SUFFIXES = frozenset({
-    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
-    ".pnm", ".tga", ".jp2", ".avif",
-})  # fmt: skip
 # split -> names of its folder, in lower case
 SPLIT_FOLDERS = {
     "train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing"),
@@ -47,10 +44,10 @@ def open_folder(root: Path, reading: Reading) -> Source:
         images[part], skipped = _listed(root, folder, bad)
         others += skipped
     if not any(images.values()) and not bad:
-        suffixes = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+        suffixes = " ".join(sorted(suffix[1:] for suffix in PICTURES))
         raise DataError(f"{root} holds no images", hint=f"names of images end in: {suffixes}")
     if others:
-        reading.note(f"{root.name}: {others} {'file' if others == 1 else 'files'} without an image suffix ignored")
+        reading.note(f"{root.name}: {amount(others, 'file')} without an image suffix ignored")
     if len(folders) > 1 or "" not in folders.values():
         beside = sorted(entry.name for entry in os.scandir(root) if entry.name not in folders.values())
         if beside := [name for name in beside if not name.startswith(".")]:
@@ -132,7 +129,7 @@ def _listed(root: Path, folder: str, bad: list[tuple[str, str]], depth: int = 0)
         name = os.path.join(folder, entry.name)  # noqa: PTH118 - a string, as there may be millions
         if entry.name.startswith("."):
             continue
-        is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES  # noqa: PTH122
+        is_image = os.path.splitext(entry.name)[1].lower() in PICTURES  # noqa: PTH122
         if entry.is_symlink():
             target = os.path.realpath(entry.path)
             if os.path.commonpath([home, target]) != home:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaectl.config.datasets import DataOptions
+from vaectl.config.datasets import PICTURES, DataOptions
 from vaectl.config.spec import SPLITS
 from vaectl.data.base import Data, Loading, drawn_text
 from vaectl.data.changes import change_of
@@ -91,6 +91,10 @@ def _opened(path: Path, reading: Reading) -> Source:
         if reading.label_column is not None:
             raise SettingError("data.label_column", f"is for tables; the labels of {path.name} are its folders")
         return open_folder(path, reading)
+    if path.suffix.lower() in PICTURES:
+        raise DataError(
+            f"{path} is one image, and data are a folder of images or an array: name the folder that it is in"
+        )
     if path.suffix.lower() not in OPENERS:
         raise DataError(
             f"{path}: unknown format '{path.suffix}'", hint=f"a folder of images, or a file: {', '.join(OPENERS)}"
