@@ -89,6 +89,18 @@ def test_unlike_data_are_not_ranked(runs: Path, field: str, value: str) -> None:
     assert found.rows[0].values == [run.evaluation("test", "best")["metrics"]["elbo"] for run in (base, other)]  # type: ignore[index]
 
 
+def test_runs_of_unlike_counts_of_examples_are_not_ranked(runs: Path) -> None:
+    """Means over 300 and over 299 test images are not paired, and a difference between them has no verdict."""
+    base, other = Run.open("run1", runs), Run.open("run2", runs)
+    for item in other.record["evaluations"]:
+        item["n"] = 299
+    found = compare([base, other])
+    assert found.reasons == ["run1 was evaluated on 300 test examples and run2 on 299"]
+    assert not found.comparable
+    cells = [row.cells[1] for row in found.rows]
+    assert all((cell.delta, cell.delta_se, cell.verdict) == (None, None, None) for cell in cells)
+
+
 def measured(run: Run, measure: str) -> Run:
     for evaluation in run.record["evaluations"]:
         evaluation["measure"] = measure

@@ -29,6 +29,7 @@ ASCII = {
     "↓": "v",
     "±": "+/-",
     "×": "x",
+    "²": "^2",
     "≈": "~",
     "≥": ">=",
     "·": "|",
@@ -108,7 +109,10 @@ class Screen:
 
             for piece in [text] if isinstance(text, str | Table) else text:
                 if isinstance(piece, Table):
-                    self.out.print(piece)
+                    with self.out.capture() as capture:
+                        self.out.print(piece)
+                    # rich pads each line to the width of the table
+                    self.out.file.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
                 elif self.out.file.isatty():
                     _line(self.out, piece)
                 else:
@@ -135,7 +139,8 @@ class Screen:
                 break
             visible -= 1
         if visible < count:
-            self.note(f"the terminal is too narrow for {count - visible} more columns")
+            more = count - visible
+            self.note(f"the terminal is too narrow for {more} more column{'s' if more > 1 else ''}")
         fits = sum(widths[:visible]) + 2 * visible <= self.out.width
         # all but the last keep their width if there is room for some of the last
         room = visible > 2 and self.out.width - sum(widths[: visible - 1]) - 2 * visible >= LEAST_TEXT
