@@ -127,9 +127,11 @@ def embed_cli(
         **({"grid": list(space.grid), "codes": space.codebook_size} if space.codebook_size else {}),
         **pace.to_json(),
     }
-    latents = f"grids of {' x '.join(map(str, space.grid))} codes" if space.codebook_size else "latents"
+    more = "" if count == 1 else "s"
+    latents = f"grid{more} of {' x '.join(map(str, space.grid))} codes" if space.codebook_size else f"latent{more}"
     which = f"all of {data.info.name}" if split == ALL else f"the {split} split of {data.info.name}"
-    text = f"{count} {latents} of {latent_dim} dimensions from {opened.id}, {which} ({pace}): {path}"
+    dimensions = f"{latent_dim} dimension{'' if latent_dim == 1 else 's'}"
+    text = f"{count} {latents} of {dimensions} from {opened.id}, {which} ({pace}): {path}"
     screen.result(document, short=str(path), text=text)
 
 
