@@ -853,7 +853,7 @@ def test_compare_writes_a_report(cli: Cli, runs: Path, isolated: Path, suffix: s
         assert "latent_dim" in text
         assert "run1" in text
         assert "run2" in text
-        assert ("data:image/png;base64," in text) == (suffix == ".html")
+        assert ("data:image/svg+xml;base64," in text) == (suffix == ".html")
     assert listing(isolated) - listing_of_runs(isolated) == {f"report{suffix}"}
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from matplotlib import color_sequences
 from PIL import Image
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torchvision.utils import make_grid
 
 from tests.support.toys import toy_data
 from vaectl.commands.plot_latent import FORMATS
+from vaectl.commands.sample import pair_columns
 from vaectl.config.recipes import vae
 from vaectl.data.batch import Batch
 from vaectl.errors import OutputError
@@ -72,11 +73,16 @@ def test_a_grid_shows_each_image_once_in_order() -> None:
     assert seen == [0, 51, 102, 153, 204, 255]
 
 
-@pytest.mark.parametrize("shape", [(30, 1), (1, 30)])
-def test_a_narrow_image_is_enlarged_by_its_longer_side(shape: tuple[int, int]) -> None:
+def test_a_narrow_image_is_enlarged_by_its_longer_side() -> None:
     """A column of 30 pixels, enlarged until it is as wide as a tile should be, would be 1,700 pixels tall."""
-    picture = grids.grid(torch.zeros(1, 1, *shape), 1, tile_pixels=60)
-    assert picture.shape == (2 * shape[0], 2 * shape[1], 3)
+    assert grids.grid(torch.zeros(1, 1, 30, 1), 1, tile_pixels=60).shape == (60, 2, 3)
+
+
+@pytest.mark.parametrize("width", [2, 30, 500])
+def test_a_row_of_a_table_is_high_enough_to_be_seen(width: int) -> None:
+    """One pixel high, as it is stored, it could not be."""
+    height, wide, _ = grids.grid(torch.zeros(1, 1, 1, width), 1, tile_pixels=60).shape
+    assert 15 <= height <= wide
 
 
 def test_any_number_of_channels_is_shown() -> None:
@@ -99,10 +105,37 @@ def test_real_numbers_are_shown_in_their_range() -> None:
     assert flat.max() == 0
 
 
-def test_pairs_stand_above_each_other() -> None:
-    above, below = torch.zeros(5, 1, 2, 2), torch.ones(5, 1, 2, 2)
-    order = grids.pairs(above, below, 3)[:, 0, 0, 0].tolist()
-    assert order == [0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 0], "the second row has two pairs and a blank"
+def test_pairs_stand_above_each_other_in_named_rows_with_a_gap() -> None:
+    """Five pairs in rows of three: black above white, a white gap, names in the margin, nothing below the last."""
+    above, below = torch.zeros(5, 1, 8, 8), torch.full((5, 1, 8, 8), 0.5)
+    picture = grids.paired(above, below, 3, tile_pixels=24)
+    tile, gap = 24 + grids.GAP, grids.GAP
+    block = 2 * (tile + gap)
+    left = picture.shape[1] - (3 * tile + gap)
+    assert picture.shape[0] == 2 * block + grids.BETWEEN
+    tiles = [
+        [int(picture[top + row * (tile + gap) + tile // 2, left + column * tile + tile // 2, 0]) for column in range(3)]
+        for top in (0, block + grids.BETWEEN)
+        for row in range(2)
+    ]
+    assert tiles == [[0, 0, 0], [128, 128, 128], [0, 0, 255], [128, 128, 255]]
+    assert (picture[block : block + grids.BETWEEN] == 255).all()
+    for top in (0, block + grids.BETWEEN):
+        for row in range(2):
+            name = picture[top + row * block // 2 : top + (row + 1) * block // 2, :left]
+            assert (name < 100).any(), "a row has no name"
+    assert left > 80
+
+
+@pytest.mark.parametrize("n", [4, 6, 8, 10, 12, 16, 32, 64, 100])
+def test_pairs_are_shown_in_a_sensible_shape(n: int) -> None:
+    """At most 2.3 times as wide as high and at most 1.5 times as high as wide, where 16 were eight times as wide."""
+    images = torch.zeros(n, 1, 28, 28)
+    columns = pair_columns(n)
+    height, width, _ = grids.paired(images, images, columns, grids.LARGE_TILE_PIXELS).shape
+    assert 1 / 1.5 <= width / height <= 2.6
+    assert n % columns == 0
+    assert pair_columns(1) == 1
 
 
 def test_a_png_holds_the_picture(tmp_path: Path) -> None:
@@ -243,14 +276,15 @@ def test_a_figure_is_the_same_bytes_again(tmp_path: Path, suffix: str) -> None:
     assert (tmp_path / f"a{suffix}").stat().st_size > 5000
 
 
-def test_every_label_is_in_the_legend_in_a_colour_of_its_own() -> None:
+def test_every_label_is_in_the_legend_in_a_look_of_its_own() -> None:
+    """Of few points; the legend's markers are no paler than the points."""
     figure = plots.scatter(np.random.default_rng(0).normal(size=(50, 2)), np.arange(50) % 10, ("x", "y"), "title")
-    legend = figure.axes[0].get_legend()
-    assert legend is not None
+    [legend] = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [str(label) for label in range(10)]
-    colours = {tuple(handle.get_facecolor()[0][:3]) for handle in legend.legend_handles}  # type: ignore[union-attr]
-    assert len(colours) == 10
-    assert list(color_sequences["petroff10"]) == plots.PALETTE
+    handles: list[Any] = list(legend.legend_handles)
+    assert len({tuple(handle.get_facecolor()[0][:3]) for handle in handles}) == 10
+    assert {handle.get_alpha() for handle in handles} == {1}
+    assert not figure.axes[0].texts
 
 
 @pytest.mark.parametrize("kind", ["names", "none", "many"])
@@ -260,12 +294,11 @@ def test_classes_are_named_where_they_have_names(tmp_path: Path, kind: str) -> N
     labels = {"names": np.arange(300) % 4 - 1, "none": np.full(300, -1), "many": np.arange(300)}[kind]
     figure = plots.scatter(points, labels, ("x", "y"), "title", ("_a", "$b$", "犬"))
     plots.save(figure, tmp_path / "a.png")
-    legend = figure.axes[0].get_legend()
     if kind == "names":
-        assert legend is not None
+        [legend] = figure.legends
         assert [text.get_text() for text in legend.get_texts()] == ["none", " _a", r"\$b\$", "?"]
     else:
-        assert legend is None
+        assert not figure.legends
 
 
 @pytest.mark.parametrize("shape", [(500, 3), (40, 100), (3, 4), (60, 511), (60, 512), (3, 600)])

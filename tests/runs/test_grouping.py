@@ -144,6 +144,15 @@ def test_a_group_has_mean_and_spread_and_a_difference_with_both_errors(replicas:
     assert "training.seed" not in found.settings
 
 
+def test_a_run_on_fewer_examples_takes_the_verdict_of_its_group(replicas: list[Run]) -> None:
+    groups = seed_groups(replicas)
+    for item in groups[1].runs[2].record["evaluations"]:
+        item["n"] = 299
+    found = compare_groups(groups)
+    assert found.withheld[1] == "run1 was evaluated on 300 test examples and run2-2 on 299"
+    assert all((row.cells[1].delta, row.cells[1].verdict) == (None, None) for row in found.rows)
+
+
 def test_a_single_seed_gives_no_verdict(replicas: list[Run]) -> None:
     found = compare_groups(seed_groups(replicas[:3]))
     assert [row.cells[1].verdict for row in found.rows] == [None] * len(found.rows)

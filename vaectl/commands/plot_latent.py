@@ -32,6 +32,8 @@ from vaectl.runs.run import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from vaectl.model.vae import VAE
+
 FORMATS = (".png", ".svg", ".pdf")
 KINDS = ("scatter", "manifold", "traversal", "codes")
 DEFAULT_POINTS = 5000
@@ -76,7 +78,7 @@ def plot_latent_cli(
     data_dir: DataDir = None,
     plugin: Plugins = None,
     device: Device = "auto",
-    seed: Annotated[int | None, seed_option("Seed that picks a traversal's test image.", "0")] = None,
+    seed: Annotated[int | None, seed_option("Seed that picks a traversal's test image.", "a typical one")] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
     as_json: Json = False,
@@ -103,7 +105,7 @@ def plot_latent_cli(
     elif kind == "manifold":
         figure, facts = _manifold(session, checkpoint, chosen)
     else:
-        figure, facts = _traversal(session, checkpoint, chosen, seed or 0)
+        figure, facts = _traversal(session, checkpoint, chosen, seed)
     from vaectl.output import plots
 
     path = deliver(output, opened, "plots", suffix, lambda path: plots.save(figure, path), force=force)
@@ -143,8 +145,13 @@ def _scatter(session: Session, checkpoint: str, dims: list[int] | None, points: 
     if len(examples) < points and points != DEFAULT_POINTS:
         session.screen.warn(f"-n {points}: the test split has {amount(len(examples), 'example')}; all are shown")
     view = latents.view_of(model, examples, data.train, dims)
-    title = f"{session.run.id}: posterior means of {amount(len(examples), data.info.name + ' test example')}"
-    figure = plots.scatter(view.points, examples.labels.numpy(), view.axes, title, data.info.classes)
+    content = "posterior means" if view.origin else f"posterior mean and scale of {view.axes[0]}"
+    title = f"{session.run.id}: {content} of {amount(len(examples), data.info.name + ' test example')}"
+    prior = view.origin if session.run.spec.prior.name == "standard" else None
+    figure = plots.scatter(
+        view.points, examples.labels.numpy(), view.axes, title, data.info.classes,
+        equal=view.origin is not None, prior=prior,
+    )  # fmt: skip
     return figure, {"n": len(examples), "axes": list(view.axes), "explained_variance": list(view.explained)}
 
 
@@ -205,29 +212,58 @@ def _manifold(session: Session, checkpoint: str, dims: list[int] | None) -> tupl
     return figure, {"dims": dims}
 
 
-def _traversal(session: Session, checkpoint: str, dims: list[int] | None, seed: int) -> tuple[Figure, dict[str, Any]]:
-    import torch
-
+def _traversal(
+    session: Session, checkpoint: str, dims: list[int] | None, seed: int | None
+) -> tuple[Figure, dict[str, Any]]:
     from vaectl.evaluation import latents
     from vaectl.output import grids, plots
 
-    model, test = session.model(checkpoint), session.data().test
+    model, test, info = session.model(checkpoint), session.data().test, session.data().info
     order, kl = _by_kl(session, checkpoint)
-    dims = dims if dims is not None else order[:MOST_TRAVERSALS]
-    dims = sorted(dims, key=order.index)
-    row = int(torch.randint(len(test), (1,), generator=torch.Generator().manual_seed(seed)))
+    latent_dim = session.run.spec.latent_dim
+    dims = sorted(order[:MOST_TRAVERSALS] if dims is None else dims, key=order.index)
+    row = _telling(session, model) if seed is None else _drawn(len(test), seed)
+    example = test.batch(slice(row, row + 1)).to(session.device)
     latent = latents.encode(model, test.first(row + 1).to(session.device)).mean[row].to(session.device)
-    given = test.batch(slice(row, row + 1)).to(session.device).given
-    images, values = latents.traversal(model, latent, dims, given=given)
-    columns = [f"{value:.1f}" for value in values[:, 0].tolist()]
-    title = f"{session.run.id}: traversals from the latent of test image {row}"
+    images, values = latents.traversal(model, latent, dims, given=example.given)
+    nearest = [(values[:, k] - latent[dim]).abs().argmin().item() for k, dim in enumerate(dims)]
+    label = int(test.labels[row])
+    name = info.classes[label] if 0 <= label < len(info.classes) else str(label)
+    some = f"{len(dims)} of {latent_dim} dimensions, by KL" if len(dims) < latent_dim else "dimensions by KL"
+    title = f"{session.run.id}: traversals from test example {row}" + (f" (class {name})" if label >= 0 else "")
+    span = session.run.data_info.range
     figure = plots.sheet(
-        grids.grid(images, len(values), span=session.run.data_info.range),
-        title,
-        x=("value of the dimension", columns),
+        grids.grid(images, len(values), span=span),
+        f"{title}; {some}; framed: the step nearest to its own value",
+        x=("value of the dimension", [f"{value:.1f}" for value in values[:, 0].tolist()]),
         y=("", [f"z{dim}: KL {kl[dim]:.2f} nats" for dim in dims]),
+        beside=[("original", grids.grid(example.x, span=span))],
+        framed=[(line, int(step)) for line, step in enumerate(nearest)],
     )
     return figure, {"dims": dims, "kl": [kl[dim] for dim in dims], "test_image": row}
+
+
+def _drawn(count: int, seed: int) -> int:
+    import torch
+
+    return int(torch.randint(count, (1,), generator=torch.Generator().manual_seed(seed)))
+
+
+def _telling(session: Session, model: VAE) -> int:
+    """The test example nearest to the mean latent of its class, in the class whose latents vary most.
+
+    It is typical of a class that has much to vary; of the first examples, as many as a scatter shows.
+    """
+    import numpy as np
+
+    from vaectl.evaluation import latents
+
+    examples = session.data().test.first(DEFAULT_POINTS)
+    means, labels = latents.encode(model, examples.to(session.device)).mean.numpy(), examples.labels.numpy()
+    kinds = np.unique(labels)
+    widest = kinds[np.argmax([means[labels == kind].var(0).sum() for kind in kinds])]
+    rows = np.flatnonzero(labels == widest)
+    return int(rows[np.square(means[rows] - means[rows].mean(0)).sum(1).argmin()])
 
 
 def _by_kl(session: Session, checkpoint: str) -> tuple[list[int], list[float]]:

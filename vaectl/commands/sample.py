@@ -77,7 +77,7 @@ def sample_cli(
         typer.Option(
             metavar="N",
             parser=number(int, 1, 1000),
-            show_default="a square grid; --reconstruct: 16; --interpolate: 8",
+            show_default="as wide as suits; --interpolate: 8",
             help="Tiles per row; with --interpolate, steps per line.",
         ),
     ] = None,
@@ -124,7 +124,7 @@ def sample_cli(
     opened = Run.open(run, state(context).runs_dir)
     suffix = check_destination(output, (*FORMATS, *TABLES), force=force, run=opened, folder="samples")
     if suffix in TABLES:
-        if opened.data_info.shape[:2] != (1, 1):
+        if not opened.data_info.is_table:
             raise UsageError(
                 f"-o {output}: {suffix} is for tables; {opened.id} makes images", hint="write .npz or .npy"
             )
@@ -155,9 +155,8 @@ def sample_cli(
             temperature=1.0 if temperature is None else temperature,
         )  # fmt: skip
         path = deliver(
-            output, opened, "samples", suffix, lambda path: write(path, streams, columns, opened.data_info.range),
-            force=force,
-        )  # fmt: skip
+            output, opened, "samples", suffix, lambda path: write(path, streams, columns, kind, opened), force=force
+        )
     pace = clock.pace(num_samples)
     lines = f" in lines of {columns}" if interpolate else ""
     document = {
@@ -242,7 +241,7 @@ def make(
             "originals": Stream(shape, pixels, (test.batch(rows).x.numpy() for rows in parts)),
             "labels": Stream((n,), np.dtype(np.int64), [test.labels[order[:n]].numpy()]),
         }
-        return streams, columns or min(n, 16)
+        return streams, columns or pair_columns(n)
     steps = columns or 8
     lines = math.ceil(n / steps)
     if 2 * lines > len(test):
@@ -258,8 +257,17 @@ def make(
     return {"images": Stream(shape, pixels, _decode(between, n, mode, progress))}, steps
 
 
-def write(path: Path, streams: dict[str, Stream], columns: int, span: tuple[float, float]) -> None:
-    """Write images as a grid (reconstructions under their originals), or as arrays, which are written in pieces."""
+def pair_columns(n: int) -> int:
+    """Pairs per row for a picture that is up to twice as wide as high, if possible without a gap in the last row."""
+    least = math.ceil(math.sqrt(2 * n))
+    return next((columns for columns in range(least, 3 * least // 2 + 1) if n % columns == 0), min(n, least))
+
+
+def write(path: Path, streams: dict[str, Stream], columns: int, kind: str, run: Run) -> None:
+    """Write images as a grid (reconstructions under their originals), or as arrays, which are written in pieces.
+
+    Rows of a table become a heat map.
+    """
     from vaectl.output import arrays
 
     suffix = path.suffix.lower()
@@ -269,8 +277,10 @@ def write(path: Path, streams: dict[str, Stream], columns: int, span: tuple[floa
         arrays.save_npy(streams["images"], path)
     elif suffix in TABLES:
         arrays.save(_table_rows(streams), len(streams["images"]), path)
+    elif run.data_info.is_table:
+        _save_heat_map(path, streams, kind, run)
     else:
-        _save_grid(path, streams, columns, span)
+        _save_grid(path, streams, columns, run.data_info.range)
 
 
 def _table_rows(streams: dict[str, Stream]) -> Iterator[dict[str, np.ndarray]]:
@@ -283,12 +293,31 @@ def _table_rows(streams: dict[str, Stream]) -> Iterator[dict[str, np.ndarray]]:
 def _save_grid(path: Path, streams: dict[str, Stream], columns: int, span: tuple[float, float]) -> None:
     import torch
 
-    from vaectl.output.grids import LARGE_TILE_PIXELS, grid, pairs, save_png
+    from vaectl.output.grids import LARGE_TILE_PIXELS, grid, paired, save_png
 
     images = torch.from_numpy(streams["images"].whole())
     if "originals" in streams:
-        images = pairs(torch.from_numpy(streams["originals"].whole()), images, columns)
-    save_png(grid(images, columns, LARGE_TILE_PIXELS, span), path)
+        originals = torch.from_numpy(streams["originals"].whole())
+        picture = paired(originals, images, columns, LARGE_TILE_PIXELS, span)
+    else:
+        picture = grid(images, columns, LARGE_TILE_PIXELS, span)
+    save_png(picture, path)
+
+
+def _save_heat_map(path: Path, streams: dict[str, Stream], kind: str, run: Run) -> None:
+    """Rows of a table as a heat map; a grid of them would be thousands of pixels wide and a few high."""
+    from vaectl.output import plots
+
+    tables = [
+        (name, streams[key].whole().reshape(len(streams[key]), -1))
+        for name, key in (("originals", "originals"), (kind, "images"))
+        if key in streams
+    ]
+    names = [f"x{index}" for index in range(tables[0][1].shape[1])]
+    rows = len(tables[0][1])
+    some = f"the first {plots.MOST_ROWS} of {rows}" if rows > plots.MOST_ROWS else str(rows)
+    title = f"{run.id}: {some} {kind}; for the numbers write .csv"
+    plots.save(plots.heat_map(tables, names, title), path)
 
 
 def _decode(chunks: Iterator[Distribution], n: int, mode: str, progress: Callable[[int], None]) -> Iterator[np.ndarray]:

@@ -46,6 +46,11 @@ class DataInfo:
     given: int = 0
     missing: bool = False
 
+    @property
+    def is_table(self) -> bool:
+        """Whether an example is a row of a table."""
+        return self.shape[:2] == (1, 1)
+
     def to_json(self) -> dict[str, Any]:
         """The form stored in ``run.json``."""
         lists = {"shape": list(self.shape), "classes": list(self.classes), "range": list(self.range)}

@@ -53,11 +53,13 @@ class View:
         points: float64 (N, 2).
         axes: Names of the two axes.
         explained: Fraction of the variance of training latents on each principal component; empty without components.
+        origin: Place of the latent 0; None if the second axis is not a latent but a posterior scale.
     """
 
     points: np.ndarray
     axes: tuple[str, str]
     explained: tuple[float, ...] = ()
+    origin: tuple[float, float] | None = (0.0, 0.0)
 
 
 @torch.no_grad()
@@ -134,7 +136,7 @@ def view(encoded: Encodings, fit_on: Tensor, dims: Sequence[int] | None = None) 
     if second:
         return View(columns.numpy(), (f"z{first}", f"z{second[0]}"))
     scale = encoded.scale[:, [first]].double() if encoded.scale.numel() else torch.zeros_like(columns)
-    return View(torch.cat((columns, scale), dim=1).numpy(), (f"z{first}", f"posterior scale of z{first}"))
+    return View(torch.cat((columns, scale), dim=1).numpy(), (f"z{first}", f"posterior scale of z{first}"), origin=None)
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ class Plane:
         points = [(latents.double().numpy() - self.mean) @ self.components.T for latents in batches]
         first, second = self.explained
         axes = (f"PC 1 ({first:.0%} of variance)", f"PC 2 ({second:.0%} of variance)")
-        return View(np.concatenate(points), axes, self.explained)
+        across, up = (self.components @ -self.mean).tolist()
+        return View(np.concatenate(points), axes, self.explained, (across, up))
 
 
 def plane_of(fit_on: Tensor) -> Plane | None:

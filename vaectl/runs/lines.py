@@ -54,7 +54,7 @@ class Lines:
             "elbo": compact(event.elbo, "elbo"),
             "recon": compact(event.recon, "recon"),
             "kl": compact(event.kl, "kl"),
-            "beta": f"{event.beta:.2f}",
+            "beta": compact(event.beta, "beta"),
             "val elbo": compact(validation["elbo"], "val elbo") if validation else "-",
             "active": activity(validation, self._spec.latent_dim) if validation else "-",
             "time": duration(event.seconds),
@@ -108,13 +108,14 @@ def _join(cells: Mapping[str, str], width: int | None) -> str:
         if not any(order for _, _, order in columns):
             break
         columns.remove(max(columns, key=lambda column: column[2]))
-    return "".join(cells[name].rjust(column_width) for name, column_width, _ in columns)
+    # a cell that is too wide still has a space before it
+    return "".join(f" {cells[name]}".rjust(column_width) for name, column_width, _ in columns)
 
 
 def compact(value: float, column: str) -> str:
     """A number with as many digits as fit into its column after a space."""
     (width,) = [width for name, width, _ in COLUMNS if name == column]
-    texts = [f"{value:.2f}", f"{value:.0f}", f"{value:.3g}"]
+    texts = [f"{value:.2f}", f"{value:.0f}", f"{value:.3g}".replace("e+0", "e").replace("e+", "e")]
     return next((text for text in texts if len(text) < width), texts[-1])
 
 

@@ -7,13 +7,16 @@ import torch
 from vaectl.data.base import Data
 from vaectl.data.examples import given_for
 from vaectl.evaluation import latents
+from vaectl.model.priors.vectors import StandardNormal
 from vaectl.model.vae import VAE
-from vaectl.output.grids import encode_png, grid, pairs
+from vaectl.output.grids import encode_png, grid, paired, tile_of_width
 from vaectl.system.runtime import seeded
 from vaectl.training.events import Pictured, Tell, Trained
 from vaectl.training.trainer import Epoch
 
 TILES, SAMPLES, POINTS = 8, 64, 2000
+# pixels of a picture's width, about, so that it can be read in TensorBoard
+PICTURE_WIDTH = 800
 
 
 class Pictures:
@@ -43,9 +46,10 @@ class Pictures:
         reconstructions = self._model.reconstruct(batch).mean
         with seeded(0):
             samples = self._model.sample(SAMPLES, given=given_for(self._examples, SAMPLES)).mean
+        tile = tile_of_width(batch.x, TILES, PICTURE_WIDTH)
         return {
-            "Reconstruction": encode_png(grid(pairs(batch.x, reconstructions, TILES), TILES, span=span)),
-            "Samples": encode_png(grid(samples, TILES, span=span)),
+            "Reconstruction": encode_png(paired(batch.x, reconstructions, TILES, tile, span)),
+            "Samples": encode_png(grid(samples, TILES, tile, span)),
         }
 
     def _latent_space(self, model: VAE) -> bytes:
@@ -56,6 +60,9 @@ class Pictures:
         examples = self._examples.first(POINTS)
         view = latents.view_of(model, examples, self._train)
         labels = examples.labels.cpu().numpy()
-        return plots.encode(
-            plots.scatter(view.points, labels, view.axes, "posterior means", self._info.classes), ".png"
+        prior = view.origin if isinstance(model.prior, StandardNormal) else None
+        title = f"posterior means of {len(examples)} {self._info.name} examples"
+        figure = plots.scatter(
+            view.points, labels, view.axes, title, self._info.classes, equal=view.origin is not None, prior=prior
         )
+        return plots.encode(figure, ".png")

@@ -45,7 +45,7 @@ def compare_cli(
             metavar="RUN RUN [RUN ...]",
             autocompletion=complete_run,
             show_default=False,
-            help="Two or more runs; the first is the baseline.",
+            help=f"2 to {MOST_COLUMNS} runs, with --group up to {MOST_RUNS}; the first is the baseline.",
         ),
     ],
     group: Annotated[
@@ -82,17 +82,18 @@ def compare_cli(
     check_device(device)
     if data_dir is not None:
         find_directory(data_dir)
+    # counted before they are opened, which takes a while for hundreds
+    if not 2 <= len(runs) <= MOST_RUNS:
+        raise UsageError(f"compare takes 2 to {MOST_RUNS} runs; got {len(runs)}")
+    if not group:
+        _check_columns(len(runs), "--group shows the seeds of one setting in one column")
     opened = [Run.open(reference, state(context).runs_dir) for reference in runs]
-    if not 2 <= len(opened) <= MOST_RUNS:
-        raise UsageError(f"compare takes 2 to {MOST_RUNS} runs; got {len(opened)}")
     paths = [run.path.resolve() for run in opened]
     if twin := next((path.name for path in paths if paths.count(path) > 1), None):
         raise UsageError(f"compare takes different runs; {twin} was given twice")
     groups = seed_groups(opened) if group else None
-    columns = len(opened if groups is None else groups)
-    if columns > MOST_COLUMNS:
-        hint = "--group shows the seeds of one setting in one column" if groups is None else None
-        raise UsageError(f"compare shows up to {MOST_COLUMNS} side by side; got {columns}", hint=hint)
+    if groups is not None:
+        _check_columns(len(groups), None)
     for run in opened:
         screen.detail(f"{run.id}: {run.path}")
     missing = [run for run in opened if kept_evaluation(run, SPLIT, CHECKPOINT) is None]
@@ -104,15 +105,20 @@ def compare_cli(
     if output is not None:
         from vaectl.commands.compare import report as _report
 
-        figure = _report.pictures(comparison, screen, device, data_dir, seed or 0) if pictured else None
-        write_output(output, lambda path: _report.write(path, comparison, page, figure), force=force)
+        figures = _report.pictures(comparison, screen, device, data_dir, seed or 0) if pictured else []
+        write_output(output, lambda path: _report.write(path, comparison, page, figures), force=force)
         screen.note(f"report: {output}")
     elbo = comparison.rows[0].values
     short = "\t".join("-" if value is None else f"{value:.4f}" for value in elbo)
-    pieces: list[str | Table] = [*page.above, *screen.tables(page.tables), *page.below]
+    pieces: list[str | Table] = [*page.above, *page.fitted(screen), *page.below]
     screen.result(finite(comparison.to_json()), short=short, text=pieces)
     for note in page.notes:
         screen.note(note)
+
+
+def _check_columns(columns: int, hint: str | None) -> None:
+    if columns > MOST_COLUMNS:
+        raise UsageError(f"compare shows up to {MOST_COLUMNS} side by side; got {columns}", hint=hint)
 
 
 def _evaluate_all(runs: Sequence[Run], screen: Screen, device: str, data_dir: Path | None) -> None:

@@ -4,22 +4,84 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vaectl.commands.shared.render import Tables, setting_text
+from vaectl.commands.shared.render import Screen, Tables, setting_text
 from vaectl.runs.comparison import SPLIT, Comparison, Row, total_of
 from vaectl.runs.lines import plus_minus
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# units whose names do not say what they are
+UNITS = {"squared": "units²"}
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A comparison as text: lines, two tables, lines, notes; the first header of a table is its title."""
+    """A comparison as text: lines, two tables, lines, notes.
+
+    Attributes:
+        title: The names of what is compared.
+        above: Lines above the tables.
+        tables: Settings and metrics; the first header of a table is its title.
+        units: For each table the columns that stay side by side, in order, without the first.
+        below: Lines below the tables.
+        notes: Further notes.
+    """
 
     title: str
     above: list[str]
     tables: Tables
+    units: list[list[list[int]]]
     below: list[str]
     notes: list[str]
+
+    def fitted(self, screen: Screen) -> list[str | Table]:
+        """The tables for a screen; one that is wider continues below itself, so that no verdict is lost."""
+        count = max(len(columns) for columns, _ in self.tables)
+        together = [[0, *range(1, len(columns))] for columns, _ in self.tables]
+        widths = [_widths(table, len(columns)) for table, columns in zip(self.tables, together, strict=True)]
+        aligned = [max(width[index] for width in widths if index < len(width)) for index in range(count)]
+        if sum(aligned) <= screen.out.width:
+            return [*screen.tables(self.tables)]
+        pieces: list[str | Table] = []
+        for table, units, width in zip(self.tables, self.units, widths, strict=True):
+            columns, rows = table
+            for parts, part in enumerate(_packed(units, width, screen.out.width)):
+                # the title stands above the first part alone
+                heads = [("", "left") if parts and index == 0 else columns[index] for index in part]
+                pieces += [""] if pieces else []
+                pieces += screen.tables([(heads, [[row[index] for index in part] for row in rows])])
+        return pieces
+
+
+def _widths(table: tuple[list[tuple[str, str]], list[list[str]]], count: int) -> list[int]:
+    """Characters of each column, with the space to the next."""
+    columns, rows = table
+    return [2 + max(len(row[index]) for row in [[name for name, _ in columns], *rows]) for index in range(count)]
+
+
+def _packed(units: list[list[int]], widths: list[int], room: int) -> list[list[int]]:
+    """The columns of each part of a table, the first column in all: as many units as fit side by side."""
+    parts: list[list[int]] = []
+    left = 0
+    for unit in units:
+        # a unit that is too wide even alone is divided
+        alone = widths[0] + sum(widths[index] for index in unit) <= room
+        for columns in [unit] if alone else [[index] for index in unit]:
+            size = sum(widths[index] for index in columns)
+            if not parts or size > left:
+                parts.append([0])
+                left = room - widths[0]
+            parts[-1] += columns
+            left -= size
+    return parts
+
+
+def sentence(line: str) -> str:
+    """A line as a sentence."""
+    return f"{line[0].upper()}{line[1:]}."
 
 
 def sheet(comparison: Comparison, *, everything: bool) -> Sheet:
@@ -30,9 +92,14 @@ def sheet(comparison: Comparison, *, everything: bool) -> Sheet:
     heads = [(label, "right") for label in labels]
     settings = [[f"  {names[path]}", *map(setting_text, _short(values))] for path, values in values_by_path.items()]
     changes: list[tuple[str, str]] = []
+    units = [[1 + index] for index in range(len(labels))]
     for label in labels[1:]:
-        changes += [("change" if len(labels) == 2 else f"{label} change", "left"), ("", "left")]
-        changes += [("95 % interval", "left")] if _has_intervals(comparison) else []
+        whose = "" if len(labels) == 2 else f"{label} "
+        units.append([1 + len(labels) + len(changes), 2 + len(labels) + len(changes)])
+        changes += [(f"{whose}change", "left"), ("", "left")]
+        if _has_intervals(comparison):
+            units.append([1 + len(labels) + len(changes)])
+            changes.append((f"{whose}95 % interval", "left"))
     counts = " / ".join(map(str, comparison.n if len(set(comparison.n)) > 1 else comparison.n[:1]))
     width = max(len(_name(row)) for row in comparison.rows)
     metrics = [
@@ -41,18 +108,28 @@ def sheet(comparison: Comparison, *, everything: bool) -> Sheet:
     ]
     below = [f"no verdict for {label}: {why}" for label, why in zip(labels, comparison.withheld, strict=True) if why]
     return Sheet(
-        " and ".join(labels),
+        _listed(labels),
         _legend(comparison) if comparison.grouped else [],
         [
             (
                 [(f"settings: {len(comparison.differing)} of {len(comparison.settings)} differ", "left"), *heads],
                 settings,
             ),
-            ([(f"metrics ({SPLIT}, {counts} images)", "left"), *heads, *changes], metrics),
+            (
+                [(f"metrics ({SPLIT}, {counts} {'image' if counts == '1' else 'images'})", "left"), *heads, *changes],
+                metrics,
+            ),
         ],
+        [units[: len(labels)], units],
         below,
         comparison.notes,
     )
+
+
+def _listed(names: list[str]) -> str:
+    """``a``, ``a and b`` or ``a, b and c``."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _legend(comparison: Comparison) -> list[str]:
@@ -90,7 +167,7 @@ def _label(row: Row, comparison: Comparison) -> str:
             "-" if size is None else str(size) for size in (total_of(row.metric, c.runs[0]) for c in comparison.columns)
         ]
         return f"{arrow} of {sizes[0] if len(set(sizes)) == 1 else '/'.join(sizes)}"
-    return f"{arrow} {row.metric.unit}"
+    return f"{arrow} {UNITS.get(row.metric.unit, row.metric.unit)}"
 
 
 def _cells(row: Row) -> list[str]:

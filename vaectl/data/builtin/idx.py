@@ -28,6 +28,13 @@ TIMEOUT_SECONDS = 15
 ARCHIVES = tuple(
     f"{split}-{kind}-idx{dims}-ubyte.gz" for split in ("train", "t10k") for kind, dims in (("images", 3), ("labels", 1))
 )
+# names of the classes, as torchvision has them; the digits of MNIST need none
+CLASSES = {
+    "FashionMNIST": (
+        "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+    ),
+    "KMNIST": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+}  # fmt: skip
 # limit for the pixels of a file, and how many are read at once
 MAX_BYTES, CHUNK_BYTES = 1 << 30, 1 << 20
 
@@ -66,7 +73,8 @@ def load_idx(name: str, loading: Loading) -> Raw:
             raise DataError(f"{folder}: the {part} files hold images {images.shape} and labels {labels.shape}")
     if train_images.shape[1:] != test_images.shape[1:] or 0 in train_images.shape:
         raise DataError(f"{folder}: the train files hold images {train_images.shape} and t10k {test_images.shape}")
-    return Raw(train_images[:, None], train_labels, test_images[:, None], test_labels)
+    classes = CLASSES.get(name, ())
+    return Raw(train_images[:, None], train_labels, test_images[:, None], test_labels, classes=classes)
 
 
 def present(name: str, directory: Path) -> bool:
