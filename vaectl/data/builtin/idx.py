@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from vaectl.data.base import Loading, Raw
+from vaectl.data.info import ACCOUNT_BYTES
 from vaectl.errors import DataError
 from vaectl.system.files import beside
-from vaectl.system.reading import open_regular, size_text
+from vaectl.system.reading import check_packed, check_size, open_regular, size_text
 
 TIMEOUT_SECONDS = 15
 # the four files of a torchvision class, in its order; listed here because importing torchvision takes as long as torch,
@@ -66,6 +67,8 @@ def load_idx(name: str, loading: Loading) -> Raw:
             raise DataError(f"{folder}: the {part} files hold images {images.shape} and labels {labels.shape}")
     if train_images.shape[1:] != test_images.shape[1:] or 0 in train_images.shape:
         raise DataError(f"{folder}: the train files hold images {train_images.shape} and t10k {test_images.shape}")
+    count = len(train_images) + len(test_images)
+    check_size(f"the account of the {count:,} images in {folder}", count * ACCOUNT_BYTES)
     return Raw(train_images[:, None], train_labels, test_images[:, None], test_labels)
 
 
@@ -90,11 +93,13 @@ def _read_idx(file: Path) -> np.ndarray:
             size = math.prod(shape)
             if size > MAX_BYTES:
                 raise DataError(f"{damaged}: shape {shape} is more than {size_text(MAX_BYTES)}", hint=hint)
+            if file.suffix == ".gz":
+                check_packed(size, file.stat().st_size)
             # in chunks, because a gzip file may hold less or much more than its header states
             content = bytearray()
             while len(content) <= size and (part := stream.read(min(CHUNK_BYTES, size + 1 - len(content)))):
                 content += part
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError, MemoryError) as error:
         raise DataError(f"{damaged}: {error}", hint=hint) from None
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror or error}") from None

@@ -6,6 +6,7 @@ Shapes: ``N`` examples.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from vaectl.config.spec import SPLITS
 from vaectl.data.base import Data, Loading, drawn_text
 from vaectl.data.changes import change_of
 from vaectl.data.examples import Examples
-from vaectl.data.info import DataInfo
+from vaectl.data.info import ACCOUNT_BYTES, LARGEST_EXAMPLE, LONGEST_SIDE, DataInfo
 from vaectl.data.own.archives import open_npy, open_npz, open_safetensors
 from vaectl.data.own.decoding import FileRows, strict_pictures
 from vaectl.data.own.division import divide, fingerprint, resident, streamed
@@ -28,7 +29,7 @@ from vaectl.data.own.tables import open_table
 from vaectl.data.report import report_of
 from vaectl.data.survey import Survey, Tally, survey
 from vaectl.errors import DataError, SettingError
-from vaectl.system.reading import size_text
+from vaectl.system.reading import check_size, size_text
 from vaectl.system.runtime import memory
 
 OPENERS: dict[str, Callable[[Path, Reading], Source]] = {
@@ -61,6 +62,7 @@ def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
     with strict_pictures():
         source = _opened(path, reading)
         _check_options(path, source, options)
+        _check_sizes(path, source)
         keep = _is_resident(path, source, options, loading)
         surveys, tally = _surveyed(path, source, keep, reading)
     bad = list(source.bad)
@@ -105,6 +107,19 @@ def _check_options(path: Path, source: Source, options: DataOptions) -> None:
     for part, name in (("test", "test_fraction"), ("validation", "validation_fraction")):
         if part in source.parts and getattr(options, name) != getattr(DataOptions(), name):
             raise SettingError(f"data.{name}", f"is for data without a {part} split; {path.name} has one")
+
+
+def _check_sizes(path: Path, source: Source) -> None:
+    """Refuse examples that are too large for any run, and more of them than can be kept account of."""
+    for rows in source.parts.values():
+        if len(rows) and (math.prod(rows.shape) > LARGEST_EXAMPLE or max(rows.shape) > LONGEST_SIDE):
+            raise DataError(
+                f"{path}: an example of shape {rows.shape} is too large: at most {LARGEST_EXAMPLE:,} numbers, and "
+                f"{LONGEST_SIDE:,} along a side",
+                hint="resize images: --image-size 64",
+            )
+    count = sum(map(len, source.parts.values()))
+    check_size(f"the account of the {count:,} examples of {path}", count * ACCOUNT_BYTES)
 
 
 def _is_resident(path: Path, source: Source, options: DataOptions, loading: Loading) -> bool:
