@@ -128,7 +128,9 @@ def survey(rows: Rows, tally: Tally, *, keep: bool, progress: Callable[[int], No
             done += len(good) + len(wrong)
             progress(done)
     rows_used = np.flatnonzero(usable)
-    if images is not None and bad:
+    if not bad:
+        return Survey(rows_used, digests, ranges, bad, images)
+    if images is not None:
         images = images[rows_used]
     return Survey(rows_used, digests[rows_used], ranges[rows_used], bad, images)
 

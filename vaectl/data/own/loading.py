@@ -23,7 +23,7 @@ from vaectl.data.own.archives import open_npy, open_npz, open_safetensors
 from vaectl.data.own.decoding import FileRows, strict_pictures
 from vaectl.data.own.division import divide, fingerprint, resident, streamed
 from vaectl.data.own.folder import open_folder
-from vaectl.data.own.rows import Rows
+from vaectl.data.own.rows import ArrayRows, Rows
 from vaectl.data.own.source import Reading, Source, refuse_bad
 from vaectl.data.own.tables import open_table
 from vaectl.data.report import report_of
@@ -56,6 +56,7 @@ def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
         options.label_column,
         loading.support,
         loading.lenient,
+        loading.most,
         loading.note,
         loading.progress,
     )
@@ -76,6 +77,9 @@ def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
             raise DataError(f"{path}: no example of its {part} part can be used" + (f"; {_one(bad)}" if bad else ""))
     if bad:
         loading.note(f"{path.name}: {len(bad)} of {total} {source.word} are left out; {_one(bad)}")
+    if keep:  # the survey holds the examples, and memory need not hold them twice
+        parts = {part: rows.emptied() if isinstance(rows, ArrayRows) else rows for part, rows in source.parts.items()}
+        source = dataclasses.replace(source, parts=parts)
     return _described(path, source, surveys, tally, options, loading, left_out=len(bad))
 
 

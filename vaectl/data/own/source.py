@@ -29,6 +29,7 @@ class Reading:
         label_column: The column of a table that holds the labels, or None for the usual names.
         support: The support that an existing model needs, or None.
         lenient: Whether a missing column of labels is passed over.
+        most: How many images a folder can have at most, or None.
         note: Called with a sentence for the user.
         progress: Called with (task, done, total).
     """
@@ -37,6 +38,7 @@ class Reading:
     label_column: str | None = None
     support: str | None = None
     lenient: bool = False
+    most: int | None = None
     note: Callable[[str], None] = lambda sentence: None
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
 
