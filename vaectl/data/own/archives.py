@@ -21,7 +21,7 @@ import numpy as np
 
 from vaectl.data.own import npy
 from vaectl.data.own.rows import SCALINGS, ArrayRows, Layout, are_bytes, encoding_of, layout_of
-from vaectl.data.own.source import Reading, Source, classes_of, unlabelled
+from vaectl.data.own.source import Reading, Source, check_count, classes_of, unlabelled
 from vaectl.errors import DataError, SettingError
 from vaectl.system.reading import HEADER_BYTES, check_packed, check_size, open_regular, size_text
 
@@ -31,8 +31,8 @@ IMAGES, LABELS = ("images", "image", "x", "data", "arr_0"), ("labels", "label", 
 LOOKED_AT = 100
 # the first bytes of a format's files
 MARKS = {".npy": b"\x93NUMPY", ".npz": b"PK"}
-PROBLEMS = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, OSError, KeyError, RuntimeError, NotImplementedError,
-            TypeError, OverflowError, MemoryError, struct.error)  # fmt: skip
+PROBLEMS = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, OSError, LookupError, RuntimeError, TypeError,
+            NotImplementedError, OverflowError, MemoryError, struct.error)  # fmt: skip
 
 
 def open_npy(path: Path, reading: Reading) -> Source:
@@ -273,6 +273,7 @@ def assembled(
             )
         if 0 in array.shape:
             raise DataError(f"{path}: the {part} array of shape {array.shape} holds no examples")
+    check_count(path, images.values())
     try:
         layouts: dict[str, Layout] = {part: layout_of(array.shape) for part, array in images.items()}
         encoding = encoding_of(list(images.values()), reading.support)

@@ -1,4 +1,4 @@
-"""Columns of a table, whatever its format: the label among them, and numbers and labels gathered block by block.
+"""Columns of a table of any format: the label, and numbers and labels gathered block by block.
 
 Shapes: ``N`` rows, ``B`` rows of a block, ``W`` columns of numbers.
 """

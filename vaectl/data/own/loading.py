@@ -18,18 +18,18 @@ from vaectl.config.spec import SPLITS
 from vaectl.data.base import Data, Loading, drawn_text
 from vaectl.data.changes import change_of
 from vaectl.data.examples import Examples
-from vaectl.data.info import ACCOUNT_BYTES, LARGEST_EXAMPLE, LONGEST_SIDE, DataInfo
+from vaectl.data.info import LARGEST_EXAMPLE, LONGEST_SIDE, DataInfo
 from vaectl.data.own.archives import open_npy, open_npz, open_safetensors
 from vaectl.data.own.decoding import FileRows, strict_pictures
 from vaectl.data.own.division import divide, fingerprint, resident, streamed
 from vaectl.data.own.folder import open_folder
 from vaectl.data.own.rows import ArrayRows, Rows
-from vaectl.data.own.source import Reading, Source, refuse_bad
+from vaectl.data.own.source import Reading, Source, check_count, refuse_bad
 from vaectl.data.own.tables import open_table
 from vaectl.data.report import report_of
 from vaectl.data.survey import Survey, Tally, survey
 from vaectl.errors import DataError, SettingError
-from vaectl.system.reading import check_size, size_text
+from vaectl.system.reading import size_text
 from vaectl.system.runtime import memory
 
 OPENERS: dict[str, Callable[[Path, Reading], Source]] = {
@@ -122,8 +122,7 @@ def _check_sizes(path: Path, source: Source) -> None:
                 f"{LONGEST_SIDE:,} along a side",
                 hint="resize images: --image-size 64",
             )
-    count = sum(map(len, source.parts.values()))
-    check_size(f"the account of the {count:,} examples of {path}", count * ACCOUNT_BYTES)
+    check_count(path, source.parts.values())
 
 
 def _is_resident(path: Path, source: Source, options: DataOptions, loading: Loading) -> bool:

@@ -1,4 +1,4 @@
-"""Arrays in numpy's ``.npy`` format: the only reader of their headers, for whole files and for members of archives."""
+"""Arrays in numpy's ``.npy`` format: the only reader of headers, for files and members of archives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables as ``.parquet``, read a few rows at a time, so that memory holds little more than their numbers."""
+"""Tables as ``.parquet``, read a few rows at a time, so that memory holds little more than numbers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def _read(path: Path, file: BinaryIO, reading: Reading) -> Table:
         problems = dict[int, str]()
         block = _block(batch, columns, problems)
         texts = [] if label is None else _texts(batch, label, problems)
-        good = np.array([row for row in range(len(block)) if row not in problems], np.int64)
+        usable = np.ones(len(block), bool)
+        usable[list(problems)] = False
+        good = np.flatnonzero(usable)
         numbers.add(block[good])
         line_numbers.append(good + done + 1)
         if label is not None:

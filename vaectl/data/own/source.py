@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from vaectl.data.changes import Change
-from vaectl.data.info import LONGEST_CLASS, MOST_CLASSES
+from vaectl.data.info import ACCOUNT_BYTES, LONGEST_CLASS, MOST_CLASSES
 from vaectl.data.own.rows import Rows
 from vaectl.errors import DataError
+from vaectl.system.reading import check_size
 
 # number of bad examples listed in an error
 NAMED = 10
@@ -71,6 +73,17 @@ class Source:
     sizes_differ: bool = False
     why_resident: str | None = None
     word: str = "images"
+
+
+def check_count(path: Path, parts: Iterable[Sized]) -> None:
+    """Refuse more examples than can be kept account of, see ``reading.check_size``.
+
+    Args:
+        path: The source.
+        parts: The examples of each part.
+    """
+    count = sum(map(len, parts))
+    check_size(f"the account of the {count:,} examples of {path}", count * ACCOUNT_BYTES)
 
 
 def refuse_bad(name: str, source: Source, bad: Sequence[tuple[str, str]], total: int) -> None:

@@ -1,4 +1,4 @@
-"""Tables as text, ``.csv``: read a block of lines at a time, so that memory holds numbers and not their texts.
+"""Tables as text, ``.csv``, read a block at a time, so that memory holds numbers, not texts.
 
 numpy parses a block whose cells are all numbers; any other block is read cell by cell, which names what is wrong.
 
