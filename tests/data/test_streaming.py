@@ -23,7 +23,7 @@ from vaectl.data.base import Data, Loading
 from vaectl.data.examples import Examples
 from vaectl.data.own import loading as own
 from vaectl.data.own import streamed
-from vaectl.data.own.ahead import WORKERS, ahead
+from vaectl.data.own.ahead import PENDING_BYTES, WORKERS, ahead
 from vaectl.data.own.streamed import StreamedSplit
 from vaectl.errors import DataError, SettingError
 from vaectl.evaluation.metrics import evaluate
@@ -265,12 +265,12 @@ def test_reading_ahead_is_bounded_in_order_and_ends() -> None:
             raise ValueError("fifty")
         return item
 
-    results = ahead(work, range(100), 2)
+    results = ahead(work, range(100), PENDING_BYTES // 4)
     assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
     assert len(begun) <= 9
     with pytest.raises(ValueError, match="fifty"):
         list(results)
-    results = ahead(work, range(20), 2)
+    results = ahead(work, range(20), PENDING_BYTES // 4)
     next(results)
     results.close()
 

@@ -39,7 +39,9 @@ class Loading:
         support: The kind of numbers to read own data as, because a model needs it; None if their values decide.
         lenient: Whether an option without effect is ignored rather than an error: grey levels of images without colour,
             0 and 1 of binary ones, labels that do not exist. A model applies its run's options to other data so.
+        hurried: Whether a download is given up for another data set unless a server answers within a few seconds.
         divided: Whether own data without splits are divided; false if nothing is trained on them.
+        most: How many images a folder can have at most, if it is known to be what a run was trained on.
         note: Called with a sentence for the user.
         progress: Called with (name, bytes done, total bytes or 0 if unknown) during a download.
     """
@@ -49,6 +51,8 @@ class Loading:
     support: str | None = None
     lenient: bool = False
     divided: bool = True
+    hurried: bool = False
+    most: int | None = None
     note: Callable[[str], None] = lambda sentence: None
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
 

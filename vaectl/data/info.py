@@ -16,6 +16,10 @@ STRINGS = ("name", "support", "fingerprint", "preprocessing")
 # limits for the number of class names and the characters of one; more names are not treated as classes
 MOST_CLASSES, LONGEST_CLASS = 1000, 255
 MOST_GIVEN = 2**16
+# bytes that are kept of an example beside its numbers: digest, range, label, and its row in several orders
+ACCOUNT_BYTES = 64
+# limits for the numbers of one example, and for its channels, height and width
+LARGEST_EXAMPLE, LONGEST_SIDE = 2**26, 2**16
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,9 @@ class DataInfo:
             classes, ends = tuple(document.get("classes", ())), tuple(document.get("range", (0.0, 1.0)))
             info = cls(**{**document, "shape": shape, "classes": classes, "range": ends})
             sound = (
-                all(isinstance(size, int) and 0 < size <= 2**16 for size in shape)
+                all(isinstance(size, int) and 0 < size <= LONGEST_SIDE for size in shape)
                 and len(shape) == 3
-                and math.prod(shape) <= 2**26
+                and math.prod(shape) <= LARGEST_EXAMPLE
                 and all(isinstance(info.sizes[split], int) and 0 <= info.sizes[split] < 2**40 for split in SPLITS)
                 and all(isinstance(document[name], str) for name in STRINGS)
                 and len(classes) <= MOST_CLASSES

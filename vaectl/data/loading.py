@@ -76,7 +76,7 @@ def load(name: str, loading: Loading, **options: Any) -> Data:
     if name == "auto":
         local = present("MNIST", loading.directory)
         try:
-            raw = SOURCES["mnist"](loading)
+            raw = SOURCES["mnist"](dataclasses.replace(loading, hurried=True))
         except UnavailableError as error:
             loading.note(f"dataset: the built-in glyphs, because there is {error.message}")
             name, raw = "glyphs", SOURCES["glyphs"](loading)

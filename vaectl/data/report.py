@@ -124,6 +124,18 @@ def fitting(support: str, shape: Sequence[int], *, ends: bool = False) -> tuple[
     return ("gaussian", "laplace"), "the values are real numbers"
 
 
+def _repetitions(digests: Mapping[str, np.ndarray]) -> tuple[int, int]:
+    """How many examples repeat another one, and how many test examples are in the training or validation split."""
+    # half of a digest takes less memory: two of 10 million different examples share it with a chance of 3 in a million
+    marks = [np.ascontiguousarray(digests[split]).view(np.uint64)[:, 0] for split in SPLITS]
+    test, known = marks.pop(), np.sort(np.concatenate(marks))
+    place = np.searchsorted(known, test)
+    known_tests = known[np.minimum(place, max(0, len(known) - 1))] == test if len(known) else np.zeros(len(test), bool)
+    new = np.sort(test[~known_tests])
+    duplicates = sum(int((values[1:] == values[:-1]).sum()) for values in (known, new)) + int(known_tests.sum())
+    return duplicates, int(known_tests.sum())
+
+
 def report_of(
     info: DataInfo,
     tally: Tally,
@@ -145,10 +157,7 @@ def report_of(
         left_out: Number of examples that could not be used.
         streamed: Whether the examples are streamed.
     """
-    every = np.concatenate([digests[split] for split in SPLITS])
-    _, number = np.unique(np.ascontiguousarray(every).view(f"V{every.shape[1]}")[:, 0], return_inverse=True)
-    tests = len(digests["test"])
-    train_ids, test_ids = number[: len(number) - tests], number[len(number) - tests :]
+    duplicates, repeated = _repetitions(digests)
     kinds, counts = np.unique(np.concatenate([labels[split] for split in SPLITS]), return_counts=True)
     class_counts = {
         (info.classes[kind] if 0 <= kind < len(info.classes) else str(kind)): int(count)
@@ -161,6 +170,6 @@ def report_of(
     likelihoods, why = fitting(info.support, info.shape, ends=ends)
     return Report(
         info.name, info.shape, info.support, stored, dict(info.sizes), low, high, tally.mean, tally.std, tally.binary,
-        tally.constant, len(number) - len(np.unique(number)), int(np.isin(test_ids, train_ids).sum()),
+        tally.constant, duplicates, repeated,
         class_counts, left_out, streamed, likelihoods, why,
     )  # fmt: skip

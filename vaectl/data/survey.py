@@ -6,6 +6,7 @@ Shapes: ``N`` examples, ``B`` of them at once, ``X`` data shape (C, H, W).
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -40,10 +41,12 @@ class Tally:
         if not len(stored):
             return
         scale = 1 / 255 if stored.dtype == np.uint8 else 1.0
-        numbers = stored.astype(np.float64)
         self.count += stored.size
-        self.total += float(numbers.sum()) * scale
-        self.squares += float(np.square(numbers).sum()) * scale**2
+        flat = stored.reshape(-1)
+        for start in range(0, len(flat), PIECE_BYTES):  # in float64 a large image would take eight times its memory
+            numbers = flat[start : start + PIECE_BYTES].astype(np.float64)
+            self.total += float(numbers.sum()) * scale
+            self.squares += float(np.square(numbers).sum()) * scale**2
         self.low = np.minimum(self.low, stored.min(0) * np.float32(scale))
         self.high = np.maximum(self.high, stored.max(0) * np.float32(scale))
         self.ends = self.ends and bool(((stored == 0) | (stored == (255 if scale != 1 else 1))).all())
@@ -103,7 +106,8 @@ def survey(rows: Rows, tally: Tally, *, keep: bool, progress: Callable[[int], No
         progress: Called with the number of examples done.
     """
     n, shape = len(rows), rows.shape
-    at_once = max(1, min(MOST_AT_ONCE, PIECE_BYTES // max(1, rows.dtype.itemsize * int(np.prod(shape)))))
+    each = rows.dtype.itemsize * math.prod(shape)
+    at_once = max(1, min(MOST_AT_ONCE, PIECE_BYTES // max(1, each)))
     images = np.empty((n, *shape), rows.dtype) if keep else None
     digests, ranges = np.zeros((n, DIGEST_BYTES), np.uint8), np.zeros((n, 2), np.float32)
     usable, bad = np.zeros(n, bool), dict[int, str]()
@@ -112,7 +116,8 @@ def survey(rows: Rows, tally: Tally, *, keep: bool, progress: Callable[[int], No
         good, stored, wrong = _readable(rows, index)
         return good, stored, digests_of(stored), wrong
 
-    with closing(ahead(read, (np.arange(a, min(n, a + at_once)) for a in range(0, n, at_once)))) as results:
+    chunks = (np.arange(a, min(n, a + at_once)) for a in range(0, n, at_once))
+    with closing(ahead(read, chunks, at_once * each)) as results:
         done = 0
         for good, stored, marks, wrong in results:
             usable[good], digests[good], bad = True, marks, bad | wrong
@@ -123,7 +128,9 @@ def survey(rows: Rows, tally: Tally, *, keep: bool, progress: Callable[[int], No
             done += len(good) + len(wrong)
             progress(done)
     rows_used = np.flatnonzero(usable)
-    if images is not None and bad:
+    if not bad:
+        return Survey(rows_used, digests, ranges, bad, images)
+    if images is not None:
         images = images[rows_used]
     return Survey(rows_used, digests[rows_used], ranges[rows_used], bad, images)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,11 @@ def load_recorded(run: Run, data_dir: str | Path | None, tell: Tell) -> Data:
         )
     if not own and info.name not in dataset_names():
         raise RunError(f"{run.path / 'run.json'} is damaged: unknown data set '{info.name}'")
+    if own and (Path(spec.data.name).name != info.name or not re.fullmatch("[0-9a-f]{64}", info.fingerprint)):
+        raise RunError(
+            f"{run.path / 'run.json'} is damaged: its data are called '{info.name}' and lie in '{spec.data.name}'",
+            hint="what is there is not read, because nothing says that it is data",
+        )
     location = find_directory(data_dir, Path(recorded), own=spec.data.name if own else None)
     directory = location.path
     tell(Said(f"data: {info.name} in {directory}", "detail"))
@@ -80,7 +86,9 @@ def load_recorded(run: Run, data_dir: str | Path | None, tell: Tell) -> Data:
         )
     try:
         # the kind of own data follows from their values, as in training, when all notes on them were shown
-        data = load_part(part, _loading(location, own, tell, kind="detail" if own else "note"))
+        loading = _loading(location, own, tell, kind="detail" if own else "note")
+        most = None if not own or spec.data.options["skip_bad"] else 2 * sum(info.sizes.values()) + 1000
+        data = load_part(part, dataclasses.replace(loading, most=most))
     except UnusableError as error:
         hint = f"all were usable when {run.id} was trained: restore the original files"
         raise DataError(error.message, hint=hint) from None

@@ -85,6 +85,7 @@ def resume_run(
         resolved = _changed(settings, changes)
         complete = opened.record["status"] == "completed" and _has_metrics(opened)
         if complete and not changes:
+            opened.check_weights()
             _tell_end(opened, hub.tell)
             return opened
         target = processes.device(resolve_device(_device(opened, device, hub.tell, processes)))
@@ -195,6 +196,11 @@ def _rewind(
     if lost := sorted({*range(1, state.epoch + 1)} - {row["epoch"] for row in done}):
         epochs = f"{'epoch' if len(lost) == 1 else 'epochs'} {', '.join(map(str, lost[:10]))}"
         tell(Said(f"{path} lacks {epochs}{' ...' if len(lost) > 10 else ''}", "warning"))
+    if dropped := [row["epoch"] for row in rows if has_numbers(row, "epoch") and row["epoch"] > state.epoch]:
+        epochs = f"epoch {dropped[0]}" if len(dropped) == 1 else f"epochs {dropped[0]} to {dropped[-1]}"
+        tell(Said(f"{path}: {epochs} dropped, because the checkpoint is older and they are trained again"))
+    if unnumbered := len(rows) - len(done) - len(dropped):
+        tell(Said(f"{path}: {unnumbered} {'line' if unnumbered == 1 else 'lines'} without an epoch dropped"))
     if torn or len(done) < len(rows):
         history.write(path, done)
     run.rewind_steps(state.step)

@@ -341,6 +341,20 @@ class Run:
             reason = str(error).splitlines()[-1].strip()
             raise RunError(f"the checkpoint in {self.path} is damaged: {reason}") from None
 
+    def check_weights(self) -> None:
+        """Check the weights and, if there is one, the checkpoint of a completed run: sizes, shapes and checksums.
+
+        Raises:
+            RunError: A file is missing, damaged or not of this run.
+        """
+        from vaectl.model.builder import build, complete
+
+        self.load_model("best")
+        if checkpoints.has_state(self.path):
+            model, objective = build(self.complete_spec(), self.data_info)
+            weights, others = model.state_dict(), objective.state_dict().values()
+            checkpoints.load(self.path, self.record["config"], weights, complete, others)
+
     def load_model(self, checkpoint: str = "best", device: str | torch.device = "cpu") -> VAE:
         """Build the run's model with the weights of a checkpoint, in evaluation mode.
 

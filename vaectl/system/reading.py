@@ -6,17 +6,25 @@ import errno
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from vaectl.errors import RunError
+from vaectl.errors import DataError, RunError, UsageError
+from vaectl.system.runtime import memory
 
 # size limits for a config, the header of weights, run.json, and files that grow with epochs or examples; parsed JSON
 # takes up to about thirty times the memory of its text
 CONFIG_BYTES, HEADER_BYTES, RECORD_BYTES, SERIES_BYTES = 1 << 18, 1 << 20, 1 << 24, 1 << 26
+# limit for what a file of data that is read whole may take in memory, unless LIMIT_VARIABLE says otherwise; dSprites,
+# the largest packed data set in common use, takes 2.8 GiB
+DATA_BYTES, LIMIT_VARIABLE = 3 << 30, "VAECTL_MAX_BYTES"
+# bytes that one byte of deflated data, as in .npz and .gz, can become; https://zlib.net/zlib_tech.html
+DEFLATE_RATIO = 1032
+UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 # levels of nested tables and lists; files written by vaectl have at most six
 LEVELS = 16
 # the square of a larger number overflows a float32
@@ -96,6 +104,48 @@ def path_within(folder: Path, name: str) -> Path:
         if path.is_symlink() and os.path.commonpath([home, target := os.path.realpath(path)]) != home:
             raise RunError(f"{path} is a link that leads out of the run's folder, to {target}")
     return path
+
+
+def data_limit() -> int:
+    """Bytes that a file of data that is read whole may take: ``DATA_BYTES`` or half of the memory, if that is less.
+
+    The environment's VAECTL_MAX_BYTES is used instead if it is set: bytes, or with a unit such as 8G or 8GiB.
+
+    Raises:
+        UsageError: VAECTL_MAX_BYTES is not a size.
+    """
+    text = os.environ.get(LIMIT_VARIABLE)
+    if not text:
+        return min(DATA_BYTES, memory() // 2)
+    size = re.fullmatch(r"(\d{1,18}) *([KMGT]?)(i?B)?", text.strip(), re.ASCII | re.IGNORECASE)
+    if size is None:
+        raise UsageError(f"{LIMIT_VARIABLE} must be a number of bytes such as 8589934592 or 8GiB; got '{text:.40}'")
+    return int(size[1]) << UNITS[size[2].upper()]
+
+
+def check_size(what: str, size: int, hint: str = "") -> None:
+    """Refuse data that would take more memory than ``data_limit``, before any of it is taken.
+
+    Args:
+        what: The subject of the message, such as a file's path and ``unpacked``.
+        size: Bytes of memory that it would take.
+        hint: Another way to use the data, or empty.
+
+    Raises:
+        DataError: The size is over the limit.
+    """
+    if size > (limit := data_limit()):
+        allow = f"if you trust the file and have the memory, raise the limit: {LIMIT_VARIABLE}={-(-size // 2**30)}GiB"
+        raise DataError(
+            f"{what} would take {size_text(size)} of memory; the limit is {size_text(limit)}",
+            hint=f"{hint}; or {allow}" if hint else allow,
+        )
+
+
+def check_packed(claimed: int, stored: int) -> None:
+    """Raise a ValueError if deflated data of ``stored`` bytes claim to be more than they can be unpacked."""
+    if claimed > DEFLATE_RATIO * stored:
+        raise ValueError(f"{size_text(stored)} of packed data cannot be the {size_text(claimed)} that they claim to be")
 
 
 def size_text(count: float) -> str:

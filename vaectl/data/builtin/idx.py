@@ -10,19 +10,26 @@ import hashlib
 import http.client
 import math
 import os
+import queue
 import struct
+import threading
+import time
+import urllib.error
 import urllib.request
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vaectl.data.base import Loading, Raw
+from vaectl.data.info import ACCOUNT_BYTES
 from vaectl.errors import DataError
 from vaectl.system.files import beside
-from vaectl.system.reading import open_regular, size_text
+from vaectl.system.reading import check_packed, check_size, open_regular, size_text
 
-TIMEOUT_SECONDS = 15
+# how long a server has for each answer; and all servers together to begin one, where another data set can be taken
+TIMEOUT_SECONDS, DECISION_SECONDS = 15, 5
 # the four files of a torchvision class, in its order; listed here because importing torchvision takes as long as torch,
 # and files that are present do not need it
 ARCHIVES = tuple(
@@ -55,7 +62,7 @@ def load_idx(name: str, loading: Loading) -> Raw:
         DataError: A file is damaged or cannot be read.
     """
     folder = loading.directory / name / "raw"
-    arrays = []
+    arrays, until = [], time.monotonic() + DECISION_SECONDS if loading.hurried else None
     for archive in ARCHIVES:
         file = folder / archive
         plain = file.with_suffix("")
@@ -65,7 +72,8 @@ def load_idx(name: str, loading: Loading) -> Raw:
                     f"no {archive} in {folder}, the data directory in the run's record",
                     hint="name a data directory with --data-dir; missing files are downloaded there",
                 )
-            _download(name, file, loading)
+            _download(name, file, loading, until)
+            until = None  # a server has answered
         arrays.append(_read_idx(plain if plain.exists() else file))
     train_images, train_labels, test_images, test_labels = arrays
     for images, labels, part in ((train_images, train_labels, "train"), (test_images, test_labels, "t10k")):
@@ -73,6 +81,8 @@ def load_idx(name: str, loading: Loading) -> Raw:
             raise DataError(f"{folder}: the {part} files hold images {images.shape} and labels {labels.shape}")
     if train_images.shape[1:] != test_images.shape[1:] or 0 in train_images.shape:
         raise DataError(f"{folder}: the train files hold images {train_images.shape} and t10k {test_images.shape}")
+    count = len(train_images) + len(test_images)
+    check_size(f"the account of the {count:,} images in {folder}", count * ACCOUNT_BYTES)
     classes = CLASSES.get(name, ())
     return Raw(train_images[:, None], train_labels, test_images[:, None], test_labels, classes=classes)
 
@@ -98,11 +108,13 @@ def _read_idx(file: Path) -> np.ndarray:
             size = math.prod(shape)
             if size > MAX_BYTES:
                 raise DataError(f"{damaged}: shape {shape} is more than {size_text(MAX_BYTES)}", hint=hint)
+            if file.suffix == ".gz":
+                check_packed(size, file.stat().st_size)
             # in chunks, because a gzip file may hold less or much more than its header states
             content = bytearray()
             while len(content) <= size and (part := stream.read(min(CHUNK_BYTES, size + 1 - len(content)))):
                 content += part
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError, MemoryError) as error:
         raise DataError(f"{damaged}: {error}", hint=hint) from None
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror or error}") from None
@@ -112,15 +124,20 @@ def _read_idx(file: Path) -> np.ndarray:
     return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 
-def _download(name: str, file: Path, loading: Loading) -> None:
+def _download(name: str, file: Path, loading: Loading, until: float | None) -> None:
+    """Download a file from the first mirror that has it, which must begin to answer before ``until`` if that is set."""
     from torchvision import datasets
 
     dataset: type[datasets.MNIST] = getattr(datasets, name)
     md5 = dict(dataset.resources)[file.name]
     problems = []
     for mirror in dataset.mirrors:
+        seconds = TIMEOUT_SECONDS if until is None else until - time.monotonic()
+        if seconds <= 0:
+            problems.append(f"no server answered within {DECISION_SECONDS} seconds, after which auto takes glyphs")
+            break
         try:
-            _fetch(mirror + file.name, file, md5, loading)
+            _fetch(mirror + file.name, file, md5, loading, seconds)
             return
         except (OSError, ValueError, http.client.HTTPException) as error:
             problems.append(str(getattr(error, "reason", error)))
@@ -130,10 +147,10 @@ def _download(name: str, file: Path, loading: Loading) -> None:
     )
 
 
-def _fetch(url: str, file: Path, md5: str, loading: Loading) -> None:
+def _fetch(url: str, file: Path, md5: str, loading: Loading, seconds: float) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "vaectl"})
     digest = hashlib.md5(usedforsecurity=False)
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+    with _answer(request, seconds) as response:
         total = int(response.headers.get("Content-Length") or 0)
         file.parent.mkdir(parents=True, exist_ok=True)
         with beside(file) as part:
@@ -143,7 +160,46 @@ def _fetch(url: str, file: Path, md5: str, loading: Loading) -> None:
                     out.write(chunk)
                     digest.update(chunk)
                     done += len(chunk)
+                    if done > MAX_BYTES:
+                        raise ValueError(f"{url} is larger than {size_text(MAX_BYTES)}")
                     loading.progress(f"{file.parent.parent.name} {file.name}", done, total)
             if digest.hexdigest() != md5:
                 raise ValueError(f"the checksum of {url} is {digest.hexdigest()}, not {md5}")
             os.replace(part, file)
+
+
+def _answer(request: urllib.request.Request, seconds: float) -> Any:
+    """The response to a request, which must begin within some seconds.
+
+    A thread waits for it, because no limit applies while the system looks up a server's name.
+
+    Raises:
+        OSError: There is no answer, or a refusal.
+    """
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    late = threading.Event()
+
+    def ask() -> None:
+        try:
+            response = urllib.request.urlopen(request, timeout=seconds)
+        except Exception as error:  # raised again where it is waited for
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+            answers.put(error)
+        else:
+            if late.is_set():
+                response.close()
+            answers.put(response)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=seconds)
+    except queue.Empty:
+        late.set()
+        raise TimeoutError(f"no answer within {seconds:.0f} seconds") from None
+    if not isinstance(answer, Exception):
+        return answer
+    try:
+        raise answer
+    finally:
+        del answer  # its traceback holds this frame

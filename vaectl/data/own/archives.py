@@ -7,20 +7,23 @@ Shapes: ``N`` examples.
 
 from __future__ import annotations
 
+import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from vaectl.data.own import npy
 from vaectl.data.own.rows import SCALINGS, ArrayRows, Layout, are_bytes, encoding_of, layout_of
-from vaectl.data.own.source import Reading, Source, classes_of, unlabelled
+from vaectl.data.own.source import Reading, Source, check_count, classes_of, unlabelled
 from vaectl.errors import DataError, SettingError
-from vaectl.system.reading import open_regular, size_text
-from vaectl.system.runtime import memory
+from vaectl.system.reading import HEADER_BYTES, check_packed, check_size, open_regular, size_text
 
 PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 IMAGES, LABELS = ("images", "image", "x", "data", "arr_0"), ("labels", "label", "y", "targets", "target", "classes")
@@ -28,8 +31,8 @@ IMAGES, LABELS = ("images", "image", "x", "data", "arr_0"), ("labels", "label", 
 LOOKED_AT = 100
 # the first bytes of a format's files
 MARKS = {".npy": b"\x93NUMPY", ".npz": b"PK"}
-PROBLEMS = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, OSError, SyntaxError, KeyError, RuntimeError,
-            NotImplementedError, TypeError, OverflowError)  # fmt: skip
+PROBLEMS = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, OSError, LookupError, RuntimeError, TypeError,
+            NotImplementedError, OverflowError, MemoryError, struct.error)  # fmt: skip
 
 
 def open_npy(path: Path, reading: Reading) -> Source:
@@ -40,9 +43,7 @@ def open_npy(path: Path, reading: Reading) -> Source:
     """
     with _data_errors(path):
         _check_mark(path, ".npy")
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{path} is not an .npy file")
+        array = npy.mapped(path)
     return assembled(path, {"train": array}, {}, reading, why_resident=None)
 
 
@@ -50,17 +51,26 @@ def open_npz(path: Path, reading: Reading) -> Source:
     """Open the arrays of an ``.npz`` file by the names of their keys.
 
     Raises:
-        DataError: The file is damaged, its keys are unknown, its arrays do not match, or it does not fit into memory.
+        DataError: The file is damaged, its keys are unknown, its arrays do not match, or are too large.
     """
     with _data_errors(path):
         _check_mark(path, ".npz")
-    with _data_errors(path), open_regular(path) as file, np.load(file, allow_pickle=False) as archive:
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} is not an .npz file")
-        with zipfile.ZipFile(path) as members:
-            # sizes from the headers: a small compressed file may hold large arrays
-            sizes = {name: members.getinfo(name).file_size for name in members.namelist()}
-        return _keyed(path, archive.files, lambda key: archive[key], lambda key: sizes.get(f"{key}.npy", 0), reading)
+        with open_regular(path) as file, zipfile.ZipFile(_Bounded(file)) as archive:
+            members = {
+                name.removesuffix(".npy"): archive.getinfo(name) for name in archive.namelist() if name.endswith(".npy")
+            }
+            room = path.stat().st_size
+
+            def read(key: str) -> np.ndarray:
+                with _naming(key), archive.open(members[key]) as member:
+                    return npy.read_array(member, members[key].file_size)
+
+            def size(key: str) -> int:
+                with _naming(key):
+                    _check_member(members[key], room)
+                return members[key].file_size
+
+            return _keyed(path, list(members), read, size, reading)
 
 
 def open_safetensors(path: Path, reading: Reading) -> Source:
@@ -69,23 +79,78 @@ def open_safetensors(path: Path, reading: Reading) -> Source:
     Raises:
         DataError: As ``open_npz``.
     """
-    import torch
     from safetensors import SafetensorError, safe_open
-
-    def numbers(file: Any, key: str) -> np.ndarray:
-        tensor: torch.Tensor = file.get_tensor(key)
-        array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-        return array
 
     try:
         with _data_errors(path):
-            with open_regular(path):
-                pass
+            with open_regular(path) as stored:
+                claimed = int.from_bytes(stored.read(8), "little")
+                if claimed > min(HEADER_BYTES, path.stat().st_size):
+                    raise DataError(
+                        f"{path} is damaged: its header claims {size_text(claimed)}; at most {size_text(HEADER_BYTES)}"
+                    )
             with safe_open(path, "pt") as file:
-                size = path.stat().st_size
-                return _keyed(path, list(file.keys()), lambda key: numbers(file, key), lambda key: size, reading)
+                return _keyed(path, list(file.keys()), partial(_tensor, file), partial(_tensor_size, file), reading)
     except SafetensorError as error:
         raise DataError(f"{path} is damaged: {error}") from None
+
+
+def _tensor(file: Any, key: str) -> np.ndarray:
+    import torch
+
+    tensor: torch.Tensor = file.get_tensor(key)
+    array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return array
+
+
+def _tensor_size(file: Any, key: str) -> int:
+    # no type has more than 8 bytes; safetensors itself has compared the sizes with that of the file
+    shape: list[int] = file.get_slice(key).get_shape()
+    return 8 * math.prod(shape)
+
+
+class _Bounded:
+    """A file of which no more than a header is read at once: zipfile reads the whole list of an archive's members."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int = -1) -> bytes:
+        """Read as a file does.
+
+        Raises:
+            ValueError: It would be more than a header.
+        """
+        content = self._file.read(min(size, HEADER_BYTES + 1) if size >= 0 else HEADER_BYTES + 1)
+        if len(content) > HEADER_BYTES:
+            raise ValueError(f"the list of its arrays is longer than {size_text(HEADER_BYTES)}")
+        return content
+
+
+def _check_member(member: zipfile.ZipInfo, room: int) -> None:
+    """Raise a ValueError unless what a member of an archive claims of itself is possible.
+
+    Args:
+        member: The member.
+        room: Bytes of the archive.
+    """
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"it is packed by method {member.compress_type}; numpy stores arrays or deflates them")
+    if member.compress_size > room:
+        raise ValueError(f"it claims {size_text(member.compress_size)} of a file of {size_text(room)}")
+    check_packed(member.file_size, member.compress_size)
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Name an array in the problems with it."""
+    try:
+        yield
+    except PROBLEMS as error:
+        raise ValueError(f"array {key!r:.100}: {_first_line(error)}") from None
 
 
 def _check_mark(path: Path, suffix: str) -> None:
@@ -112,12 +177,15 @@ def _data_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
     except PROBLEMS as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if any(words in str(error) for words in ("allow_pickle", "Object arrays", "Python objects")):
+        if "Python objects" in str(error):
             raise DataError(
                 f"{path} holds Python objects, which are never loaded", hint="save it as an array of numbers"
             ) from None
-        raise DataError(f"{path} is damaged: {text:.200}") from None
+        raise DataError(f"{path} is damaged: {_first_line(error):.300}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _keyed(
@@ -126,12 +194,7 @@ def _keyed(
     """Read the arrays by the names of their keys; notes list the keys that were used and ignored."""
     images, labels = _roles(path, keys)
     used_keys = [*images.values(), *labels.values()]
-    needed_bytes, memory_bytes = sum(map(size, used_keys)), memory()
-    if needed_bytes > memory_bytes // 2:
-        raise DataError(
-            f"{path} holds {size_text(needed_bytes)}, and this machine has {size_text(memory_bytes)} of memory",
-            hint="save the images as .npy, which can be streamed",
-        )
+    check_size(f"the arrays of {path}", sum(map(size, used_keys)), "save the images as .npy, which can be streamed")
     if unused := sorted(set(keys) - set(used_keys)):
         reading.note(f"{path.name}: {', '.join(unused[:10])} ignored")
     reading.note(f"{path.name}: {', '.join(f'{part} images {key!r}' for part, key in images.items())}"
@@ -210,6 +273,7 @@ def assembled(
             )
         if 0 in array.shape:
             raise DataError(f"{path}: the {part} array of shape {array.shape} holds no examples")
+    check_count(path, images.values())
     try:
         layouts: dict[str, Layout] = {part: layout_of(array.shape) for part, array in images.items()}
         encoding = encoding_of(list(images.values()), reading.support)

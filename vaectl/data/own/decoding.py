@@ -5,9 +5,10 @@ Shapes: ``B`` images read at once, ``X`` data shape (C, H, W).
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,9 @@ MODES = {
 }  # fmt: skip
 CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 ORIENTATION, TURNED = 0x0112, 5
+# images of more pixels are decoded one at a time, because a decoded image takes up to fourteen bytes a pixel
+LARGE_PIXELS = 2**24
+TURN = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -80,31 +84,35 @@ class FileRows:
         out = np.empty((len(index), *self.shape), self.dtype)
         for position, row in enumerate(index.tolist()):
             image = self._decoded(row)
-            if self.change is not None:
-                image = self.change(image)
             if image.shape != out.shape[1:] or image.dtype != out.dtype:
                 raise BadExampleError(row, f"is {image.dtype} {image.shape}, not {out.dtype} {out.shape[1:]}")
             out[position] = image
         return out
 
     def _decoded(self, row: int) -> np.ndarray:
-        try:
-            with _opened(self.root / self.files[row]) as image:
-                upright = ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
-                pixels = _pixels(upright, self.bands, self.depth)
-        except BadExampleError:
-            raise
-        except Exception as error:  # a decoder may raise anything for a file that it does not understand
-            raise BadExampleError(row, _problem(error)) from None
-        if self.depth != 8 and not np.isfinite(pixels).all():
-            raise BadExampleError(row, "holds a number that is not finite")
-        return pixels
+        with ExitStack() as turn:
+            try:
+                with _opened(self.root / self.files[row]) as image:
+                    turn.enter_context(_turn(image))
+                    upright = ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
+                    pixels = _pixels(upright, self.bands, self.depth)
+                    del upright  # its memory is needed for the change
+            except Exception as error:  # a decoder may raise anything for a file that it does not understand
+                raise BadExampleError(row, _problem(error)) from None
+            if self.depth != 8 and not np.isfinite(pixels).all():
+                raise BadExampleError(row, "holds a number that is not finite")
+            return pixels if self.change is None else self.change(pixels)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     with open_regular(path) as file, Image.open(file) as image:
         yield image
+
+
+def _turn(image: Image.Image) -> AbstractContextManager[object]:
+    """A context in which an image may be decoded: a large one waits until no other large one is decoded."""
+    return TURN if image.width * image.height > LARGE_PIXELS else nullcontext()
 
 
 def _pixels(image: Image.Image, bands: str, depth: int) -> np.ndarray:
@@ -142,7 +150,7 @@ def _form(image: Image.Image) -> Header:
 def header_of(path: Path) -> Header | str:
     """Read the header of an image file; if it cannot be used, return the problem as text."""
     try:
-        with _opened(path) as image:
+        with _opened(path) as image, _turn(image):  # to look for the orientation PIL decodes a PNG
             header = _form(image)
             turned = image.getexif().get(ORIENTATION, 1) >= TURNED
     except Exception as error:  # a decoder may raise anything

@@ -25,7 +25,8 @@ from vaectl.errors import DataError, amount
 SPLIT_FOLDERS = {
     "train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing"),
 }  # fmt: skip
-DEEPEST = 32
+# limits for a walk: levels; and entries that are no images, beside so many for each image
+DEEPEST, MOST_OTHERS, OTHERS_EACH = 32, 100_000, 10
 FILES_AT_ONCE = 32
 
 
@@ -39,10 +40,9 @@ def open_folder(root: Path, reading: Reading) -> Source:
     Image.init()  # must not run in several threads at once
     bad: list[tuple[str, str]] = []
     folders = _splits(root)
-    images, others = dict[str, list[str]](), 0
-    for part, folder in folders.items():
-        images[part], skipped = _listed(root, folder, bad)
-        others += skipped
+    walk = _Walk(root, reading.most, bad)
+    images = {part: walk.paths(folder) for part, folder in folders.items()}
+    others = walk.ignored
     if not any(images.values()) and not bad:
         suffixes = " ".join(sorted(suffix[1:] for suffix in PICTURES))
         raise DataError(f"{root} holds no images", hint=f"names of images end in: {suffixes}")
@@ -116,39 +116,81 @@ def _splits(root: Path) -> dict[str, str]:
     return folders
 
 
-def _listed(root: Path, folder: str, bad: list[tuple[str, str]], depth: int = 0) -> tuple[list[str], int]:
-    """The sorted paths of the images below a folder, relative to the root, and the number of other files."""
-    if depth > DEEPEST:
-        raise DataError(f"{root / folder}: folders are nested more than {DEEPEST} levels deep")
-    try:
-        entries = sorted(os.scandir(root / folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise DataError(f"cannot read {root / folder}: {error.strerror}") from None
-    images, others, home = list[str](), 0, os.path.realpath(root)
-    for entry in entries:
-        name = os.path.join(folder, entry.name)  # noqa: PTH118 - a string, as there may be millions
-        if entry.name.startswith("."):
-            continue
-        is_image = os.path.splitext(entry.name)[1].lower() in PICTURES  # noqa: PTH122
-        if entry.is_symlink():
-            target = os.path.realpath(entry.path)
-            if os.path.commonpath([home, target]) != home:
-                if is_image or os.path.isdir(target):
-                    bad.append((name, f"is a link that leads out of the folder, to {target}"))
+class _Walk:
+    """Lists the images below a folder: on its file system, never through a link that leads out, within limits.
+
+    Args:
+        root: The folder.
+        most: How many images there can be at most, or None.
+        bad: Takes the name and the problem of each entry that cannot be used.
+    """
+
+    def __init__(self, root: Path, most: int | None, bad: list[tuple[str, str]]) -> None:
+        self._root, self._most, self._bad = root, most, bad
+        self._home, self._device = os.path.realpath(root), root.stat().st_dev
+        self.images, self.others, self.ignored = 0, 0, 0
+
+    def paths(self, folder: str, depth: int = 0) -> list[str]:
+        """The sorted paths of the images below a folder, relative to the root.
+
+        Raises:
+            DataError: The folder cannot be read, or is none of images.
+        """
+        if depth > DEEPEST:
+            raise DataError(f"{self._root / folder}: folders are nested more than {DEEPEST} levels deep")
+        images = []
+        for entry in self._entries(folder):
+            name = os.path.join(folder, entry.name)  # noqa: PTH118 - a string, as there may be millions
+            is_image = os.path.splitext(entry.name)[1].lower() in PICTURES  # noqa: PTH122
+            self._count(is_image)
+            if entry.is_symlink() and not self._may_follow(entry, name, is_image=is_image):
                 continue
-            if os.path.isdir(target):
-                bad.append((name, "is a link to a folder"))
-                continue
-        if entry.is_dir():
-            more, skipped = _listed(root, name, bad, depth + 1)
-            images, others = images + more, others + skipped
-        elif not is_image:
-            others += 1
-        elif not os.path.exists(entry.path) or not stat.S_ISREG(entry.stat().st_mode):
-            bad.append((name, "is not a regular file"))
-        else:
-            images.append(name)
-    return images, others
+            if entry.is_dir():
+                if entry.stat().st_dev == self._device:
+                    images += self.paths(name, depth + 1)
+                else:
+                    self._bad.append((name, "is a folder on another file system"))
+            elif not is_image:
+                self.ignored += 1
+            elif not os.path.exists(entry.path) or not stat.S_ISREG(entry.stat().st_mode):
+                self._bad.append((name, "is not a regular file"))
+            else:
+                images.append(name)
+        return images
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(self._root / folder) as entries:
+                visible = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            raise DataError(f"cannot read {self._root / folder}: {error.strerror}") from None
+        return sorted(visible, key=lambda entry: entry.name)
+
+    def _count(self, is_image: bool) -> None:
+        """Count an entry, and give up a folder that is obviously not one of images."""
+        self.images, self.others = self.images + is_image, self.others + (not is_image)
+        if self.others > MOST_OTHERS + OTHERS_EACH * self.images:
+            raise DataError(
+                f"{self._root} is no folder of images: of its first {self.images + self.others:,} files and folders "
+                f"{self.images:,} are images",
+                hint="name the folder in which the images are",
+            )
+        if self._most is not None and self.images > self._most:
+            raise DataError(
+                f"{self._root} holds more than {self._most:,} images, many more than there were in training"
+            )
+
+    def _may_follow(self, entry: os.DirEntry[str], name: str, *, is_image: bool) -> bool:
+        """Whether a link leads to a file within the root; else it is bad if an image or a folder is behind it."""
+        target = os.path.realpath(entry.path)
+        if os.path.commonpath([self._home, target]) != self._home:
+            if is_image or os.path.isdir(target):
+                self._bad.append((name, f"is a link that leads out of the folder, to {target}"))
+            return False
+        if os.path.isdir(target):
+            self._bad.append((name, "is a link to a folder"))
+            return False
+        return True
 
 
 def _classes(

@@ -6,6 +6,7 @@ Shapes: ``N`` examples.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,13 +18,13 @@ from vaectl.config.spec import SPLITS
 from vaectl.data.base import Data, Loading, drawn_text
 from vaectl.data.changes import change_of
 from vaectl.data.examples import Examples
-from vaectl.data.info import DataInfo
+from vaectl.data.info import LARGEST_EXAMPLE, LONGEST_SIDE, DataInfo
 from vaectl.data.own.archives import open_npy, open_npz, open_safetensors
 from vaectl.data.own.decoding import FileRows, strict_pictures
 from vaectl.data.own.division import divide, fingerprint, resident, streamed
 from vaectl.data.own.folder import open_folder
-from vaectl.data.own.rows import Rows
-from vaectl.data.own.source import Reading, Source, refuse_bad
+from vaectl.data.own.rows import ArrayRows, Rows
+from vaectl.data.own.source import Reading, Source, check_count, refuse_bad
 from vaectl.data.own.tables import open_table
 from vaectl.data.report import report_of
 from vaectl.data.survey import Survey, Tally, survey
@@ -55,12 +56,14 @@ def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
         options.label_column,
         loading.support,
         loading.lenient,
+        loading.most,
         loading.note,
         loading.progress,
     )
     with strict_pictures():
         source = _opened(path, reading)
         _check_options(path, source, options)
+        _check_sizes(path, source)
         keep = _is_resident(path, source, options, loading)
         surveys, tally = _surveyed(path, source, keep, reading)
     bad = list(source.bad)
@@ -74,6 +77,9 @@ def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
             raise DataError(f"{path}: no example of its {part} part can be used" + (f"; {_one(bad)}" if bad else ""))
     if bad:
         loading.note(f"{path.name}: {len(bad)} of {total} {source.word} are left out; {_one(bad)}")
+    if keep:  # the survey holds the examples, and memory need not hold them twice
+        parts = {part: rows.emptied() if isinstance(rows, ArrayRows) else rows for part, rows in source.parts.items()}
+        source = dataclasses.replace(source, parts=parts)
     return _described(path, source, surveys, tally, options, loading, left_out=len(bad))
 
 
@@ -109,6 +115,18 @@ def _check_options(path: Path, source: Source, options: DataOptions) -> None:
     for part, name in (("test", "test_fraction"), ("validation", "validation_fraction")):
         if part in source.parts and getattr(options, name) != getattr(DataOptions(), name):
             raise SettingError(f"data.{name}", f"is for data without a {part} split; {path.name} has one")
+
+
+def _check_sizes(path: Path, source: Source) -> None:
+    """Refuse examples that are too large for any run, and more of them than can be kept account of."""
+    for rows in source.parts.values():
+        if len(rows) and (math.prod(rows.shape) > LARGEST_EXAMPLE or max(rows.shape) > LONGEST_SIDE):
+            raise DataError(
+                f"{path}: an example of shape {rows.shape} is too large: at most {LARGEST_EXAMPLE:,} numbers, and "
+                f"{LONGEST_SIDE:,} along a side",
+                hint="resize images: --image-size 64",
+            )
+    check_count(path, source.parts.values())
 
 
 def _is_resident(path: Path, source: Source, options: DataOptions, loading: Loading) -> bool:

@@ -70,7 +70,7 @@ def packed(
     # uniform numbers take eight times the memory of bytes
     at_once, done = max(1, PIECE_BYTES // (8 * pixels)), 0
     chunks = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
-    with closing(ahead(source.read, chunks)) as pieces:
+    with closing(ahead(source.read, chunks, at_once * pixels * source.dtype.itemsize)) as pieces:
         for chunk, grey in zip(chunks, pieces, strict=True):
             draw = random.random_sample(grey.shape) * white < grey
             bits[chunk] = np.packbits(draw.reshape(len(chunk), -1), axis=1)

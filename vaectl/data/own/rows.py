@@ -5,6 +5,7 @@ Shapes: ``N`` examples, ``B`` of them read at once, ``X`` data shape (C, H, W).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -107,6 +108,10 @@ class ArrayRows:
     def name(self, row: int) -> str:
         """``row 17``."""
         return f"{self.word} {row + self.first}"
+
+    def emptied(self) -> ArrayRows:
+        """The same rows without any example, which tell only what examples are like."""
+        return dataclasses.replace(self, array=self.array[:0].copy())
 
     def read(self, index: np.ndarray) -> np.ndarray:
         """Read examples as ``Rows.read`` does."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from vaectl.data.changes import Change
-from vaectl.data.info import LONGEST_CLASS, MOST_CLASSES
+from vaectl.data.info import ACCOUNT_BYTES, LONGEST_CLASS, MOST_CLASSES
 from vaectl.data.own.rows import Rows
 from vaectl.errors import DataError
+from vaectl.system.reading import check_size
 
 # number of bad examples listed in an error
 NAMED = 10
@@ -29,6 +31,7 @@ class Reading:
         label_column: The column of a table that holds the labels, or None for the usual names.
         support: The support that an existing model needs, or None.
         lenient: Whether a missing column of labels is passed over.
+        most: How many images a folder can have at most, or None.
         note: Called with a sentence for the user.
         progress: Called with (task, done, total).
     """
@@ -37,6 +40,7 @@ class Reading:
     label_column: str | None = None
     support: str | None = None
     lenient: bool = False
+    most: int | None = None
     note: Callable[[str], None] = lambda sentence: None
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
 
@@ -69,6 +73,17 @@ class Source:
     sizes_differ: bool = False
     why_resident: str | None = None
     word: str = "images"
+
+
+def check_count(path: Path, parts: Iterable[Sized]) -> None:
+    """Refuse more examples than can be kept account of, see ``reading.check_size``.
+
+    Args:
+        path: The source.
+        parts: The examples of each part.
+    """
+    count = sum(map(len, parts))
+    check_size(f"the account of the {count:,} examples of {path}", count * ACCOUNT_BYTES)
 
 
 def refuse_bad(name: str, source: Source, bad: Sequence[tuple[str, str]], total: int) -> None:

@@ -145,7 +145,7 @@ class StreamedSplit:
                 hint = "the data have changed since they were first read"
                 raise DataError(f"{name} {error.problem}", hint=hint) from None
 
-        with closing(ahead(read, pieces())) as results:
+        with closing(ahead(read, pieces(), at_once * bytes_each)) as results:
             parts: list[np.ndarray] = []
             for stored, last in results:
                 parts.append(stored)
