@@ -53,7 +53,7 @@ class Run:
     path: Path
     record: dict[str, Any]
     _log: TrainLog | None = field(default=None, repr=False)
-    # per-example values of evaluations by this process, which the disk may lack, by split and checkpoint
+    # per-example values, by split and checkpoint, that could not be written
     _values: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
@@ -221,11 +221,13 @@ class Run:
             others = [old for old in self.evaluations() if _kind(old) != _kind(evaluation)]
             self.record["evaluations"] = [*others, dict(evaluation)]
             document = {"seed": evaluation["seed"], **per_example}
-            self._values[evaluation["split"], evaluation["checkpoint"]] = document
+            kind = evaluation["split"], evaluation["checkpoint"]
+            self._values[kind] = document
             with writing(file):
                 file.parent.mkdir(exist_ok=True)
             write_json(file, document)
             write_json(self.file("run.json"), self.record)
+            del self._values[kind]
 
     def evaluations(self) -> list[dict[str, Any]]:
         """The evaluations kept so far, oldest first, without damaged ones."""
