@@ -85,7 +85,6 @@ def resume_run(
         resolved = _changed(settings, changes)
         complete = opened.record["status"] == "completed" and _has_metrics(opened)
         if complete and not changes:
-            opened.check_weights()
             _tell_end(opened, hub.tell)
             return opened
         target = processes.device(resolve_device(_device(opened, device, hub.tell, processes)))
@@ -229,15 +228,16 @@ def _tell_no_more(state: TrainState, training: Training, changes: Mapping[str, A
 
 
 def _tell_end(run: Run, tell: Tell) -> None:
-    """Report the recorded result of a run that has nothing left to do."""
+    """Report the recorded result of a run that has nothing left to do, if its files are sound."""
     from vaectl.model.builder import measure
 
     metrics = run.record["metrics"]
-    findings = [finding.to_json() for finding in diagnose(run, metrics, tell)]
     try:
         name = measure(run.complete_spec(), run.data_info)
     except UsageError as error:
         raise RunError(f"{run.path / 'run.json'} is damaged: {error.message}") from None
+    run.check_weights()
+    findings = [finding.to_json() for finding in diagnose(run, metrics, tell)]
     document = {"measure": name, "metrics": metrics, "findings": findings, "seconds": 0.0}
     tell(RunEnded(run, "nothing left", document))
 
