@@ -170,11 +170,12 @@ def chosen(surveyed: Mapping[str, Any], mutant: Mutant, budget: float) -> list[s
 def is_noticed(mutant: Mutant, folder: Path, tests: Sequence[str], limit: float) -> bool:
     """Whether a test fails, or does not end, on a mutant."""
     file = folder / mutant.file
+    pristine = shutil.copy2(file, folder / "pristine")
     file.write_text(mutant.source)
     try:
         return forked(lambda: pytest_in(folder, tests), limit) != 0
     finally:
-        shutil.copy2(ROOT / mutant.file, file)
+        shutil.copy2(pristine, file)
 
 
 # --- the run ----------------------------------------------------------------------------------------------------------
