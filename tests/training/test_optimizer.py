@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from vaectl.training import optimizer as optimizer_module
 from vaectl.training.optimizer import AdamW
 
 
@@ -100,6 +101,25 @@ def test_double_precision_is_clipped_too() -> None:
     before = [p.detach().clone() for p in model.parameters()]
     AdamW(dict(model.named_parameters()), 0.01, 0.0, clip=1e-3).step(*gradients(model, x))
     assert all(0 < (p - b).abs().max() < 0.011 for p, b in zip(model.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(("norm", "clip"), [(3e-6, 1e-6), (5.0, 0.5), (0.25, 0.5)])
+@pytest.mark.parametrize("devices", [optimizer_module.SCALING_DEVICES, ()])
+def test_the_moments_are_those_of_the_clipped_gradient(
+    norm: float, clip: float, devices: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``g min(1, clip / (|g| + 1e-6))``, as torch clips; Adam's step itself hardly shows the scale of a gradient.
+
+    The same on devices whose kernel does not clip.
+    """
+    monkeypatch.setattr(optimizer_module, "SCALING_DEVICES", devices)
+    parameter = nn.Parameter(torch.zeros(2))
+    optimizer = AdamW({"p": parameter}, 0.01, 0.0, clip=clip)
+    optimizer.step([torch.tensor([0.6 * norm, 0.8 * norm])], torch.zeros(()))
+    clipped = torch.tensor([0.6, 0.8]) * norm * min(1.0, clip / (norm + 1e-6))
+    tensors = optimizer.tensors()
+    assert torch.allclose(tensors["p.exp_avg"], 0.1 * clipped, rtol=1e-4, atol=0)
+    assert torch.allclose(tensors["p.exp_avg_sq"], 0.001 * clipped.square(), rtol=1e-3, atol=0)
 
 
 def test_what_has_no_gradient_stays() -> None:
