@@ -77,10 +77,10 @@ def test_tests_that_run_the_function_come_fastest_first() -> None:
         "by_function": {"a.py:3": ["t.py::slow", "t.py::fast", "u.py"]},
     }
     mutant = Mutant("a.py", 5, 3, "", "")
-    assert chosen(surveyed, mutant, 99) == ["t.py::fast", "u.py::any", "t.py::slow"]
-    assert chosen(surveyed, mutant, 3) == ["t.py::fast", "u.py::any"]
-    assert chosen(surveyed, mutant, 0) == ["t.py::fast"]
-    assert chosen(surveyed, Mutant("a.py", 5, 4, "", ""), 99) == []
+    assert chosen(surveyed, mutant, 99) == (["t.py::fast", "u.py::any", "t.py::slow"], 12.0, 3)
+    assert chosen(surveyed, mutant, 3) == (["t.py::fast", "u.py::any"], 3.0, 3)
+    assert chosen(surveyed, mutant, 0) == (["t.py::fast"], 1.0, 3)
+    assert chosen(surveyed, Mutant("a.py", 5, 4, "", ""), 99) == ([], 0.0, 0)
 
 
 def test_every_source_and_its_tests_are_there() -> None:
