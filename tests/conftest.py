@@ -26,6 +26,10 @@ pytest.register_assert_rewrite("tests.support")
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# as in a terminal, also where the tests run in the background or without one, and these signals are ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 Cli = Callable[..., Result]
 
 REPOSITORY = Path(__file__).parents[1]

@@ -22,6 +22,7 @@ from vaectl.data import loading
 from vaectl.evaluation import importance, information, latents, metrics
 from vaectl.model import vae
 from vaectl.output import arrays, grids, plots
+from vaectl.output.plots import style
 from vaectl.runs import weights
 from vaectl.system import files
 
@@ -77,7 +78,7 @@ MOMENTS = {
     "embed writes": ("embed run1 -o out.csv -f", arrays, "_save_csv"),
     "plot-latent encodes": ("plot-latent run1 -o out.pdf -f", latents, "encode"),
     "plot-latent draws": ("plot-latent run1", plots, "scatter"),
-    "plot-latent encodes its picture": ("plot-latent run1 -o out.pdf -f", plots, "encode"),
+    "plot-latent encodes its picture": ("plot-latent run1 -o out.pdf -f", style, "encode"),
     "compare reads the weights": ("compare run1 run2 -o out.html -f", weights, "read"),
     "compare draws": ("compare run1 run2 -o out.html -f", report, "pictures"),
     "compare writes": ("compare run1 run2 -o out.md -f", files, "_flush"),

@@ -810,7 +810,7 @@ def test_another_path_is_embedded_whole_and_in_order(cli: Cli, tmp_path: Path) -
     assert np.allclose(one["z"][one["row"].argsort()], other["z"][::-1], atol=1e-5)
     folder(tmp_path / "single", images[:1])
     assert ok(cli, "embed", "run1", "--dataset", "single")["n"] == 1
-    assert "1 latents" in cli("embed", "run1", "--dataset", "single").stdout
+    assert "1 latent of" in cli("embed", "run1", "--dataset", "single").stdout
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])

@@ -150,8 +150,8 @@ def test_events_come_in_order() -> None:
     recorder = Recorder()
     run = train_run(small(), listeners=[recorder])
     assert recorder.kinds == [
-        DataLoaded, RunBegan, TrainingBegan, Logged, Step, Pictured, Epoch, Logged, Step, Pictured, Epoch, Stopped,
-        Pictured, Trained, Evaluated, RunEnded,
+        DataLoaded, RunBegan, TrainingBegan, Step, Logged, Step, Pictured, Epoch, Step, Logged, Step, Pictured, Epoch,
+        Stopped, Pictured, Trained, Evaluated, RunEnded,
     ]  # fmt: skip
     (began,), (end,) = recorder.of(RunBegan), recorder.of(RunEnded)
     assert began.run is end.run is run

@@ -89,7 +89,9 @@ def test_a_failed_creation_leaves_nothing(tmp_path: Path) -> None:
 def test_references(tmp_path: Path) -> None:
     """An id, a bare number, a path, latest and latest~N; never a prefix."""
     for name in (None, None, "mine"):
-        Run.create(tmp_path, name, facts()).finish("completed")
+        run = Run.create(tmp_path, name, facts())
+        run.finish("completed")
+        run.close()
     assert Run.open("run2", tmp_path).id == "run2"
     assert Run.open("2", tmp_path).id == "run2"
     assert Run.open("mine", tmp_path).id == "mine"

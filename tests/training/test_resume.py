@@ -359,7 +359,7 @@ def test_a_rollback_is_said_and_recorded(cli: Cli, isolated: Path) -> None:
     assert rows_of(isolated / "runs/run2")[-1]["lr"] < 100
     failed = cli(*SMALL, *hopeless, "--on-nonfinite", "rollback", "--set", "training.max_rollbacks=1")
     assert failed.exit_code == 3
-    assert "diverged after 1 rollbacks" in failed.output
+    assert "diverged after 1 rollback:" in failed.output
 
 
 @pytest.mark.parametrize("name", ["max_rollbacks=5", "rollback_factor=0.1"])
@@ -420,7 +420,7 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(
     """A trained run whose test split was not evaluated is complete again after --resume."""
     from vaectl.runs import training
 
-    def stop(*arguments: object) -> None:
+    def stop(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

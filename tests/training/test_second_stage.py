@@ -19,7 +19,7 @@ from vaectl.errors import SettingError
 from vaectl.evaluation.metrics import evaluate
 from vaectl.model.builder import build
 from vaectl.training.state import TrainState
-from vaectl.training.trainer import Epoch, PriorBegan, Step, Stopped, fit
+from vaectl.training.trainer import Epoch, Logged, PriorBegan, Step, Stopped, fit
 
 KINDS: dict[str, dict[str, Any]] = {
     "moving averages": {"posterior": Part("quantized", {"codes": 8})},
@@ -56,7 +56,7 @@ def test_the_second_stage_moves_the_prior_alone(kind: str) -> None:
         seen.append(event)
         if isinstance(event, PriorBegan):
             before = copy_of(state)
-    kinds = [type(event) for event in seen if not isinstance(event, Step)]
+    kinds = [type(event) for event in seen if not isinstance(event, Step | Logged)]
     assert kinds == [*[Epoch] * 3, PriorBegan, *[Epoch] * 8, Stopped]
     after = state.model.state_dict()
     moved_names = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}

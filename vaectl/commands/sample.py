@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from vaectl.model.vae import VAE
     from vaectl.output.arrays import Stream
 
+# proportions of a picture of pairs, and what a gap in its last row counts beside another proportion
+PAIRS_PROPORTION, COST_OF_A_GAP = 1.4, 0.8
 FORMATS = (".png", ".npz", ".npy")
 # formats for examples that are rows of a table
 TABLES = (".csv", ".parquet")
@@ -258,9 +260,13 @@ def make(
 
 
 def pair_columns(n: int) -> int:
-    """Pairs per row for a picture that is up to twice as wide as high, if possible without a gap in the last row."""
-    least = math.ceil(math.sqrt(2 * n))
-    return next((columns for columns in range(least, 3 * least // 2 + 1) if n % columns == 0), min(n, least))
+    """Pairs per row for a picture of pleasant proportions, if possible without a gap in the last row."""
+
+    def cost(columns: int) -> float:
+        proportion = columns / (2 * math.ceil(n / columns))
+        return abs(math.log(proportion / PAIRS_PROPORTION)) + (COST_OF_A_GAP if n % columns else 0)
+
+    return min(range(1, min(n, 1000) + 1), key=cost)
 
 
 def write(path: Path, streams: dict[str, Stream], columns: int, kind: str, run: Run) -> None:

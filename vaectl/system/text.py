@@ -6,9 +6,9 @@ import contextlib
 import re
 import unicodedata
 
-# control codes, invisible formats (among them those that reverse the direction of reading), halves of characters, and
-# separators of lines and paragraphs
-UNSHOWN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+# control codes, invisible formats (among them those that reverse the direction of reading), characters that are private
+# or not assigned, halves of characters, and separators of lines and paragraphs
+UNSHOWN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
 # formats that Persian words and emoji are written with
 JOINERS = "\u200c\u200d"
 # beginnings of cells that a spreadsheet computes or splits, also in their full width

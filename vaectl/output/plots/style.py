@@ -127,7 +127,7 @@ def plain(name: str) -> str:
 
 def folded(text: str, width: int = TITLE_WIDTH) -> str:
     """A literal text in lines of at most so many characters."""
-    return "\n".join(plain(line) for line in textwrap.wrap(text, width))
+    return "\n".join(plain(line) for line in textwrap.wrap(harmless(text), width))
 
 
 def frameless(ax: Axes, picture: np.ndarray, **options: Any) -> None:

@@ -19,6 +19,8 @@ from vaectl.output.plots.style import WIDTH, folded, frameless, new_figure, plai
 
 # limit for the inches of a tile, and of a picture beside the tiles
 LARGEST_TILE, BESIDE = 0.75, 0.9
+# limit for the height of all tiles in inches, and the least width of a figure, for images that are very high
+HIGHEST, NARROWEST = 14.0, 3.0
 # limit for the tiles that all have a tick along x; of more, five have one
 MOST_TICKS = 11
 # limits for the labelled columns and the rows of a heat map
@@ -51,9 +53,11 @@ def sheet(
     (height, width), columns = picture.shape[:2], len(x[1])
     rows = len(y[1]) if y else 1
     inches = min(
-        LARGEST_TILE * columns, WIDTH - 0.8 - BESIDE * len(beside) - 0.02 * max(map(len, y[1] if y else ("",)))
+        LARGEST_TILE * columns,
+        WIDTH - 0.8 - BESIDE * len(beside) - 0.02 * max(map(len, y[1] if y else ("",))),
+        HIGHEST * width / height,
     )
-    figure = new_figure(inches * height / width + 0.9, inches + 0.8 + (BESIDE + 0.1) * len(beside))
+    figure = new_figure(inches * height / width + 0.9, max(NARROWEST, inches + 0.8 + (BESIDE + 0.1) * len(beside)))
     axes = figure.subplots(1, len(beside) + 1, squeeze=False, width_ratios=[*(BESIDE for _ in beside), inches])[0]
     for ax, (name, image) in zip(axes, beside, strict=False):
         frameless(ax, image)
