@@ -20,6 +20,7 @@ from PIL import Image
 
 from tests.conftest import Cli
 from tests.support.idx import mnist_files, write_mnist
+from tests.support.marks import some
 from vaectl.config.recipes import RECIPES
 from vaectl.config.spec import Part
 from vaectl.data.base import Data, Raw, split_data
@@ -126,7 +127,7 @@ def check_picture(path: str) -> None:
         assert all(1 < side < 6000 for side in image.size), image.size
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", some([*SHAPES], 2))
 def test_every_command_on_a_shape(cli: Cli, isolated: Path, name: str) -> None:
     """Documents without NaN, arrays and pictures of the right shape, and no finding that so few data do not carry."""
     shape, run = SHAPES[name], Commands(cli)
@@ -180,7 +181,7 @@ def test_every_command_on_a_shape(cli: Cli, isolated: Path, name: str) -> None:
     assert not list(isolated.rglob(".*"))
 
 
-@pytest.mark.parametrize("flags", OTHER_PARTS)
+@pytest.mark.parametrize("flags", some(OTHER_PARTS, 3))
 def test_other_parts_on_a_single_image(cli: Cli, isolated: Path, flags: str) -> None:
     """One image to train on, one to validate, one to test, of one latent dimension and two pixels."""
     run = Commands(cli)
@@ -246,7 +247,7 @@ TINY = {
 }
 
 
-@pytest.mark.parametrize("parts", PAIRS, ids=lambda parts: "-".join(
+@pytest.mark.parametrize("parts", some(PAIRS, 5), ids=lambda parts: "-".join(
     "+".join([part.name, *map(str, part.options.values())]) for part in parts.values()))  # fmt: skip
 def test_every_two_parts_on_tiny_data(parts: dict[str, Part]) -> None:
     """Training ends, and every figure of it, of the bounds and of the information is finite."""
