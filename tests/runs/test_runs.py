@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.conftest import Cli
 from tests.support.toys import toy_data
 from vaectl.config.recipes import vae
 from vaectl.errors import OutputError, RunError, UsageError
@@ -278,3 +279,11 @@ def test_weights_that_are_not_finite_are_refused(saved: Run) -> None:
     weights.save(saved.path / "model.safetensors", model.state_dict(), saved.record["config"])
     with pytest.raises(RunError, match="not finite"):
         saved.load_model("best", torch.device("cpu"))
+
+
+def test_a_hint_lists_the_runs_of_the_folder_that_was_named(cli: Cli) -> None:
+    for place in ("elsewhere", "two words"):
+        Path(place, "run1").mkdir(parents=True)
+        Path(place, "run1", "run.json").write_text("{}")
+    assert "list them with: vaectl --runs-dir elsewhere runs" in cli("--runs-dir", "elsewhere", "eval", "run9").stderr
+    assert "vaectl --runs-dir 'two words' runs" in cli("--runs-dir", "two words", "eval", "latest~3").stderr

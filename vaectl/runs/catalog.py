@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -121,10 +122,16 @@ def find(reference: str | Path, runs_dir: Path) -> Path:
             return runs_dir / name
     runs = listing(runs_dir)
     near = nearest(name, [path.name for path in runs])
-    hint = f"{near} list them with: vaectl runs" if near else "list them with: vaectl runs"
+    hint = f"{near} {_list_with(runs_dir)}" if near else _list_with(runs_dir)
     raise RunError(
         f"no run '{reference}' in {folder_text(runs_dir)}", hint=hint if runs else "train one with: vaectl train"
     )
+
+
+def _list_with(runs_dir: Path) -> str:
+    """The command that lists the runs of a directory."""
+    place = "" if runs_dir == runs_directory() else f"--runs-dir {shlex.quote(str(runs_dir))} "
+    return f"list them with: vaectl {place}runs"
 
 
 def _latest(reference: str, back: int, runs_dir: Path) -> Path:
@@ -134,9 +141,7 @@ def _latest(reference: str, back: int, runs_dir: Path) -> Path:
     newest_first = ranked(runs, _glanced_start, lambda path: (path, _start(path)), lambda pair: pair[1])
     for path, _ in islice(newest_first, back, back + 1):
         return path
-    raise RunError(
-        f"no run '{reference}' in {folder_text(runs_dir)}: it holds {len(runs)}", hint="list them with: vaectl runs"
-    )
+    raise RunError(f"no run '{reference}' in {folder_text(runs_dir)}: it holds {len(runs)}", hint=_list_with(runs_dir))
 
 
 def ranked(
