@@ -118,7 +118,7 @@ def kill_runs(cli: Cli, folder: Path, flags: tuple[str, ...], epochs: int, wante
         while kills < wanted:
             killed = folder / f"killed{runs}"
             moments = random.Random(f"{flags}{runs}")
-            kills += kill_until_done(commands, killed, flags, epochs, moments, max(0.3, seconds / 2))
+            kills += kill_until_done(commands, killed, flags, epochs, moments, max(0.2, seconds / 6))
             runs += 1
             assert_same_run(killed / "run1", folder / "whole" / "run1")
     return runs, kills
