@@ -91,10 +91,15 @@ def test_samples_come_with_their_probabilities() -> None:
     drawn = model.sample(n)
     index = (drawn * CODES ** torch.arange(POSITIONS - 1, -1, -1)).sum(1)
     frequency = torch.bincount(index, minlength=CODES**POSITIONS).double() / n
-    p = model.log_prob(every_sequence()).exp().double()
+    p = model.log_prob(every_sequence()).exp().double().detach()
+    # counts of few are not normally distributed, so the rare sequences are counted together
+    rare = n * p < 20
+    frequency, p = (torch.cat((each[~rare], each[rare].sum()[None])) for each in (frequency, p))
+    assert len(p) > 20
     errors = (frequency - p) / (p * (1 - p) / n).sqrt()
-    assert errors.abs().max() < 4.5
-    assert errors.square().mean() < 1.5
+    assert errors.abs().max() < 5
+    # a mean of as many squares has this standard deviation
+    assert errors.square().mean() < 1 + 5 * math.sqrt(2 / len(p))
 
 
 def test_at_temperature_0_every_code_is_the_likeliest() -> None:

@@ -104,6 +104,11 @@ def test_on_cuda_fp32_convolutions_are_fp32(monkeypatch: pytest.MonkeyPatch) -> 
     """torch's default rounds what cuDNN convolves to ten bits; a device that is asked for turns that off."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    if not hasattr(torch.backends.cudnn, "conv"):  # before torch 2.9
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+        resolve_device("cuda")
+        assert not torch.backends.cudnn.allow_tf32
+        return
     convolutions = torch.backends.cudnn.conv
     before = convolutions.fp32_precision
     convolutions.fp32_precision = "tf32"

@@ -87,6 +87,8 @@ def read(
             state = {name: stored.get_tensor(name) for name in names}
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror or error}") from None
+    except UnicodeEncodeError:  # older versions of safetensors cannot open such a path
+        raise RunError(f"cannot read {path}: its path is not valid UTF-8", hint="rename the folder") from None
     except (SafetensorError, ValueError, RuntimeError, MemoryError) as error:
         raise RunError(f"{path} is damaged: {str(error).splitlines()[0]}") from None
     if header.get("sha256") != _digest(state):
