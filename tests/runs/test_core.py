@@ -7,6 +7,7 @@ import json
 import signal
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from vaectl import Run, compare_runs, evaluate_run, load_data, resume_run, train
 from vaectl.config.spec import Spec
 from vaectl.errors import DataError, DivergedError, InterruptedRunError, RunError, SettingError, UsageError
 from vaectl.runs.events import DataLoaded, Evaluated, RunBegan, RunEnded, TrainingBegan
+from vaectl.runs.listeners import Log
 from vaectl.training.events import Found, Pictured, Progress, Said, Trained
 from vaectl.training.trainer import Epoch, Logged, PriorBegan, RolledBack, Step, Stopped
 
@@ -329,3 +331,12 @@ def test_bad_arguments_are_refused(runs: Path) -> None:
     with pytest.raises(SettingError, match=r"data.size is not an option of data sets"):
         load_data("digits", size=3)
     assert sorted(path.name for path in runs.iterdir()) == ["run1", "run2"]
+
+
+def test_the_log_says_what_the_screen_says() -> None:
+    """Warnings begin as they do there, and details, which are for ``-v``, are left out."""
+    lines: list[str] = []
+    log = Log(SimpleNamespace(spec=small(), log=lines.append))  # type: ignore[arg-type]
+    for event in (Said("a note"), Said("a detail", "detail"), Said("it is late", "warning")):
+        log.on(event)
+    assert lines == ["a note", "warning: it is late"]

@@ -44,8 +44,6 @@ class Log:
             self._run.log(self._lines.row(event))
             if event.terms:
                 self._run.log(self._lines.terms(event))
-        elif isinstance(event, Said) and event.kind != "detail":
-            self._run.log(event.sentence)
         elif isinstance(event, Found):
             self._run.log(event.finding.sentence)
         elif isinstance(event, Said):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaectl.config.settings import Layer, Resolved, resolve
 from vaectl.config.spec import Training
-from vaectl.errors import RunError, SettingError, UsageError
+from vaectl.errors import RunError, SettingError, UsageError, amount
 from vaectl.runs import checkpoints, history
 from vaectl.runs.data import data_of
 from vaectl.runs.endings import recorded
@@ -199,7 +199,7 @@ def _rewind(
         epochs = f"epoch {dropped[0]}" if len(dropped) == 1 else f"epochs {dropped[0]} to {dropped[-1]}"
         tell(Said(f"{path}: {epochs} dropped, because the checkpoint is older and they are trained again"))
     if unnumbered := len(rows) - len(done) - len(dropped):
-        tell(Said(f"{path}: {unnumbered} {'line' if unnumbered == 1 else 'lines'} without an epoch dropped"))
+        tell(Said(f"{path}: {amount(unnumbered, 'line')} without an epoch dropped"))
     if torn or len(done) < len(rows):
         history.write(path, done)
     run.rewind_steps(state.step)

@@ -16,6 +16,9 @@ from vaectl.data.own.source import Reading
 from vaectl.errors import DataError, SettingError, nearest
 
 LABEL_NAMES = ("label", "class", "target", "y")
+MOST_COLUMNS = 65_536
+# what to do with a table that is too large
+STREAM_INSTEAD = "save the numbers as .npy, which can be streamed"
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from vaectl.data.info import ACCOUNT_BYTES
-from vaectl.data.own.columns import Labels, Numbers, Table, label_index, no_numbers
+from vaectl.data.own.columns import MOST_COLUMNS, STREAM_INSTEAD, Labels, Numbers, Table, label_index, no_numbers
 from vaectl.data.own.source import Reading
 from vaectl.errors import DataError
 from vaectl.system.reading import check_size, open_regular
 
 # cells that are read at once
 CELLS = 1 << 18
-MOST_COLUMNS = 65_536
-HINT = "save the numbers as .npy, which can be streamed"
 
 
 def read_parquet(path: Path, reading: Reading) -> Table:
@@ -50,7 +48,7 @@ def _read(path: Path, file: BinaryIO, reading: Reading) -> Table:
     if count < 0 or any(size < 0 for size in groups):
         raise ValueError("it claims a negative size")
     # the numbers as float32 and what is kept of a row; and the largest group of rows, which is unpacked at once
-    check_size(f"the table {path}", count * (4 * len(names) + ACCOUNT_BYTES) + max(groups, default=0), HINT)
+    check_size(f"the table {path}", count * (4 * len(names) + ACCOUNT_BYTES) + max(groups, default=0), STREAM_INSTEAD)
     label = label_index(path, names, reading)
     if label is not None and not reading.demands_label and _is_real(stored, schema, label):
         reading.note(f"{path.name}: column '{names[label]}' holds real numbers, so it is not used as the label")

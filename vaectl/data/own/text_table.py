@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaectl.data.own.columns import Labels, Numbers, Table, label_index, no_numbers
+from vaectl.data.own.columns import MOST_COLUMNS, STREAM_INSTEAD, Labels, Numbers, Table, label_index, no_numbers
 from vaectl.data.own.source import Reading
 from vaectl.errors import DataError
 from vaectl.system.reading import check_size, open_regular, size_text
@@ -29,7 +29,6 @@ from vaectl.system.text import from_cell
 
 MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "-"))
 DELIMITERS = (",", ";", "\t")
-MOST_COLUMNS = 65_536
 # bytes and characters that are read at once, and the longest line: 256 characters for each of the most columns
 BLOCK, LONGEST_LINE = 1 << 19, 1 << 24
 # rows in which columns of text are looked for
@@ -44,7 +43,7 @@ def read_csv(path: Path, reading: Reading) -> Table:
         SettingError: The label column does not exist, or does not hold classes.
     """
     try:
-        check_size(f"the table {path}", path.stat().st_size, "save the numbers as .npy, which can be streamed")
+        check_size(f"the table {path}", path.stat().st_size, STREAM_INSTEAD)
         lines = _inspected(path)
         head = _head(path)
         _note_names(path, head, reading)
