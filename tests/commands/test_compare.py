@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Cli
+from tests.support.runs import replica
 from vaectl.runs.run import Run
 
 VERDICT = re.compile(r"better|worse|≈")
@@ -20,28 +21,14 @@ VERDICT = re.compile(r"better|worse|≈")
 CELL = re.compile(r"[+-]?\d[\d.,/]*(?: ± \d[\d.]*| to [+-]?\d[\d.]*)?")
 
 
-def another(folder: Path, source: str, name: str, seed: int, batch_size: int, by: float) -> str:
-    """A run like another with another seed and batch size, every test image better by so much."""
-    path = Path(shutil.copytree(folder / source, folder / name))
-    record = json.loads((path / "run.json").read_text())
-    record["config"]["training"] |= {"seed": seed, "batch_size": batch_size}
-    file = path / "evaluations" / "test-best.json"
-    values = json.loads(file.read_text())
-    values["elbo"] = [value + by for value in values["elbo"]]
-    record["evaluations"][0]["metrics"]["elbo"] += by
-    file.write_text(json.dumps(values))
-    (path / "run.json").write_text(json.dumps(record))
-    return name
-
-
 def three(folder: Path) -> list[str]:
-    return ["run1", "run2", another(folder, "run1", "a-third-run", 0, 64, 0.5)]
+    return ["run1", "run2", replica(folder, "run1", "a-third-run", 0.5, seed=0, batch_size=64)]
 
 
 def four_groups(folder: Path) -> list[str]:
     """Four settings of two seeds each, as one command names them."""
     names = [
-        another(folder, "run1", f"setting{size}-{seed}", seed, size, 0.1 * seed + size / 100)
+        replica(folder, "run1", f"setting{size}-{seed}", 0.1 * seed + size / 100, seed=seed, batch_size=size)
         for size in (16, 32, 64, 256)
         for seed in (0, 1)
     ]
@@ -167,7 +154,7 @@ def test_a_page_has_tables_headings_and_figures_and_loads_nothing(cli: Cli, runs
 def test_a_page_of_seeds_says_what_its_bands_are(cli: Cli, runs: Path) -> None:
     for source in ("run1", "run2"):
         # pictures are of a group's first run, whose weights know their settings
-        another(runs, source, f"{source}-again", 1, 128, 0.1)
+        replica(runs, source, f"{source}-again", 0.1, seed=1, batch_size=128)
     names = ["run1", "run1-again", "run2", "run2-again", "--group"]
     result = cli("compare", *names, "-o", "a.html")
     assert result.exit_code == 0, result.output

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import Cli
+from tests.support.runs import replica
 from vaectl.errors import UsageError
 from vaectl.runs.grouping import by_setting, compare_groups, seed_groups
 from vaectl.runs.run import Run
@@ -90,24 +91,13 @@ def test_the_interval_is_welchs_where_there_are_no_images() -> None:
         difference_over_seeds([1.0], b)
 
 
-def replica(folder: Path, source: str, seed: int, by: float) -> Run:
-    """A run like another with another seed, every test image better by so much."""
-    path = Path(shutil.copytree(folder / source, folder / f"{source}-{seed}"))
-    record = json.loads((path / "run.json").read_text())
-    record["config"]["training"]["seed"] = seed
-    file = path / "evaluations" / "test-best.json"
-    values = json.loads(file.read_text())
-    values["elbo"] = [value + by for value in values["elbo"]]
-    record["evaluations"][0]["metrics"]["elbo"] += by
-    file.write_text(json.dumps(values))
-    (path / "run.json").write_text(json.dumps(record))
-    return Run.open(path.name, folder)
-
-
 @pytest.fixture
 def replicas(runs: Path) -> list[Run]:
     """run1 and run2, each with three seeds whose ELBOs lie 0.1 nats apart, in mixed order."""
-    ones, twos = ([replica(runs, f"run{n}", seed, 0.1 * seed) for seed in (1, 2)] for n in (1, 2))
+    ones, twos = (
+        [Run.open(replica(runs, f"run{n}", f"run{n}-{seed}", 0.1 * seed, seed=seed), runs) for seed in (1, 2)]
+        for n in (1, 2)
+    )
     return [Run.open("run1", runs), twos[0], ones[0], Run.open("run2", runs), ones[1], twos[1]]
 
 
