@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vaectl.config.values import Binarize, ImageSize, Seed, Storage, TestFraction, ValidationFraction
+from vaectl.config.values import (
+    Binarize,
+    Channels,
+    ImageSize,
+    Names,
+    Normalize,
+    Seed,
+    Shape,
+    Storage,
+    TestFraction,
+    ValidationFraction,
+)
 
 DatasetName = Literal["auto", "mnist", "fashion-mnist", "kmnist", "digits", "glyphs", "cifar10", "svhn"]
 # auto stands for one of the others
@@ -38,7 +49,22 @@ class DataOptions:
         binarize: Whether and how pixels become 0 or 1, as in ``data.base.split_data``.
         binarize_seed: Seed of the pixels that are drawn once.
         skip_bad: Whether examples of own data that cannot be used are left out; else they are an error.
+        normalize: How real numbers are brought to a common scale: the columns of a table each, images as a whole.
+            ``auto`` standardises them; none, by mean and standard deviation, range, or median and quartiles.
+        crop: The part of each image to keep before it is resized: ``center:H,W`` or ``LEFT,TOP,WIDTH,HEIGHT``; None
+            keeps the whole.
+        channels: 1 turns colours into grey levels, 3 grey levels into colours, and both drop transparency; None keeps
+            what there is.
+        invert: Whether light and dark are exchanged.
+        shape: Shape of the image that a row of a table or array holds, ``H, W`` or ``H, W, C``, or ``C, H, W`` with the
+            colours one after another; None takes rows as they are, unless the names of their columns tell.
+        classes: The classes to keep, by name or number; None keeps all.
         label_column: The column of a table that holds the labels; None looks for the usual names.
+        drop_column: Columns of a table to leave out.
+        group_column: A column of a table whose equal values stay in one split, such as a patient.
+        images_key, labels_key: Name of the array or column of images, and of that of labels; None looks for the usual
+            names.
+        test: Path of the test examples, in a file or folder of their own.
         storage: Whether own data are held in memory or read when needed; ``auto`` streams data that would take more
             than a quarter of the memory.
     """
@@ -50,7 +76,18 @@ class DataOptions:
     binarize: Binarize = "none"
     binarize_seed: Seed = 0
     skip_bad: bool = False
+    normalize: Normalize = "auto"
+    crop: str | None = None
+    channels: Channels = None
+    invert: bool = False
+    shape: Shape = None
+    classes: Names = None
     label_column: str | None = None
+    drop_column: Names = None
+    group_column: str | None = None
+    images_key: str | None = None
+    labels_key: str | None = None
+    test: str | None = None
     storage: Storage = "auto"
 
 

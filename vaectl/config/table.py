@@ -17,6 +17,7 @@ from vaectl.config.values import (
     Activation,
     BetaSchedule,
     Binarize,
+    Channels,
     CodebookSize,
     Count,
     Depth,
@@ -24,11 +25,14 @@ from vaectl.config.values import (
     ImageSize,
     LatentDim,
     LearningRate,
+    Names,
     NonNegative,
+    Normalize,
     OnNonfinite,
     PosteriorScale,
     Precision,
     Seed,
+    Shape,
     Size,
     TestFraction,
     ValidationFraction,
@@ -164,11 +168,50 @@ SETTINGS = (
         "Draw pixels 0 or 1 from their grey levels: once (static), or anew in every training epoch (dynamic).",
     ),
     Setting(
+        "normalize", ("data.normalize",), Normalize, DATA,
+        "Scale real numbers for the model, each column of a table or images as a whole; all results stay in "
+        "the data's units.",
+    ),
+    Setting(
+        "crop", ("data.crop",), str | None, DATA,
+        "Part of each image to keep before it is resized, in pixels.", metavar="center:N|center:H,W|X,Y,W,H", rare=True,
+    ),
+    Setting(
+        "channels", ("data.channels",), Channels, DATA, "Make images grey (1) or colour (3), without transparency.",
+        metavar="1|3", rare=True,
+    ),
+    Setting("invert", ("data.invert",), bool, DATA, "Exchange light and dark.", rare=True),
+    Setting(
+        "shape", ("data.shape",), Shape, DATA, "Shape of the image that each row of a table holds.",
+        metavar="H,W[,C]", rare=True,
+    ),
+    Setting("classes", ("data.classes",), Names, DATA, "Keep these classes only.", metavar="NAME,..."),
+    Setting(
         "skip_bad", ("data.skip_bad",), bool, DATA, "Skip examples of your own data that cannot be used.", rare=True,
     ),
     Setting(
         "label_column", ("data.label_column",), str | None, DATA,
         "Column of a table that holds the labels; by default label, class, target or y.", metavar="NAME", rare=True,
+    ),
+    Setting(
+        "drop_column", ("data.drop_column",), Names, DATA, "Columns of a table to leave out.", metavar="NAME,...",
+        rare=True,
+    ),
+    Setting(
+        "group_column", ("data.group_column",), str | None, DATA,
+        "Column of a table whose equal values stay in one split, such as a patient.", metavar="NAME", rare=True,
+    ),
+    Setting(
+        "images_key", ("data.images_key",), str | None, DATA, "Name of the array or column that holds the images.",
+        metavar="NAME", rare=True,
+    ),
+    Setting(
+        "labels_key", ("data.labels_key",), str | None, DATA, "Name of the array or column that holds the labels.",
+        metavar="NAME", rare=True,
+    ),
+    Setting(
+        "test", ("data.test",), str | None, DATA, "Test examples in a file or folder of their own.", metavar="PATH",
+        rare=True,
     ),
     Setting(
         "model", ("model",), str, MODEL,

@@ -42,6 +42,11 @@ MOST_CODES = 2**16
 CodebookSize = Annotated[int, Bounds(2, MOST_CODES)]
 Dims = Annotated[tuple[int, ...], Bounds(1, 16384)]
 ImageSize = Annotated[tuple[int, ...] | None, Bounds(1, 4096)]
+# the shape of an image, (H, W), (H, W, C) or (C, H, W)
+Shape = Annotated[tuple[int, ...] | None, Bounds(1, 65536)]
+Channels = Annotated[int | None, Bounds(1, 3)]
+# texts
+Names = tuple[str, ...] | None
 # numbers
 NonNegative = Annotated[float, Bounds(0, 1e6)]
 LearningRate = Annotated[float, Bounds(0, 100, above=True)]
@@ -55,6 +60,7 @@ PosteriorScale = Literal["softplus", "log-variance"]
 BetaSchedule = Literal["constant", "linear", "cosine", "sigmoid", "cyclical"]
 Binarize = Literal["none", "static", "dynamic"]
 Storage = Literal["auto", "resident", "stream"]
+Normalize = Literal["auto", "none", "standard", "minmax", "robust"]
 Precision = Literal["fp32", "bf16"]
 OnNonfinite = Literal["stop", "rollback"]
 
@@ -79,7 +85,8 @@ def coerce(path: str, value: Any, hint: Any) -> Any:
     Args:
         path: The setting's name, for the error.
         value: The value to convert.
-        hint: int, float, bool, str, ``tuple[int, ...]``, a Literal or a union with None, maybe Annotated with Bounds.
+        hint: int, float, bool, str, ``tuple[int, ...]``, ``tuple[str, ...]``, a Literal or a union with None, maybe
+            Annotated with Bounds.
 
     Raises:
         SettingError: The value has another type or is out of bounds.
@@ -105,6 +112,8 @@ def coerce(path: str, value: Any, hint: Any) -> Any:
         items = value.strip().strip("[]()").split(",") if isinstance(value, str) else value
         if not isinstance(items, list | tuple):
             items = [items]
+        if get_args(hint)[0] is str:
+            return _texts(path, items)
         if not 1 <= len(items) <= 64:
             raise SettingError(path, f"must be 1 to 64 whole numbers; got {shown(value)}")
         element = Annotated[get_args(hint)[0], bounds] if bounds else get_args(hint)[0]
@@ -115,6 +124,14 @@ def coerce(path: str, value: Any, hint: Any) -> Any:
                 path, f"must be whole numbers {bounds or ''} separated by commas, such as 512,256; got {shown(value)}"
             ) from None
     return _scalar(path, value, hint, bounds)
+
+
+def _texts(path: str, items: list[Any] | tuple[Any, ...]) -> tuple[str, ...]:
+    """The texts of a list, stripped; a number, such as a class, becomes one."""
+    texts = tuple(str(item).strip() if isinstance(item, str | int) else "" for item in items)
+    if not texts or not all(texts):
+        raise SettingError(path, f"must be names separated by commas; got {shown(list(items))}")
+    return texts
 
 
 def _scalar(path: str, value: Any, kind: type, bounds: Bounds | None) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vaectl.config.spec import SPLITS
+from vaectl.data.units import Column, Units
 from vaectl.errors import DataError
 from vaectl.system.reading import LARGEST
 
@@ -37,6 +38,8 @@ class DataInfo:
         range: Smallest and largest training value of ``real`` data, shown as black and white in pictures.
         given: Numbers C of each example that a model is conditioned on; 0 without.
         missing: Whether values may be missing.
+        columns: The columns of a table; empty if they have no names, and for images.
+        units: The scale on which a model sees real numbers, or None if it sees them as they are.
     """
 
     name: str
@@ -49,6 +52,8 @@ class DataInfo:
     range: tuple[float, float] = (0.0, 1.0)
     given: int = 0
     missing: bool = False
+    columns: tuple[Column, ...] = ()
+    units: Units | None = None
 
     @property
     def is_table(self) -> bool:
@@ -58,7 +63,10 @@ class DataInfo:
     def to_json(self) -> dict[str, Any]:
         """The form stored in ``run.json``."""
         lists = {"shape": list(self.shape), "classes": list(self.classes), "range": list(self.range)}
-        return dataclasses.asdict(self) | lists | {"sizes": dict(self.sizes)}
+        columns = [[column.name, column.kind] for column in self.columns]
+        units = None if self.units is None else self.units.to_json()
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return plain | lists | {"sizes": dict(self.sizes), "columns": columns, "units": units}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> DataInfo:
@@ -71,7 +79,11 @@ class DataInfo:
             shape = tuple(document["shape"])
             # older records have neither class names nor a range
             classes, ends = tuple(document.get("classes", ())), tuple(document.get("range", (0.0, 1.0)))
-            info = cls(**{**document, "shape": shape, "classes": classes, "range": ends})
+            columns = tuple(Column(*column) for column in document.get("columns", ()))
+            units = None if document.get("units") is None else Units.from_json(document["units"])
+            info = cls(
+                **{**document, "shape": shape, "classes": classes, "range": ends, "columns": columns, "units": units}
+            )
             sound = (
                 all(isinstance(size, int) and 0 < size <= LONGEST_SIDE for size in shape)
                 and len(shape) == 3
@@ -86,6 +98,9 @@ class DataInfo:
                 and type(info.given) is int
                 and 0 <= info.given <= MOST_GIVEN
                 and type(info.missing) is bool
+                and len(columns) in (0, shape[2])
+                and all(column.is_sound for column in columns)
+                and (units is None or units.is_sound(shape))
             )
         except (KeyError, TypeError):
             sound = False

@@ -44,6 +44,19 @@ __all__ = [
 ]  # fmt: skip
 
 ROWS_AT_ONCE = 1000
+# option that is for own data -> why a built-in data set does not take it
+OWN_ONLY = {
+    "test_fraction": "has a test set",
+    "test": "has a test set",
+    "skip_bad": "is checked whole",
+    "label_column": "has its labels",
+    "drop_column": "holds images",
+    "group_column": "holds images",
+    "shape": "holds images",
+    "images_key": "holds images",
+    "labels_key": "has its labels",
+    "normalize": "holds images of bytes",
+}
 
 
 def load(name: str, loading: Loading, **options: Any) -> Data:
@@ -156,13 +169,10 @@ def reported(data: Data) -> Report:
 
 def _refuse_own(name: str, settings: DataOptions) -> None:
     """Refuse options for own data, which a built-in data set would ignore."""
-    own = "is for data of your own"
-    if settings.test_fraction != DataOptions().test_fraction:
-        raise SettingError("data.test_fraction", f"{own} without a test set; {name} has one")
-    if settings.skip_bad:
-        raise SettingError("data.skip_bad", f"{own}; {name} is checked whole")
-    if settings.label_column is not None:
-        raise SettingError("data.label_column", f"{own}; {name} has its labels")
+    usual = DataOptions()
+    for option, reason in OWN_ONLY.items():
+        if getattr(settings, option) != getattr(usual, option):
+            raise SettingError(f"data.{option}", f"is for data of your own; {name} {reason}")
     if settings.storage == "stream":
         raise SettingError("data.storage", f"cannot be stream: {name} is held in memory")
 

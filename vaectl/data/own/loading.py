@@ -52,8 +52,8 @@ def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
     """
     path = Path(name)
     reading = Reading(
+        options,
         change_of(options.image_size, options.grayscale, lenient=loading.lenient),
-        options.label_column,
         loading.support,
         loading.lenient,
         loading.most,
@@ -202,6 +202,7 @@ def _described(
         sizes={split: len(splits[split]) for split in SPLITS},
         preprocessing=f"{source.scaling}{draw_note}",
         classes=source.classes,
+        columns=source.columns,
         range=(float(ranges[:, 0].min()), float(ranges[:, 1].max())) if support == "real" else (0.0, 1.0),
     )
     digests = {split: surveys[division.part[split]].digests[division.positions[split]] for split in SPLITS}

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from vaectl.config.datasets import DataOptions
 from vaectl.data.changes import Change
 from vaectl.data.info import ACCOUNT_BYTES, LONGEST_CLASS, MOST_CLASSES
 from vaectl.data.own.rows import Rows
+from vaectl.data.units import Column
 from vaectl.errors import DataError
 from vaectl.system.reading import check_size
 
@@ -27,8 +29,8 @@ class Reading:
     """How to read a source.
 
     Attributes:
+        options: The options of the data.
         change: The change applied to each image, or None.
-        label_column: The column of a table that holds the labels, or None for the usual names.
         support: The support that an existing model needs, or None.
         lenient: Whether a missing column of labels is passed over.
         most: How many images a folder can have at most, or None.
@@ -36,13 +38,18 @@ class Reading:
         progress: Called with (task, done, total).
     """
 
+    options: DataOptions = field(default_factory=DataOptions)
     change: Change | None = None
-    label_column: str | None = None
     support: str | None = None
     lenient: bool = False
     most: int | None = None
     note: Callable[[str], None] = lambda sentence: None
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
+
+    @property
+    def label_column(self) -> str | None:
+        """The column of a table that holds the labels, or None for the usual names."""
+        return self.options.label_column
 
     @property
     def demands_label(self) -> bool:
@@ -63,6 +70,9 @@ class Source:
         sizes_differ: Whether some of these are images of a different size.
         why_resident: The reason why examples cannot be streamed, or None if they can.
         word: Plural noun for the examples in messages.
+        columns: The columns of a table, or empty.
+        factors: Known factors or attributes of the examples by part and name (N,): whole or real numbers.
+        groups: Group of each example by part, int64 (N,); examples of a group stay in one split. None without groups.
     """
 
     parts: Mapping[str, Rows]
@@ -73,6 +83,9 @@ class Source:
     sizes_differ: bool = False
     why_resident: str | None = None
     word: str = "images"
+    columns: tuple[Column, ...] = ()
+    factors: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    groups: Mapping[str, np.ndarray] | None = None
 
 
 def check_count(path: Path, parts: Iterable[Sized]) -> None:
