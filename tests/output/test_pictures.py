@@ -17,7 +17,7 @@ from torchvision.utils import make_grid
 
 from tests.support.toys import toy_data
 from vaectl.commands.plot_latent import FORMATS
-from vaectl.commands.sample import pair_columns
+from vaectl.commands.shared.results import pair_columns
 from vaectl.config.recipes import vae
 from vaectl.data.batch import Batch
 from vaectl.errors import OutputError

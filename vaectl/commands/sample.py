@@ -28,6 +28,7 @@ from vaectl.commands.shared.options import (
 from vaectl.commands.shared.pace import Clock
 from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
+from vaectl.commands.shared.results import TABLES, pair_columns, write
 from vaectl.commands.shared.session import Session, check_destination, deliver
 from vaectl.errors import UsageError, amount, check_choice
 from vaectl.runs.run import Run
@@ -40,11 +41,7 @@ if TYPE_CHECKING:
     from vaectl.model.vae import VAE
     from vaectl.output.arrays import Stream
 
-# proportions of a picture of pairs, and what a gap in its last row counts beside another proportion
-PAIRS_PROPORTION, COST_OF_A_GAP = 1.4, 0.8
 FORMATS = (".png", ".npz", ".npy")
-# formats for examples that are rows of a table
-TABLES = (".csv", ".parquet")
 MODES = ("mean", "mode", "draw")
 # images decoded at once; fewer if they are large
 CHUNK = 1000
@@ -257,73 +254,6 @@ def make(
         for a, b in zip(starts, ends, strict=True)
     )
     return {"images": Stream(shape, pixels, _decode(between, n, mode, progress))}, steps
-
-
-def pair_columns(n: int) -> int:
-    """Pairs per row for a picture of pleasant proportions, if possible without a gap in the last row."""
-
-    def cost(columns: int) -> float:
-        proportion = columns / (2 * math.ceil(n / columns))
-        return abs(math.log(proportion / PAIRS_PROPORTION)) + (COST_OF_A_GAP if n % columns else 0)
-
-    return min(range(1, min(n, 1000) + 1), key=cost)
-
-
-def write(path: Path, streams: dict[str, Stream], columns: int, kind: str, run: Run) -> None:
-    """Write images as a grid (reconstructions under their originals), or as arrays, which are written in pieces.
-
-    Rows of a table become a heat map.
-    """
-    from vaectl.output import arrays
-
-    suffix = path.suffix.lower()
-    if suffix == ".npz":
-        arrays.save_npz(streams, path)
-    elif suffix == ".npy":
-        arrays.save_npy(streams["images"], path)
-    elif suffix in TABLES:
-        arrays.save(_table_rows(streams), len(streams["images"]), path)
-    elif run.data_info.is_table:
-        _save_heat_map(path, streams, kind, run)
-    else:
-        _save_grid(path, streams, columns, run.data_info.range)
-
-
-def _table_rows(streams: dict[str, Stream]) -> Iterator[dict[str, np.ndarray]]:
-    """Columns x0, x1, ... of the images, and original0, ... of the originals of reconstructions."""
-    names = [("x", "images"), *([("original", "originals")] if "originals" in streams else [])]
-    for parts in zip(*(streams[key].parts for _, key in names), strict=True):
-        yield {name: part.reshape(len(part), -1) for (name, _), part in zip(names, parts, strict=True)}
-
-
-def _save_grid(path: Path, streams: dict[str, Stream], columns: int, span: tuple[float, float]) -> None:
-    import torch
-
-    from vaectl.output.grids import LARGE_TILE_PIXELS, grid, paired, save_png
-
-    images = torch.from_numpy(streams["images"].whole())
-    if "originals" in streams:
-        originals = torch.from_numpy(streams["originals"].whole())
-        picture = paired(originals, images, columns, LARGE_TILE_PIXELS, span)
-    else:
-        picture = grid(images, columns, LARGE_TILE_PIXELS, span)
-    save_png(picture, path)
-
-
-def _save_heat_map(path: Path, streams: dict[str, Stream], kind: str, run: Run) -> None:
-    """Rows of a table as a heat map; a grid of them would be thousands of pixels wide and a few high."""
-    from vaectl.output import plots
-
-    tables = [
-        (name, streams[key].whole().reshape(len(streams[key]), -1))
-        for name, key in (("originals", "originals"), (kind, "images"))
-        if key in streams
-    ]
-    names = [f"x{index}" for index in range(tables[0][1].shape[1])]
-    rows = len(tables[0][1])
-    some = f"the first {plots.MOST_ROWS} of {rows}" if rows > plots.MOST_ROWS else str(rows)
-    title = f"{run.id}: {some} {kind}; for the numbers write .csv"
-    plots.save(plots.heat_map(tables, names, title), path)
 
 
 def _decode(chunks: Iterator[Distribution], n: int, mode: str, progress: Callable[[int], None]) -> Iterator[np.ndarray]:

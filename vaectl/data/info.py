@@ -60,6 +60,11 @@ class DataInfo:
         """Whether an example is a row of a table."""
         return self.shape[:2] == (1, 1)
 
+    @property
+    def hard_scale(self) -> str:
+        """Why these real numbers are hard to learn as the model sees them; empty if they are not."""
+        return "" if self.units is None or self.units.are_applied else self.units.unlike(self.columns)
+
     def to_json(self) -> dict[str, Any]:
         """The form stored in ``run.json``."""
         lists = {"shape": list(self.shape), "classes": list(self.classes), "range": list(self.range)}

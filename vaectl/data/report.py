@@ -37,6 +37,7 @@ class Report:
         classes: Number of examples by class name; empty if there are no labels.
         left_out: Number of examples that could not be used.
         streamed: Whether the examples are streamed.
+        scale: How the model sees real numbers, and whether that is hard to learn; empty for other numbers.
         likelihoods: Names of the likelihoods that fit, the best first.
         why: The reason, as a sentence.
     """
@@ -57,6 +58,7 @@ class Report:
     classes: Mapping[str, int]
     left_out: int
     streamed: bool
+    scale: str
     likelihoods: tuple[str, ...]
     why: str
 
@@ -76,6 +78,8 @@ class Report:
             ("values", f"{KINDS[self.support]} ({self.stored}), {self.low:.4g} to {self.high:.4g}, "
                        f"mean {self.mean:.4g}, standard deviation {self.std:.4g}"),
         ]  # fmt: skip
+        if self.scale:
+            lines.append(("scale", self.scale))
         if self.classes:
             largest = sorted(self.classes.items(), key=lambda item: -item[1])[:SHOWN_CLASSES]
             others = len(self.classes) - len(largest)
@@ -136,6 +140,15 @@ def _repetitions(digests: Mapping[str, np.ndarray]) -> tuple[int, int]:
     return duplicates, int(known_tests.sum())
 
 
+def _scale(info: DataInfo) -> str:
+    """How a model sees real numbers, with a remark if nobody scales numbers that are hard to learn."""
+    if info.units is None:
+        return ""
+    if info.hard_scale:
+        return f"{info.hard_scale}, which is hard to learn without scaling: --normalize standard"
+    return info.units.text
+
+
 def report_of(
     info: DataInfo,
     tally: Tally,
@@ -171,5 +184,5 @@ def report_of(
     return Report(
         info.name, info.shape, info.support, stored, dict(info.sizes), low, high, tally.mean, tally.std, tally.binary,
         tally.constant, duplicates, repeated,
-        class_counts, left_out, streamed, likelihoods, why,
+        class_counts, left_out, streamed, _scale(info), likelihoods, why,
     )  # fmt: skip

@@ -74,7 +74,12 @@ def forecast(spec: Spec) -> list[Finding]:
 
 
 def examine(
-    spec: Spec, history: Sequence[Mapping[str, Any]], sizes: Mapping[str, int], metrics: Mapping[str, Any] | None = None
+    spec: Spec,
+    history: Sequence[Mapping[str, Any]],
+    sizes: Mapping[str, int],
+    metrics: Mapping[str, Any] | None = None,
+    *,
+    hard_scale: str = "",
 ) -> list[Finding]:
     """Examine the current state of a training.
 
@@ -84,9 +89,12 @@ def examine(
         sizes: Number of examples by split.
         metrics: An evaluation of the finished model; None during training, where only problems that have lasted for
             the last epochs' validations are found.
+        hard_scale: Why the data are hard to learn on the scale that the model sees, or empty; it comes first, because
+            it may be the cause of all others.
     """
     rows = [row for row in history if has_numbers(row, "epoch", "step", "elbo", "beta")]
     validated = [row for row in rows if has_numbers(row.get("validation"), "elbo", "kl")]
+    scale = [Finding("unlike scale", f"{hard_scale}, and the model sees them so", "--normalize standard")]
     if metrics is None:
         recent = validated[-LASTING_EPOCHS:]
         if len(recent) < LASTING_EPOCHS or recent[0]["epoch"] < _warmup(spec) or recent[-1]["step"] < SHORT_STEPS:
@@ -102,7 +110,7 @@ def examine(
         findings += [] if unfinished else _off_target(spec, metrics)
         if not latent:
             findings += _unused(spec, metrics)
-    return findings
+    return [*(scale if hard_scale else []), *findings]
 
 
 def _latent_findings(
@@ -120,7 +128,7 @@ def _latent_findings(
         problem = f"the latent holds almost no information about the image: {emptiness[-1]}"
         yield Finding("posterior collapse", problem, _against_collapse(spec, rows))
     if "codes_used" in now:
-        yield from _codebook_findings(spec, signs, sizes)
+        yield from _codebook_findings(spec, signs, rows, sizes)
     elif beta > 1 and (collapsed or all(2 * s["active_units"] < spec.latent_dim for s in signs)):
         active = now["active_units"]
         of_all = f"{active} of {amount(spec.latent_dim, 'latent dimension')} {'is' if active == 1 else 'are'} active"
@@ -128,7 +136,9 @@ def _latent_findings(
         yield Finding("over-strong beta", problem, f"--beta {max(1.0, beta / 4):g}")
 
 
-def _codebook_findings(spec: Spec, signs: Sequence[Mapping[str, Any]], sizes: Mapping[str, int]) -> Iterator[Finding]:
+def _codebook_findings(
+    spec: Spec, signs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], sizes: Mapping[str, int]
+) -> Iterator[Finding]:
     used, codes = signs[-1]["codes_used"], signs[-1]["codes"]
     # with fewer positions than codes not all codes can be used
     positions = signs[-1]["uniform_bits"] / math.log2(codes)
@@ -136,7 +146,9 @@ def _codebook_findings(spec: Spec, signs: Sequence[Mapping[str, Any]], sizes: Ma
         return
     if all(sign["codes_used"] < LEAST_CODES * codes for sign in signs):
         problem = f"only {used} of {codes} codes {'is' if used == 1 else 'are'} used"
-        if spec.posterior.options.get("revive") == 0:
+        if rows and rows[-1]["step"] < SHORT_STEPS:
+            yield Finding("codebook collapse", problem, _longer(rows))
+        elif spec.posterior.options.get("revive") == 0:
             yield Finding("codebook collapse", problem, "--set posterior.revive=0.03")
         elif spec.posterior.options.get("codebook") == "loss":
             yield Finding("codebook collapse", problem, "--set posterior.codebook=ema or a lower --lr")
@@ -163,7 +175,7 @@ def _emptiness(sign: Mapping[str, Any]) -> str:
 def _against_collapse(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> str:
     options = _weights(spec)
     if rows and rows[-1]["step"] < SHORT_STEPS:
-        return f"more --epochs (training had only {amount(rows[-1]['step'], 'optimizer step')})"
+        return _longer(rows)
     # at unit scale the likelihood of pixels in [0, 1] is so flat that information is hardly worth its KL
     if spec.likelihood.name == "mse":
         learned = "--likelihood gaussian, which learns its scale"
@@ -181,6 +193,10 @@ def _against_collapse(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> str:
         return f"--warmup-epochs {max(1, spec.training.epochs // 3)}"
     factorised = (spec.posterior.name, spec.prior.name) == FACTORISED
     return "--free-bits 0.5" if factorised and options.get("free_bits") == 0 else "a lower --lr"
+
+
+def _longer(rows: Sequence[Mapping[str, Any]]) -> str:
+    return f"more --epochs (training had only {amount(rows[-1]['step'], 'optimizer step')})"
 
 
 def _saturated(spec: Spec, signs: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:

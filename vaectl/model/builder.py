@@ -18,7 +18,8 @@ from vaectl.data.loading import SOURCES
 from vaectl.data.report import fitting
 from vaectl.errors import SettingError, UsageError, VaectlError, did_you_mean, which_part
 from vaectl.model.distributions.codes import CODES, VECTORS
-from vaectl.model.likelihoods import LIKELIHOODS
+from vaectl.model.distributions.scaled import Scale
+from vaectl.model.likelihoods import LIKELIHOODS, SQUARED_ERROR
 from vaectl.model.networks import DECODERS, ENCODERS
 from vaectl.model.objectives import OBJECTIVES, Objective, TrainingSet
 from vaectl.model.parts import Decoder, Encoder, Prior, Sizes
@@ -103,7 +104,10 @@ def measure(spec: Spec, info: DataInfo) -> str:
     """
     measures = LIKELIHOODS[spec.likelihood.name].measures
     if info.support in measures:
-        return measures[info.support]
+        kind = measures[info.support]
+        # a density is converted to the data's units; a squared error cannot be
+        scaled = kind == SQUARED_ERROR and info.units is not None and info.units.are_applied
+        return f"{kind} on the scale of the model ({info.units.method})" if scaled and info.units else kind
     suited = [name for name, likelihood in LIKELIHOODS.items() if info.support in likelihood.measures]
     taken = " or ".join(sorted(measures))
     fits, why = fitting(info.support, info.shape)
@@ -244,6 +248,13 @@ def _assemble(spec: Spec, info: DataInfo) -> tuple[VAE, Objective]:
         prior = PRIORS[spec.prior.name](space, info.shape, info.support, info.given, **spec.prior.options)
         network = DECODERS[spec.decoder.name](Sizes(space.shape, info.shape, given=info.given), **spec.decoder.options)
         likelihood = LIKELIHOODS[spec.likelihood.name](network.features, info.shape, **spec.likelihood.options)
-        model = VAE(encoder, prior, Decoder(network, likelihood))
+        model = VAE(encoder, prior, Decoder(network, likelihood), _scale(spec, info))
         training_set = TrainingSet(info.sizes["train"], spec.training.batch_size)
         return model, OBJECTIVES[spec.objective.name](training_set, space, **spec.objective.options)
+
+
+def _scale(spec: Spec, info: DataInfo) -> Scale | None:
+    """The scale on which the model sees real data; None if it sees the data's own numbers."""
+    if info.units is None or not info.units.are_applied:
+        return None
+    return Scale(info.units, density=LIKELIHOODS[spec.likelihood.name].measures[info.support] != SQUARED_ERROR)

@@ -19,6 +19,7 @@ from vaectl.data.batch import Batch, as_batch
 from vaectl.model.distributions.codes import LatentSpace, tempered
 from vaectl.model.distributions.levels import Levels
 from vaectl.model.distributions.pixels import log_prob_of_observed
+from vaectl.model.distributions.scaled import Scale, Scaled
 from vaectl.model.parts import Decoder, Encoder, Prior
 from vaectl.parallel.shares import batch_mean, current_share
 from vaectl.system.runtime import seeded
@@ -188,16 +189,19 @@ class VAE(nn.Module):
         encoder: Data -> posterior.
         prior: Encoder -> prior.
         decoder: Latent -> likelihood.
+        scale: The scale on which encoder and decoder see real data, or None if they see the data's own numbers. What
+            goes in and comes out is in the data's units.
 
     References:
         Auto-Encoding Variational Bayes (Kingma and Welling, 2014), https://arxiv.org/abs/1312.6114
     """
 
-    def __init__(self, encoder: Encoder, prior: Prior, decoder: Decoder) -> None:
+    def __init__(self, encoder: Encoder, prior: Prior, decoder: Decoder, scale: Scale | None = None) -> None:
         super().__init__()
         self.encoder = encoder
         self.prior = prior
         self.decoder = decoder
+        self.scale = scale
 
     @property
     def space(self) -> LatentSpace:
@@ -206,7 +210,7 @@ class VAE(nn.Module):
 
     def encode(self, batch: Batch | Tensor) -> Distribution:
         """The posterior q(z|x) given examples (B, *X), batch shape (B,)."""
-        q: Distribution = self.encoder(as_batch(batch))
+        q: Distribution = self.encoder(self._seen(as_batch(batch)))
         return q
 
     def prior_at(self, given: Tensor | None = None) -> Distribution:
@@ -220,7 +224,7 @@ class VAE(nn.Module):
         The latents may be flattened, (*N, D).
         """
         px: Distribution = self.decoder(z, given)
-        return px
+        return px if self.scale is None else Scaled(px, self.scale)
 
     def draw(self, batch: Batch | Tensor, k: int = 1) -> Draw:
         """``k`` reparameterised draws for each example of a batch (B, *X).
@@ -232,7 +236,7 @@ class VAE(nn.Module):
             q = self.encode(batch)
             z = q.rsample((k,))  # (K, B, *Z)
         else:
-            features = self.encoder.features(batch)
+            features = self.encoder.features(self._seen(batch))
             q = self.encoder.head(features)
             # drawn for the whole batch, so that every process uses the same random numbers; only the own rows are kept
             z = self.encoder.head(share.padded(features)).rsample((k,))[:, share.rows]
@@ -257,7 +261,12 @@ class VAE(nn.Module):
     def observe(self, draw: Draw) -> None:
         """Let the posterior and the likelihood learn from a training step; evaluations are not observed."""
         self.encoder.head.observe(draw.q)
-        self.decoder.head.observe(draw.px, draw.batch)
+        px = draw.px.base if isinstance(draw.px, Scaled) else draw.px
+        self.decoder.head.observe(px, self._seen(draw.batch))
+
+    def _seen(self, batch: Batch) -> Batch:
+        """A batch as encoder and decoder see it."""
+        return batch if self.scale is None else self.scale.seen(batch)
 
 
 @contextmanager

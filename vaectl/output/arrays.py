@@ -94,7 +94,7 @@ def save(rows: Iterable[Mapping[str, np.ndarray]], count: int, path: Path) -> No
     first; use ``save_npz`` for images.
 
     Args:
-        rows: Name -> numbers (n, *S), or strings (n,) of one type, with the same names in every part.
+        rows: Name -> numbers (n, *S), or strings or bools (n,), each of one type, with the same names in every part.
         count: N, at least 1.
         path: The file; its suffix is one of ``FORMATS``.
 
@@ -129,16 +129,18 @@ def _save_csv(rows: Iterator[Mapping[str, np.ndarray]], path: Path) -> None:
     tables = map(_columns, rows)
     first = next(tables)
     # nine significant digits reproduce a float32 exactly, seventeen a float64
-    digits = {"i": "%d", "f": "%.9g", "U": "%s"}
+    digits = {"i": "%d", "f": "%.9g", "U": "%s", "b": "%s"}
     form = ["%.17g" if column.dtype == np.float64 else digits[column.dtype.kind] for column in first.values()]
-    texts = any(column.dtype.kind == "U" for column in first.values())
+    texts = any(column.dtype.kind in "Ub" for column in first.values())
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(map(as_cell, first))
         for table in chain([first], tables):
             if texts:
                 cells = [
-                    map(as_cell, column.tolist()) if spec == "%s" else [spec % cell for cell in column.tolist()]
+                    map(as_cell, map(str, column.tolist()))
+                    if spec == "%s"
+                    else [spec % cell for cell in column.tolist()]
                     for spec, column in zip(form, table.values(), strict=True)
                 ]
                 writer.writerows(zip(*cells, strict=True))

@@ -43,7 +43,7 @@ def data_of(run: Run, data: Data | None, data_dir: str | Path | None, tell: Tell
             raise DataError(
                 f"{data.info.name} has {name} {now}; {run.id} was trained on data with {name} {before}", hint=hint
             )
-    return data
+    return _in_units_of(run, data)
 
 
 def load_recorded(run: Run, data_dir: str | Path | None, tell: Tell) -> Data:
@@ -85,10 +85,11 @@ def load_recorded(run: Run, data_dir: str | Path | None, tell: Tell) -> Data:
             hint="name the folder where it is now with --data-dir",
         )
     try:
-        # the kind of own data follows from their values, as in training, when all notes on them were shown
+        # all notes on own data were shown in training; they are the kind of numbers that they were then
         loading = _loading(location, own, tell, kind="detail" if own else "note")
+        support = info.support if own and spec.data.options["binarize"] == "none" else None
         most = None if not own or spec.data.options["skip_bad"] else 2 * sum(info.sizes.values()) + 1000
-        data = load_part(part, dataclasses.replace(loading, most=most))
+        data = load_part(part, dataclasses.replace(loading, most=most, support=support))
     except UnusableError as error:
         hint = f"all were usable when {run.id} was trained: restore the original files"
         raise DataError(error.message, hint=hint) from None
@@ -98,7 +99,12 @@ def load_recorded(run: Run, data_dir: str | Path | None, tell: Tell) -> Data:
         hint = f"{run.id} was trained on data in {recorded}, which no longer exists: name their folder with --data-dir"
         raise DataError(error.message, hint=hint) from None
     _check_same(run, data.info, f"{info.name} in {directory}", "name the folder of the original data with --data-dir")
-    return data
+    return _in_units_of(run, data)
+
+
+def _in_units_of(run: Run, data: Data) -> Data:
+    """The run's data with the scale that was fitted when it began, which is part of its model."""
+    return dataclasses.replace(data, info=dataclasses.replace(data.info, units=run.data_info.units))
 
 
 def load_other(run: Run, name: str, data_dir: str | Path | None, tell: Tell, *, divided: bool = True) -> Data:

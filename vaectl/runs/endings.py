@@ -98,7 +98,9 @@ def diverged(run: Run, state: TrainState, end: Stopped) -> DivergedError:
     training = run.spec.training
     weights = f"the weights of epoch {end.best_epoch} are kept" if end.best_epoch else "no epoch was finished"
     after = f" after {amount(state.rollbacks, 'rollback')}" if state.rollbacks else ""
-    advice = [f"a lower --lr (it was {state.lr:g})"]
+    scale = run.data_info.hard_scale
+    advice = [f"--normalize standard ({scale})"] if scale else []
+    advice += [f"a lower --lr (it was {state.lr:g})"]
     advice.append(f"a lower --grad-clip (it was {training.grad_clip:g})" if training.grad_clip else "--grad-clip 1")
     if training.on_nonfinite == "stop":
         advice.append("--on-nonfinite rollback")

@@ -112,7 +112,7 @@ class Doctor:
 
     def __init__(self, run: Run, tell: Tell) -> None:
         self._run, self._tell = run, tell
-        self._spec, self._sizes = run.spec, run.data_info.sizes
+        self._spec, self._info = run.spec, run.data_info
         self._rows = run.history()
         self._names: set[str] = set()
 
@@ -122,7 +122,7 @@ class Doctor:
 
         if isinstance(event, Epoch):
             self._rows.append(history_row(event))
-            self._report(examine(self._spec, self._rows, self._sizes))
+            self._report(examine(self._spec, self._rows, self._info.sizes, hard_scale=self._info.hard_scale))
 
     def conclude(self, metrics: Mapping[str, Any]) -> list[Finding]:
         """Examine the finished model, and return all findings, also those reported before."""
@@ -144,7 +144,8 @@ def diagnose(run: Run, metrics: Mapping[str, Any], tell: Tell) -> list[Finding]:
     except RunError as error:
         tell(Said(error.message, "warning"))
         rows = []
-    return examine(run.spec, rows, run.data_info.sizes, metrics)
+    info = run.data_info
+    return examine(run.spec, rows, info.sizes, metrics, hard_scale=info.hard_scale)
 
 
 def history_row(event: Epoch) -> dict[str, Any]:

@@ -12,10 +12,10 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vaectl.config.spec import Part, Spec
 from vaectl.data.location import find_directory, home_of
@@ -75,7 +75,8 @@ def gather(processes: Processes, spec: Spec, info: DataInfo, directory: str, sta
             f"process; there are {processes.world}",
             hint="run vaectl train without torchrun",
         )
-    plan = {"config": spec.to_json(), "fingerprint": info.fingerprint, "directory": directory}
+    units = None if info.units is None else info.units.to_json()
+    plan = {"config": spec.to_json(), "fingerprint": info.fingerprint, "units": units, "directory": directory}
     processes.board.post(PLAN, {**plan, "device": state.device.type, "plugins": used_by(spec)})
     with processes.board.one_by_one():
         pass  # the data are loaded
@@ -138,27 +139,29 @@ def follow(process: ProcessInfo, data_dir: Path | None, tell: Tell, plugins: Ite
         spec = builder.complete(Spec.from_json(plan["config"]))
         device = processes.device(torch.device(plan["device"]))
         with board.one_by_one():
-            data = _same_data(spec.data, Path(plan["directory"]), data_dir, plan["fingerprint"])
+            data = _same_data(spec.data, Path(plan["directory"]), data_dir, plan)
         state = prepare(spec, data, device)
         board.wait_for_all()
         processes.connect(device)
         _take_part(processes, state, data.to(device), spec, tell)
 
 
-def _same_data(part: Part, of_leader: Path, data_dir: Path | None, fingerprint: str) -> Data:
-    """Load the leader's data on this machine."""
+def _same_data(part: Part, of_leader: Path, data_dir: Path | None, plan: Mapping[str, Any]) -> Data:
+    """Load the leader's data on this machine, with the scale that the leader's model has."""
     from vaectl.config.datasets import is_path
     from vaectl.data.base import Loading
     from vaectl.data.loading import load_part
+    from vaectl.data.units import Units
 
     own = is_path(part.name)
     directory = find_directory(data_dir, of_leader, own=part.name if own else None).path
     if own:
         part = dataclasses.replace(part, name=str(home_of(part.name, directory)))
     data = load_part(part, Loading(directory))
-    if data.info.fingerprint != fingerprint:
+    if data.info.fingerprint != plan["fingerprint"]:
         raise DataError(f"{data.info.name} in {directory} differs from the data of process 0")
-    return data
+    units = None if plan["units"] is None else Units.from_json(plan["units"])
+    return dataclasses.replace(data, info=dataclasses.replace(data.info, units=units))
 
 
 def _take_part(processes: Processes, state: TrainState, data: Data, spec: Spec, tell: Tell) -> None:

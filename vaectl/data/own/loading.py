@@ -27,6 +27,7 @@ from vaectl.data.own.rows import ArrayRows, Rows
 from vaectl.data.own.source import Reading, Source, check_count, refuse_bad
 from vaectl.data.own.tables import open_table
 from vaectl.data.report import report_of
+from vaectl.data.scale import fitted_units
 from vaectl.data.survey import Survey, Tally, survey
 from vaectl.errors import DataError, SettingError
 from vaectl.system.reading import size_text
@@ -192,17 +193,25 @@ def _described(
             loading.progress(f"{path.name}: drawing {split} images", done, total)
 
         splits = streamed(division, source, options.binarize, options.binarize_seed, progress)
+    shape = rows.shape
+    if support == "real" and loading.support is None:  # a model that exists has its own units
+        units = fitted_units(splits["train"], options.normalize, table=shape[:2] == (1, 1))
+    else:
+        units = None
+    if support != "real" and options.normalize not in ("auto", "none") and not loading.lenient:
+        raise SettingError("data.normalize", f"is for real numbers; {path.name} is {support}, which has a scale")
     draw_note = "" if options.binarize == "none" else f", {drawn_text(options.binarize_seed)}"
     ranges = surveys["train"].ranges[division.positions["train"]]
     info = DataInfo(
         name=path.name,
-        shape=rows.shape,
+        shape=shape,
         support=support if options.binarize == "none" else "binary",
         fingerprint=fingerprint(division, source, surveys),
         sizes={split: len(splits[split]) for split in SPLITS},
         preprocessing=f"{source.scaling}{draw_note}",
         classes=source.classes,
         columns=source.columns,
+        units=units,
         range=(float(ranges[:, 0].min()), float(ranges[:, 1].max())) if support == "real" else (0.0, 1.0),
     )
     digests = {split: surveys[division.part[split]].digests[division.positions[split]] for split in SPLITS}

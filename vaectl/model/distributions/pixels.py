@@ -60,8 +60,9 @@ def _log_prob_of_independent(p: Independent[Any], value: Tensor, observed: Tenso
     return torch.where(observed, each, 0.0).flatten(len(p.batch_shape)).sum(-1)
 
 
+@singledispatch
 def scale_of(p: Distribution) -> Tensor | None:
-    """The scale of a location-scale family (*N, *X), in units of the data; None if p has none."""
+    """The scale of a location-scale family (*N, *X), as the model sees the data; None if p has none."""
     base = base_of(p)
     return base.scale if isinstance(base, Normal | Laplace | DiscretizedLogistic | BatchScaled) else None
 

@@ -1,0 +1,104 @@
+"""Decoded examples as files: pictures, arrays, or rows of a table under the names of its columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vaectl.runs.run import Run
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vaectl.data.units import Column
+    from vaectl.output.arrays import Stream
+
+# formats for examples that are rows of a table
+TABLES = (".csv", ".parquet")
+# proportions of a picture of pairs, and what a gap in its last row counts beside another proportion
+PAIRS_PROPORTION, COST_OF_A_GAP = 1.4, 0.8
+
+
+def pair_columns(n: int) -> int:
+    """Pairs per row for a picture of pleasant proportions, if possible without a gap in the last row."""
+
+    def cost(columns: int) -> float:
+        proportion = columns / (2 * math.ceil(n / columns))
+        return abs(math.log(proportion / PAIRS_PROPORTION)) + (COST_OF_A_GAP if n % columns else 0)
+
+    return min(range(1, min(n, 1000) + 1), key=cost)
+
+
+def write(path: Path, streams: dict[str, Stream], columns: int, kind: str, run: Run) -> None:
+    """Write images as a grid (reconstructions under their originals), or as arrays, which are written in pieces.
+
+    Rows of a table become a heat map.
+    """
+    import numpy as np
+
+    from vaectl.output import arrays
+
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        texts = np.array([column.name for column in run.data_info.columns])
+        named = {"columns": arrays.Stream(texts.shape, texts.dtype, [texts])} if len(texts) else {}
+        arrays.save_npz(streams | named, path)
+    elif suffix == ".npy":
+        arrays.save_npy(streams["images"], path)
+    elif suffix in TABLES:
+        arrays.save(_table_rows(streams, run.data_info.columns), len(streams["images"]), path)
+    elif run.data_info.is_table:
+        _save_heat_map(path, streams, kind, run)
+    else:
+        _save_grid(path, streams, columns, run.data_info.range)
+
+
+def _table_rows(streams: dict[str, Stream], columns: Sequence[Column]) -> Iterator[dict[str, np.ndarray]]:
+    """The columns of a table under their names, and those of the originals of reconstructions as ``original_NAME``.
+
+    Without names they are x0, x1, ... and original0, ...
+    """
+    names = [("x", "images"), *([("original", "originals")] if "originals" in streams else [])]
+    prefix, taken = "original_", {column.name for column in columns}
+    while any(f"{prefix}{name}" in taken for name in taken):
+        prefix = f"_{prefix}"
+    for parts in zip(*(streams[key].parts for _, key in names), strict=True):
+        rows: dict[str, np.ndarray] = {}
+        for (name, key), part in zip(names, parts, strict=True):
+            flat, before = part.reshape(len(part), -1), prefix if key == "originals" else ""
+            named = {f"{before}{column.name}": column.restored(flat[:, i]) for i, column in enumerate(columns)}
+            rows |= named or {name: flat}
+        yield rows
+
+
+def _save_grid(path: Path, streams: dict[str, Stream], columns: int, span: tuple[float, float]) -> None:
+    import torch
+
+    from vaectl.output.grids import LARGE_TILE_PIXELS, grid, paired, save_png
+
+    images = torch.from_numpy(streams["images"].whole())
+    if "originals" in streams:
+        originals = torch.from_numpy(streams["originals"].whole())
+        picture = paired(originals, images, columns, LARGE_TILE_PIXELS, span)
+    else:
+        picture = grid(images, columns, LARGE_TILE_PIXELS, span)
+    save_png(picture, path)
+
+
+def _save_heat_map(path: Path, streams: dict[str, Stream], kind: str, run: Run) -> None:
+    """Rows of a table as a heat map; a grid of them would be thousands of pixels wide and a few high."""
+    from vaectl.output import plots
+
+    tables = [
+        (name, streams[key].whole().reshape(len(streams[key]), -1))
+        for name, key in (("originals", "originals"), (kind, "images"))
+        if key in streams
+    ]
+    width = tables[0][1].shape[1]
+    names = [column.name for column in run.data_info.columns] or [f"x{index}" for index in range(width)]
+    rows = len(tables[0][1])
+    some = f"the first {plots.MOST_ROWS} of {rows}" if rows > plots.MOST_ROWS else str(rows)
+    title = f"{run.id}: {some} {kind}; for the numbers write .csv"
+    plots.save(plots.heat_map(tables, names, title), path)
