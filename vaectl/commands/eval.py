@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +37,11 @@ from vaectl.runs.lines import plus_minus
 from vaectl.runs.listeners import diagnose
 from vaectl.runs.run import Run
 from vaectl.system.files import check_output, finite, write_json, write_output
+
+# numbers from this size on are shown with five digits; squared errors may be in any unit
+LARGE = 1e7
+# columns of a table that are listed by name
+SHOWN_COLUMNS = 12
 
 
 def eval_cli(
@@ -126,11 +132,23 @@ def eval_cli(
     screen.detail(f"kl by dimension: {by_dimension or 'none, because it does not factorise'}")
 
 
+def _by_column(pairs: Sequence[tuple[str, float]]) -> Iterator[list[str]]:
+    """Rows for the columns of a table, those that are explained least first."""
+    order = sorted(pairs, key=lambda pair: (math.isnan(pair[1]), pair[1]))
+    for name, value in order[:SHOWN_COLUMNS]:
+        text = "constant" if math.isnan(value) else "of its variance is explained at the posterior mean"
+        yield [f"R2 of {name}", "-" if math.isnan(value) else f"{value:.3f}", "", text]
+    if len(order) > SHOWN_COLUMNS:
+        yield [f"{len(order) - SHOWN_COLUMNS} further columns", "", "", f"above {order[SHOWN_COLUMNS - 1][1]:.3f}"]
+
+
 def _rows(document: Mapping[str, Any], latent_dim: int) -> Iterator[list[str]]:
     """Rows of the table of an evaluation: name, value, standard error, unit."""
     metrics, measure = document["metrics"], document["measure"]
 
     def row(name: str, key: str, unit: str, places: int = 2) -> list[str]:
+        if abs(metrics[key]) >= LARGE:
+            return [name, f"{metrics[key]:.5g}", f"± {metrics[f'{key}_se']:.2g}", unit]
         return [name, f"{metrics[key]:.{places}f}", plus_minus(metrics[f"{key}_se"], places).strip(), unit]
 
     yield row("elbo", "elbo", f"nats, {measure}")
@@ -139,7 +157,8 @@ def _rows(document: Mapping[str, Any], latent_dim: int) -> Iterator[list[str]]:
     uniform = f", {metrics['uniform_bits']:.1f} if all codes were equally likely" if "uniform_bits" in metrics else ""
     yield row("rate", "rate_bits", f"bits{uniform}", 1)
     yield row("recon_at_mean", "recon_at_mean", f"nats, {measure}, not a bound")
-    yield row("mse", "mse", "per pixel, at the posterior mean", 5)
+    yield row("mse", "mse", f"per {'column' if 'r2' in document else 'pixel'}, at the posterior mean", 5)
+    yield from _by_column(document.get("r2", ()))
     if "bits_per_dim" in metrics:
         yield row("bits per dimension", "bits_per_dim", "bits, of the elbo", 4)
     if importance := document["importance"]:

@@ -16,6 +16,7 @@ from torch.distributions import Distribution
 from vaectl.data.batch import Batch
 from vaectl.data.examples import Examples
 from vaectl.errors import DataError
+from vaectl.evaluation.columns import Explained
 from vaectl.model.distributions.codes import CodeUsage, Quantized
 from vaectl.model.distributions.pixels import log_prob_of_observed, scale_of
 from vaectl.model.objectives import Loss
@@ -46,6 +47,7 @@ class Evaluation:
             without a scale.
         usage: The usage of the codebook if the latents are codes, else None.
         loss: The mean of the objective, or None without one.
+        r2: R2 of the mean at the posterior mean by column of a table (W); empty for images.
     """
 
     per_example: dict[str, Tensor]
@@ -55,6 +57,7 @@ class Evaluation:
     saturation: dict[str, float]
     usage: CodeUsage | None
     loss: float | None
+    r2: Sequence[float] = ()
 
     @property
     def active_units(self) -> int:
@@ -131,6 +134,7 @@ def evaluate(
     saturated, objective, done = {"posterior": 0.0, "likelihood": 0.0}, 0.0, 0
     floor = model.decoder.head.floor
     prior_variance = torch.zeros((), dtype=torch.float64)
+    explained: Explained | None = None
     with evaluating(model, seed):
         counts = torch.zeros(model.space.codebook_size, dtype=torch.int64)
         for batch in split.batches(at_once(EVALUATION_BATCH, split.shape)):
@@ -141,7 +145,11 @@ def evaluate(
                 mean = draw.q.mean  # (B, *Z)
                 values_of = {"recon": draw.recon, "kl": draw.kl, "elbo": draw.elbo}
                 if at_mean:
-                    values_of |= _at_mean(own, model.decode(mean, own.given))
+                    px = model.decode(mean, own.given)
+                    values_of |= _at_mean(own, px)
+                    if split.shape[:2] == (1, 1):
+                        explained = explained or Explained(batch.x[0])
+                        explained.add(own.rows(slice(count)), px.mean[:count])
                 for name, values in values_of.items():
                     rows[name].append(values if share is None else share.padded(values[:count]))
                 if loss is not None:
@@ -165,6 +173,8 @@ def evaluate(
         (first, second, kl_dims, prior_variance, others, *per_example.values())
     )
     [counts] = processes.sum((counts,))
+    if explained is not None:
+        [explained.sums] = processes.sum((explained.sums,))
     posterior, likelihood, objective = others.tolist()
     return Evaluation(
         per_example=dict(zip(per_example, columns, strict=True)),
@@ -174,6 +184,7 @@ def evaluate(
         saturation={"posterior": posterior / n, "likelihood": likelihood / n},
         usage=CodeUsage(counts) if len(counts) else None,
         loss=None if loss is None else objective / n,
+        r2=() if explained is None else explained.r2(),
     )
 
 

@@ -155,7 +155,7 @@ class LearnedScale(nn.Module):
     Args:
         features: Shape F of the features.
         shape: Data shape X for a scale per pixel, or () for one shared scale.
-        floor: The smallest scale, in units of the data.
+        floor: The smallest scale, as the model sees the data.
     """
 
     def __init__(self, features: Shape, shape: Shape, floor: float) -> None:
@@ -180,7 +180,7 @@ class OptimalScale(nn.Module):
 
     Args:
         power: 2 for a Gaussian's standard deviation, 1 for a Laplace's mean absolute error.
-        floor: The smallest scale, in units of the data.
+        floor: The smallest scale, as the model sees the data.
     """
 
     moment: Tensor
@@ -214,7 +214,7 @@ class LocationScaleLikelihood(Likelihood):
         shape: Data shape X.
         scale: ``shared`` learns one scale; ``per-pixel`` predicts each; ``optimal`` is the best for the training batch,
             which gives the ELBO the same gradient as differentiating through it; ``fixed`` is ``sigma``.
-        sigma: The fixed scale, in units of the data.
+        sigma: The fixed scale, as the model sees the data.
         floor: The smallest scale, unless it is fixed: the density of pixels with a few exact values is unbounded.
 
     Raises:

@@ -132,7 +132,7 @@ class Likelihood(ModelPart):
     Attributes:
         measures: The measure of its log-probability for each kind of data that it takes (``binary``, ``bytes``,
             ``unit``, ``real``). Values of different measures are never compared.
-        floor: The smallest scale it can predict, in units of the data; None if there is no floor.
+        floor: The smallest scale it can predict, as the model sees the data; None if there is no floor.
     """
 
     measures: ClassVar[Mapping[str, str]]

@@ -16,13 +16,14 @@ from vaectl.system.files import finite
 from vaectl.training.events import Found, Hub, Listener, Progress, Said, Tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from torch import Tensor
 
     from vaectl.data.base import Data
     from vaectl.data.examples import Examples
+    from vaectl.data.info import DataInfo
     from vaectl.model.vae import VAE
 
 
@@ -57,7 +58,8 @@ def evaluate_run(
     Returns:
         ``run``, ``split``, ``checkpoint``, ``n``, ``seed``, ``measure``, ``metrics`` (nats per example),
         ``kl_per_dim``, ``weights`` (their SHA-256), ``information``, ``importance`` and ``disentanglement`` (None if
-        they were not estimated), and ``findings``.
+        they were not estimated), for tables ``r2``: pairs of a column and the part of its variance that the means at
+        the posterior means explain; and ``findings``.
 
     Raises:
         UsageError: An argument is not one of the allowed values.
@@ -149,6 +151,7 @@ def evaluate_into(
         "information": None if aggregate is None else aggregate.to_json(),
         "importance": importance,
         "disentanglement": None if gap is None else gap.to_json(),
+        **({"r2": _by_column(run.data_info, result.r2)} if len(result.r2) else {}),
     }
     per_example = {name: [round(v, 5) for v in value.tolist()] for name, value in values.items()}
     try:
@@ -184,6 +187,12 @@ def _weighted(
     progress = _counted(tell, amount(samples, "importance sample"), len(examples))
     weighted = importance_bound(model, examples, samples, seed=seed, progress=progress)
     return weighted.to_json(), {"importance_bound": weighted.bound.numpy(), "ess": weighted.ess.numpy()}
+
+
+def _by_column(info: DataInfo, values: Sequence[float]) -> list[list[Any]]:
+    """The name of each column and its value."""
+    names = [column.name for column in info.columns] or [f"x{index}" for index in range(len(values))]
+    return [list(pair) for pair in zip(names, values, strict=True)]
 
 
 def _measured(run: Run, elbo: Tensor) -> tuple[str, dict[str, float]]:

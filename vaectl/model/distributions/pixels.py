@@ -213,7 +213,7 @@ class BatchScaled(Distribution):
         loc: Location (*N, *X).
         scale: The scale of draws, broadcastable to ``loc``.
         power: Power of the residuals r in a batch's scale ``(mean |r|^power)^(1/power)``.
-        floor: The smallest scale, in units of the data.
+        floor: The smallest scale, as the model sees the data.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {"loc": constraints.real, "scale": constraints.positive}
