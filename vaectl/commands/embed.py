@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vaectl.commands.shared.marks import Marks
 from vaectl.commands.shared.options import (
     Checkpoint,
     DataDir,
     Device,
     Force,
     Json,
+    OtherDataset,
+    OtherSplit,
     ProgressMode,
     Quiet,
     RunArgument,
     Verbose,
-    choice,
     output_option,
     seed_option,
     state,
@@ -28,9 +30,7 @@ from vaectl.commands.shared.pace import Clock
 from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
 from vaectl.commands.shared.session import Session, check_destination, deliver
-from vaectl.config.datasets import BUILT_IN
-from vaectl.config.spec import SPLITS
-from vaectl.config.table import BY_NAME
+from vaectl.config.spec import ALL, SPLITS
 from vaectl.errors import DataError, UsageError, amount, check_choice
 from vaectl.runs.run import Run
 
@@ -38,38 +38,15 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from vaectl.data.base import Data
     from vaectl.data.examples import Examples
     from vaectl.model.vae import VAE
-
-# value of --split for all splits
-ALL = "all"
-DATASET = BY_NAME["dataset"]
 
 
 def embed_cli(
     context: typer.Context,
     run: RunArgument,
-    split: Annotated[
-        str | None,
-        choice(
-            "--split",
-            (*SPLITS, ALL),
-            "Split of the data set; all takes one split after the other.",
-            show_default="test; all for another data set by path",
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        choice(
-            "--dataset",
-            BUILT_IN,
-            "Another data set of the same shape, by name or path; its images are resized as the run's were.",
-            metavar=DATASET.placeholder,
-            parser=DATASET.spelled,
-            show_default="the run's own",
-        ),
-    ] = None,
+    split: OtherSplit = None,
+    dataset: OtherDataset = None,
     draw: Annotated[bool, typer.Option("--draw", help="Draw from the posterior instead of taking its mean.")] = False,
     output: Annotated[
         Path | None,
@@ -132,49 +109,6 @@ def embed_cli(
     which = f"all of {data.info.name}" if split == ALL else f"the {split} split of {data.info.name}"
     text = f"{latents} of {amount(latent_dim, 'dimension')} from {opened.id}, {which} ({pace}): {path}"
     screen.result(document, short=str(path), text=text)
-
-
-class Marks:
-    """The class and the file of each example, as columns beside its latent.
-
-    Args:
-        data: The data set.
-        classes: Names of the run's classes; classes of the same name get the same number in other data.
-    """
-
-    def __init__(self, data: Data, classes: Sequence[str]) -> None:
-        import numpy as np
-
-        names, self._files = data.info.classes, data.files
-        # the names of labels -1, 0, 1, ...
-        self._names = np.array(["", *names]) if names else None
-        numbers = {name: number for number, name in enumerate(classes or names)}
-        self._numbers = np.array([-1, *(numbers.get(name, -1) for name in names)])
-        # if the run's classes are called by whole numbers, labels of other data may be such numbers
-        whole = classes and not names and all(name.removeprefix("-").isdecimal() for name in classes)
-        self._called = numbers if whole else None
-        self._width = max((len(file) for files in data.files.values() for file in files), default=0)
-
-    def of(self, split: str, rows: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        """The columns ``label`` and, if they are known, ``class`` and ``file`` for examples of a split (n,).
-
-        Args:
-            split: Name of the split.
-            rows: Row of each example.
-            labels: Class of each, -1 if it has none.
-        """
-        import numpy as np
-
-        columns = {"label": labels}
-        if self._called is not None:
-            columns = {"label": np.array([self._called.get(str(label), -1) for label in labels.tolist()], np.int64)}
-        if self._names is not None:
-            columns = {"label": self._numbers[labels + 1], "class": self._names[labels + 1]}
-        if split in self._files:
-            # bytes of a name that are not UTF-8 cannot be written
-            files = [self._files[split][row].encode("utf-8", "replace").decode() for row in rows.tolist()]
-            columns["file"] = np.array(files, f"<U{self._width}")
-        return columns
 
 
 def rows(

@@ -10,17 +10,19 @@ from typing import Annotated, Any
 import typer
 
 from vaectl.commands.shared.listening import Shown, say
+from vaectl.commands.shared.marks import Marks
 from vaectl.commands.shared.options import (
     Checkpoint,
     DataDir,
     Device,
     Force,
     Json,
+    OtherDataset,
+    OtherSplit,
     ProgressMode,
     Quiet,
     RunArgument,
     Seed,
-    SplitName,
     Verbose,
     number,
     output_option,
@@ -30,9 +32,10 @@ from vaectl.commands.shared.pace import Clock
 from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
 from vaectl.commands.shared.session import Session
-from vaectl.config.spec import SPLITS
+from vaectl.config.spec import ALL, SPLITS
 from vaectl.errors import UsageError, amount, check_choice
-from vaectl.runs.evaluating import evaluate_into
+from vaectl.evaluation.doctor import Finding
+from vaectl.runs.evaluating import assess, evaluate_into
 from vaectl.runs.lines import plus_minus
 from vaectl.runs.listeners import diagnose
 from vaectl.runs.run import Run
@@ -47,7 +50,8 @@ SHOWN_COLUMNS = 12
 def eval_cli(
     context: typer.Context,
     run: RunArgument,
-    split: SplitName = "test",
+    split: OtherSplit = None,
+    dataset: OtherDataset = None,
     checkpoint: Checkpoint = "best",
     output: Annotated[
         Path | None,
@@ -87,7 +91,8 @@ def eval_cli(
     from vaectl.output import arrays
 
     screen = Screen(quiet, verbose, as_json, progress)
-    check_choice("--split", split, SPLITS)
+    if split is not None:
+        check_choice("--split", split, (*SPLITS, ALL))
     for flag, file, formats in (("-o", output, (".json",)), ("--per-example", per_example, arrays.FORMATS)):
         if file is not None:
             check_output(file, formats, force=force, flag=flag)
@@ -97,27 +102,35 @@ def eval_cli(
     load(plugin, screen)
     session = Session(Run.open(run, state(context).runs_dir), screen, device, data_dir)
     model = session.model(checkpoint)
-    data = session.data()
-    clock = Clock()
+    other = session.is_other(dataset)
+    split = split or (ALL if other and session.is_other_path(dataset) else "test")
+    if split == ALL and not other:
+        raise UsageError("--split all is for --dataset; a run is evaluated on one split", hint=f"one of {SPLITS}")
+    data = session.data(dataset, divided=not (other and split == ALL))
+    clock, findings = Clock(), list[Finding]()
     with Shown(screen) as listener:
-        document, values = evaluate_into(
-            session.run, model, data, split, checkpoint, seed, listener.on, importance_samples=importance_samples
-        )
+        options = (session.run, model, data, split, checkpoint, seed, listener.on)
+        if other:  # says nothing about the training, so it is not kept
+            document, values = assess(*options, importance_samples=importance_samples)
+            document = {"run": session.run.id, "dataset": data.info.name, **document}
+        else:
+            document, values = evaluate_into(*options, importance_samples=importance_samples)
         pace = clock.pace(document["n"])
-        findings = diagnose(session.run, document["metrics"], listener.on)
+        if not other:
+            findings = diagnose(session.run, document["metrics"], listener.on)
     document |= pace.to_json()
     document["findings"] = [finding.to_json() for finding in findings]
     if output is not None:
         write_output(output, lambda path: write_json(path, finite(document)), force=force)
     if per_example is not None:
-        examples = data.split(split)
-        rows = {"row": examples.rows.numpy(), "label": examples.labels.numpy(), **values}
+        rows = {**Marks(data, session.run.data_info.classes).of_all(split), **values}
         write_output(
-            per_example, lambda path: arrays.save([rows], len(examples), path), force=force, flag="--per-example"
+            per_example, lambda path: arrays.save([rows], document["n"], path), force=force, flag="--per-example"
         )
         screen.note(f"values for each example: {per_example}")
     metrics = document["metrics"]
-    title = f"{session.run.id}  {split}, {amount(document['n'], 'example')}  {checkpoint} weights  seed {seed}"
+    whole = f"{data.info.name}, " if other else ""
+    title = f"{session.run.id}  {whole}{split}, {amount(document['n'], 'example')}  {checkpoint} weights  seed {seed}"
     columns = [("metric", "left"), ("value", "right"), ("standard error", "left"), ("unit", "left")]
     table = screen.table(columns, list(_rows(document, session.run.spec.latent_dim)))
     screen.result(document, short=f"{metrics['elbo']:.4f}", text=[title, table, f"evaluated in {pace}"])

@@ -30,13 +30,15 @@ from vaectl.config.values import (
 from vaectl.errors import SettingError, did_you_mean
 
 __all__ = [
-    "PARTS", "RESUMABLE", "SPLITS", "Bounds", "Count", "Dims", "LatentDim", "NonNegative", "Part", "Seed", "Size",
-    "Spec", "Training", "coerce", "flatten",
+    "ALL", "PARTS", "RESUMABLE", "SPLITS", "Bounds", "Count", "Dims", "LatentDim", "NonNegative", "Part", "Seed",
+    "Size", "Spec", "Training", "coerce", "flatten",
 ]  # fmt: skip
 
 # settings that may change when a run is resumed
 RESUMABLE = ("training.epochs", "training.prior_epochs", "training.patience")
 SPLITS = ("train", "validation", "test")
+# stands for all of them, one after the other
+ALL = "all"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaectl.config.spec import SPLITS
+from vaectl.config.spec import ALL, SPLITS
 from vaectl.errors import DataError, OutputError, UsageError, amount, check_choice
 from vaectl.runs.data import data_of
 from vaectl.runs.events import Evaluated
@@ -99,12 +99,12 @@ def evaluate_into(
     importance_samples: int | None = None,
     must_keep: bool = False,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Evaluate a model on a split and keep the result in its run.
+    """Evaluate a model on a split of its run's data, see ``assess``, and keep the result in the run.
 
     Args:
         run: The run.
         model: Its model.
-        data: Its data.
+        data: The run's data.
         split: Name of the split.
         checkpoint: The checkpoint whose weights the model has.
         seed: Seed of the random draws.
@@ -119,14 +119,59 @@ def evaluate_into(
         DataError: The split is empty.
         OutputError: The result cannot be kept, but must be.
     """
+    evaluation, values = assess(run, model, data, split, checkpoint, seed, tell, importance_samples=importance_samples)
+    per_example = {name: [round(v, 5) for v in value.tolist()] for name, value in values.items()}
+    try:
+        run.add_evaluation(finite(evaluation), finite(per_example))
+    except OutputError as error:
+        if must_keep:
+            raise
+        tell(Said(f"this evaluation is not kept in {run.id}: {error.message}", "warning"))
+    document = {"run": run.id, **evaluation}
+    tell(Evaluated(run, document, values))
+    return document, values
+
+
+def assess(
+    run: Run,
+    model: VAE,
+    data: Data,
+    split: str,
+    checkpoint: str,
+    seed: int,
+    tell: Tell,
+    *,
+    importance_samples: int | None = None,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Evaluate a model on data of any kind that it takes, and keep nothing.
+
+    Args:
+        run: The run of the model.
+        model: The model.
+        data: The data: the run's own, or others from ``runs.data.load_other``.
+        split: Name of the split, or ``all``.
+        checkpoint: The checkpoint whose weights the model has.
+        seed: Seed of the random draws.
+        tell: Called with ``Progress`` events.
+        importance_samples: K of the importance-weighted bound, or None.
+
+    Returns:
+        The result of ``evaluate_run`` without the run and findings, and the values for each example by name, float64
+        (N,).
+
+    Raises:
+        DataError: The split is empty.
+    """
+    from vaectl.data.joined import joined
     from vaectl.evaluation.disentanglement import disentanglement
     from vaectl.evaluation.information import information
     from vaectl.evaluation.metrics import evaluate
 
     # moved once: on an accelerator each move copies the whole split
-    examples = data.split(split).to(next(model.parameters()).device)
+    names = SPLITS if split == ALL else (split,)
+    examples = joined(data, names).to(next(model.parameters()).device)
     if len(examples) == 0:
-        raise DataError(f"--split {split}: {run.id} has no {split} examples")
+        raise DataError(f"--split {split}: {data.info.name} has no {split} examples")
     result = evaluate(model, examples, seed=seed, progress=_counted(tell, f"evaluating {split}", len(examples)))
     aggregate = gap = None
     if result.usage is None:  # only for vectors: a grid of codes is deterministic, and identifies its example
@@ -153,16 +198,7 @@ def evaluate_into(
         "disentanglement": None if gap is None else gap.to_json(),
         **({"r2": _by_column(run.data_info, result.r2)} if len(result.r2) else {}),
     }
-    per_example = {name: [round(v, 5) for v in value.tolist()] for name, value in values.items()}
-    try:
-        run.add_evaluation(finite(evaluation), finite(per_example))
-    except OutputError as error:
-        if must_keep:
-            raise
-        tell(Said(f"this evaluation is not kept in {run.id}: {error.message}", "warning"))
-    document = {"run": run.id, **evaluation}
-    tell(Evaluated(run, document, values))
-    return document, values
+    return evaluation, values
 
 
 def kept_evaluation(run: Run, split: str, checkpoint: str) -> dict[str, Any] | None:

@@ -11,8 +11,9 @@ import typer
 
 from vaectl.commands.shared.render import PROGRESS
 from vaectl.commands.shared.state import State
-from vaectl.config.spec import SPLITS
-from vaectl.config.table import MACHINE
+from vaectl.config.datasets import BUILT_IN
+from vaectl.config.spec import ALL, SPLITS
+from vaectl.config.table import BY_NAME, MACHINE
 from vaectl.config.values import Bounds, canonical, coerce
 from vaectl.errors import SettingError, VaectlError
 from vaectl.runs.catalog import NAME
@@ -148,7 +149,26 @@ Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite an existin
 Checkpoint = Annotated[
     str, choice("--checkpoint", CHECKPOINTS, "Weights of the best validation epoch, or of the last epoch.")
 ]
-SplitName = Annotated[str, choice("--split", SPLITS, "Split of the data set.")]
+OtherSplit = Annotated[
+    str | None,
+    choice(
+        "--split",
+        (*SPLITS, ALL),
+        "Split of the data set; all takes one split after the other.",
+        show_default="test; all for another data set by path",
+    ),
+]
+OtherDataset = Annotated[
+    str | None,
+    choice(
+        "--dataset",
+        BUILT_IN,
+        "Another data set of the same shape, by name or path; its images are resized as the run's were.",
+        metavar=BY_NAME["dataset"].placeholder,
+        parser=BY_NAME["dataset"].spelled,
+        show_default="the run's own",
+    ),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(

@@ -71,7 +71,7 @@ class Session:
         """
         if (name, divided) not in self._data:
             with Shown(self.screen) as listener:
-                if name is not None and self._is_other(name):
+                if name is not None and self.is_other(name):
                     data = load_other(self.run, name, self._data_dir, listener.on, divided=divided)
                 else:
                     data = load_recorded(self.run, self._data_dir, listener.on)
@@ -87,7 +87,14 @@ class Session:
                 evaluation, _ = evaluate_into(self.run, model, data, split, checkpoint, 0, listener.on)
         return evaluation
 
-    def _is_other(self, name: str) -> bool:
+    def is_other(self, name: str | None) -> bool:
+        """Whether a name or path is that of other data than the run's.
+
+        Raises:
+            UsageError: It is neither a path nor a data set.
+        """
+        if name is None:
+            return False
         if not is_path(name):
             check_choice("--dataset", name, dataset_names(), other="a path")
             return name != self.run.complete_spec().data.name
