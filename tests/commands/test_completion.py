@@ -38,7 +38,7 @@ def test_names_of_a_setting_are_offered(setting: Setting) -> None:
         ("vaectl train --dataset ./photos", []),  # which leaves files to the shell
         ("vaectl train --latent-dim ", []),
         ("vaectl train --progress ", ["auto", "bar", "plain", "none"]),
-        ("vaectl eval --split ", [*SPLITS]),
+        ("vaectl eval --split ", [*SPLITS, "all"]),
         ("vaectl eval --checkpoint ", ["best", "last"]),
         ("vaectl eval --device ", ["auto", "cpu", "cuda", "mps"]),
         ("vaectl sample --mode m", ["mean", "mode"]),
