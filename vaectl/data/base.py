@@ -18,7 +18,7 @@ from torch import Tensor
 from vaectl.config.spec import Part
 from vaectl.config.values import Binarize
 from vaectl.data.batch import Batch
-from vaectl.data.examples import Examples
+from vaectl.data.examples import Examples, edge_of
 from vaectl.data.info import DataInfo
 from vaectl.data.report import Report
 from vaectl.errors import DataError, amount
@@ -289,6 +289,7 @@ def split_data(
         # for evaluation, which is the same for static and dynamic binarisation
         preprocessing=f"{raw.scaling}{draw_note}",
         classes=raw.classes,
+        edge=edge_of(train),
     )
     return Data(data["train"], data["validation"], data["test"], info)
 

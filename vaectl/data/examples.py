@@ -14,6 +14,9 @@ from torch import Tensor
 
 from vaectl.data.batch import Batch
 
+# images whose edge is measured, and the shortest side of one that has an edge around something
+EDGE_IMAGES, LEAST_SIDE = 200, 3
+
 
 class Examples(Protocol):
     """The examples of a split: a ``Split`` holds them in memory, a ``StreamedSplit`` reads them."""
@@ -74,6 +77,19 @@ class Examples(Protocol):
 
     def first(self, n: int) -> Examples:
         """The first ``n`` examples, or all if there are fewer."""
+
+
+def edge_of(split: Examples) -> float | None:
+    """The mean of the outermost pixels of the first images of a split in [0, 1]; None for rows of a table."""
+    if min(split.shape[1:]) < LEAST_SIDE or not len(split):
+        return None
+    total, count = 0.0, 0
+    for stored in split.first(EDGE_IMAGES).stored(EDGE_IMAGES):
+        lines = (stored[..., 0, :], stored[..., -1, :], stored[..., 0], stored[..., -1])
+        scale = 255 if stored.dtype == np.uint8 else 1
+        total += sum(float(line.mean(dtype=np.float64)) * line.size for line in lines) / scale
+        count += sum(line.size for line in lines)
+    return min(1.0, max(0.0, total / count))
 
 
 def given_for(split: Examples, n: int, device: torch.device | None = None) -> Tensor | None:

@@ -40,6 +40,8 @@ class DataInfo:
         missing: Whether values may be missing.
         columns: The columns of a table; empty if they have no names, and for images.
         units: The scale on which a model sees real numbers, or None if it sees them as they are.
+        edge: Mean of the outermost pixels of training images in [0, 1], which tells a light from a dark background;
+            None for other data, and if it is unknown.
     """
 
     name: str
@@ -54,6 +56,7 @@ class DataInfo:
     missing: bool = False
     columns: tuple[Column, ...] = ()
     units: Units | None = None
+    edge: float | None = None
 
     @property
     def is_table(self) -> bool:
@@ -106,6 +109,7 @@ class DataInfo:
                 and len(columns) in (0, shape[2])
                 and all(column.is_sound for column in columns)
                 and (units is None or units.is_sound(shape))
+                and (info.edge is None or (type(info.edge) in (int, float) and 0 <= info.edge <= 1))
             )
         except (KeyError, TypeError):
             sound = False

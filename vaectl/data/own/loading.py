@@ -17,7 +17,7 @@ from vaectl.config.datasets import PICTURES, DataOptions
 from vaectl.config.spec import SPLITS
 from vaectl.data.base import Data, Loading, drawn_text
 from vaectl.data.changes import change_of
-from vaectl.data.examples import Examples
+from vaectl.data.examples import Examples, edge_of
 from vaectl.data.info import LARGEST_EXAMPLE, LONGEST_SIDE, DataInfo
 from vaectl.data.own.archives import open_npy, open_npz, open_safetensors
 from vaectl.data.own.decoding import FileRows, strict_pictures
@@ -212,6 +212,7 @@ def _described(
         classes=source.classes,
         columns=source.columns,
         units=units,
+        edge=None if support == "real" else edge_of(splits["train"]),
         range=(float(ranges[:, 0].min()), float(ranges[:, 1].max())) if support == "real" else (0.0, 1.0),
     )
     digests = {split: surveys[division.part[split]].digests[division.positions[split]] for split in SPLITS}
