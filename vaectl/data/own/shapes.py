@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from itertools import product
 
 from vaectl.data.own.rows import Layout
 from vaectl.errors import SettingError
 
-# names of columns of pixels: pixel0, pixel_0, px0, p1; and 1x1, row by column
-COUNTED = re.compile(r"(?:pixels?|px|p)[ _.-]?(\d{1,6})", re.IGNORECASE)
+# names of columns of pixels: pixel0, pixel_0, px0, image0, p1; and 1x1, row by column
+COUNTED = re.compile(r"(pixels?|px|images?|img|p)[ _.-]?(\d{1,6})", re.IGNORECASE)
 PLACED = re.compile(r"(?:pixel|px)?[ _.-]?(\d{1,5})\s?[x_]\s?(\d{1,5})", re.IGNORECASE)
 MOST_CHANNELS = 4
 # fewer columns than these are not taken for pixels unless their names say so
@@ -71,8 +72,10 @@ def square_axes(width: int, *, least: int = SMALLEST) -> tuple[int, int] | None:
 
 def _are_counted(names: Sequence[str]) -> bool:
     matches = [COUNTED.fullmatch(name.strip()) for name in names]
-    numbers = [int(match[1]) for match in matches if match]
-    return len(numbers) == len(names) > 3 and numbers[0] <= 1 and numbers == [*range(numbers[0], numbers[-1] + 1)]
+    numbers = [int(match[2]) for match in matches if match]
+    # p1, p2, ... may be the points of a questionnaire, too
+    least = SMALLEST if matches and matches[0] and matches[0][1].lower() == "p" else 4
+    return len(numbers) == len(names) >= least and numbers[0] <= 1 and numbers == [*range(numbers[0], numbers[-1] + 1)]
 
 
 def _placed_axes(names: Sequence[str]) -> tuple[int, int] | None:
@@ -82,5 +85,6 @@ def _placed_axes(names: Sequence[str]) -> tuple[int, int] | None:
         return None
     first, (row, column) = places[0][0], places[-1]
     height, width = row - first + 1, column - first + 1
-    expected = [(y, x) for y in range(first, row + 1) for x in range(first, column + 1)]
-    return (height, width) if height * width == len(names) and places == expected else None
+    if height * width != len(names):
+        return None
+    return (height, width) if places == [*product(range(first, row + 1), range(first, column + 1))] else None
