@@ -29,7 +29,12 @@ SOURCES: dict[str, Callable[..., Any]] = {}
 # in a run's config this comes before the name of data that were passed from Python
 GIVEN = "python:"
 # files that hold a data set; a folder of images is one, too
-SUFFIXES = (".npy", ".npz", ".safetensors", ".csv", ".parquet")
+SUFFIXES = (
+    ".npy", ".npz", ".safetensors", ".csv", ".tsv", ".csv.gz", ".tsv.gz", ".zip", ".parquet", ".arrow", ".feather",
+    ".h5ad",
+)  # fmt: skip
+# those of tables
+TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zip", ".tsv.zip", ".parquet", ".arrow", ".feather", ".h5ad")
 # files of images, which a folder holds
 PICTURES = frozenset({
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
@@ -91,6 +96,12 @@ class DataOptions:
     storage: Storage = "auto"
 
 
+def suffix_of(name: str) -> str:
+    """The suffix of a file's name in lower case, of a packed file with that before it: ``.csv.gz``."""
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
+    return "".join(suffixes[-2:] if suffixes[-1:] in ([".gz"], [".zip"]) else suffixes[-1:])
+
+
 def dataset_names() -> tuple[str, ...]:
     """The names of data sets, built in or registered since."""
     return tuple(dict.fromkeys((*BUILT_IN, *SOURCES)))
@@ -100,8 +111,8 @@ def is_path(name: str) -> bool:
     """Whether a name is the path of own data: not a registered set, and it exists or looks like a path."""
     if name == "auto" or name in dataset_names() or is_given(name):
         return False
-    suffix = Path(name).suffix.lower()
-    return os.sep in name or name.startswith("~") or os.path.exists(name) or suffix in (*SUFFIXES, *PICTURES)
+    known = (*SUFFIXES, *TABLES, *PICTURES)
+    return os.sep in name or name.startswith("~") or os.path.exists(name) or suffix_of(name) in known
 
 
 def is_given(name: str) -> bool:

@@ -37,6 +37,8 @@ class Loading:
         keeps: Whether downloaded and generated files are kept there; they are not if only a run's record names the
             directory, because the user did not ask for it.
         support: The kind of numbers to read own data as, because a model needs it; None if their values decide.
+        shape: Shape (C, H, W) of an example of a model, or None; rows of a table that were one row of pixels stay so.
+        columns: Names of the columns of a table that a model needs, in its order, or None.
         lenient: Whether an option without effect is ignored rather than an error: grey levels of images without colour,
             0 and 1 of binary ones, labels that do not exist. A model applies its run's options to other data so.
         hurried: Whether a download is given up for another data set unless a server answers within a few seconds.
@@ -49,6 +51,8 @@ class Loading:
     directory: Path
     keeps: bool = True
     support: str | None = None
+    shape: tuple[int, ...] | None = None
+    columns: tuple[str, ...] | None = None
     lenient: bool = False
     divided: bool = True
     hurried: bool = False

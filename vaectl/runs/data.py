@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaectl.config.datasets import dataset_names, is_given, is_path
+from vaectl.config.datasets import TABLES, dataset_names, is_given, is_path, suffix_of
 from vaectl.config.spec import SPLITS, Part
 from vaectl.data.location import DEFAULT, Location, find_directory, home_of, place_to_train
 from vaectl.errors import DataError, RunError, amount
@@ -87,9 +87,8 @@ def load_recorded(run: Run, data_dir: str | Path | None, tell: Tell) -> Data:
     try:
         # all notes on own data were shown in training; they are the kind of numbers that they were then
         loading = _loading(location, own, tell, kind="detail" if own else "note")
-        support = info.support if own and spec.data.options["binarize"] == "none" else None
         most = None if not own or spec.data.options["skip_bad"] else 2 * sum(info.sizes.values()) + 1000
-        data = load_part(part, dataclasses.replace(loading, most=most, support=support))
+        data = load_part(part, dataclasses.replace(loading, most=most, **(_demands(run) if own else {})))
     except UnusableError as error:
         hint = f"all were usable when {run.id} was trained: restore the original files"
         raise DataError(error.message, hint=hint) from None
@@ -130,8 +129,10 @@ def load_other(run: Run, name: str, data_dir: str | Path | None, tell: Tell, *, 
     location = find_directory(data_dir, Path(recorded) if built_in else None)
     tell(Said(f"data: {name}" if own else f"data: {name} in {location.path}", "detail"))
     part = complete(dataclasses.replace(spec, data=Part(name, _options_for(spec.data, name)))).data
-    support = info.support if spec.data.options["binarize"] == "none" else None
-    loading = dataclasses.replace(_loading(location, own, tell), support=support, lenient=True, divided=divided)
+    columns = tuple(column.name for column in info.columns) or None
+    loading = dataclasses.replace(
+        _loading(location, own, tell), **_demands(run), columns=columns, lenient=True, divided=divided
+    )
     try:
         data = load_part(part, loading)
     except UnusableError as error:
@@ -190,6 +191,12 @@ def _loading(location: Location, own: bool, tell: Tell, kind: Any = "note") -> L
     )
 
 
+def _demands(run: Run) -> dict[str, Any]:
+    """What a run's model demands of data that are loaded for it."""
+    info, options = run.data_info, run.complete_spec().data.options
+    return {"support": info.support if options["binarize"] == "none" else None, "shape": info.shape}
+
+
 def _options_for(data: Part, name: str) -> dict[str, Any]:
     """The options of a run's data that also apply to another data set."""
     names = ["image_size", "grayscale", "binarize", "binarize_seed"]
@@ -198,8 +205,9 @@ def _options_for(data: Part, name: str) -> dict[str, Any]:
         names.append("validation_fraction")
     if own:
         names.append("skip_bad")
-    if own and Path(name).suffix.lower() in (".csv", ".parquet"):
-        names.append("label_column")
+        names.append("shape")
+    if own and suffix_of(name) in TABLES:
+        names += ["label_column", "drop_column", "group_column"]
     return {option: data.options[option] for option in names}
 
 

@@ -15,11 +15,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from vaectl.data.own import npy
+from vaectl.data.own.bounded import Bounded
 from vaectl.data.own.rows import SCALINGS, ArrayRows, Layout, are_bytes, encoding_of, layout_of
 from vaectl.data.own.source import Reading, Source, check_count, classes_of, unlabelled
 from vaectl.errors import DataError, SettingError
@@ -55,7 +56,7 @@ def open_npz(path: Path, reading: Reading) -> Source:
     """
     with _data_errors(path):
         _check_mark(path, ".npz")
-        with open_regular(path) as file, zipfile.ZipFile(_Bounded(file)) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(Bounded(file)) as archive:
             members = {
                 name.removesuffix(".npy"): archive.getinfo(name) for name in archive.namelist() if name.endswith(".npy")
             }
@@ -107,27 +108,6 @@ def _tensor_size(file: Any, key: str) -> int:
     # no type has more than 8 bytes; safetensors itself has compared the sizes with that of the file
     shape: list[int] = file.get_slice(key).get_shape()
     return 8 * math.prod(shape)
-
-
-class _Bounded:
-    """A file of which no more than a header is read at once: zipfile reads the whole list of an archive's members."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def read(self, size: int = -1) -> bytes:
-        """Read as a file does.
-
-        Raises:
-            ValueError: It would be more than a header.
-        """
-        content = self._file.read(min(size, HEADER_BYTES + 1) if size >= 0 else HEADER_BYTES + 1)
-        if len(content) > HEADER_BYTES:
-            raise ValueError(f"the list of its arrays is longer than {size_text(HEADER_BYTES)}")
-        return content
 
 
 def _check_member(member: zipfile.ZipInfo, room: int) -> None:

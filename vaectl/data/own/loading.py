@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaectl.config.datasets import PICTURES, DataOptions
+from vaectl.config.datasets import PICTURES, SUFFIXES, TABLES, DataOptions, suffix_of
 from vaectl.config.spec import SPLITS
 from vaectl.data.base import Data, Loading, drawn_text
 from vaectl.data.changes import change_of
@@ -24,8 +24,9 @@ from vaectl.data.own.decoding import FileRows, strict_pictures
 from vaectl.data.own.division import divide, fingerprint, resident, streamed
 from vaectl.data.own.folder import open_folder
 from vaectl.data.own.rows import ArrayRows, Rows
-from vaectl.data.own.source import Reading, Source, check_count, refuse_bad
+from vaectl.data.own.source import Names, Reading, Source, check_count, refuse_bad
 from vaectl.data.own.tables import open_table
+from vaectl.data.own.text_lines import table_in_zip
 from vaectl.data.report import report_of
 from vaectl.data.scale import fitted_units
 from vaectl.data.survey import Survey, Tally, survey
@@ -37,8 +38,7 @@ OPENERS: dict[str, Callable[[Path, Reading], Source]] = {
     ".npy": open_npy,
     ".npz": open_npz,
     ".safetensors": open_safetensors,
-    ".csv": open_table,
-    ".parquet": open_table,
+    **dict.fromkeys(TABLES, open_table),
 }
 # examples larger than memory / RESIDENT_PART are streamed
 RESIDENT_PART = 4
@@ -58,6 +58,8 @@ def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
         loading.support,
         loading.lenient,
         loading.most,
+        loading.shape,
+        None if loading.columns is None else Names("the model", loading.columns),
         loading.note,
         loading.progress,
     )
@@ -102,13 +104,16 @@ def _opened(path: Path, reading: Reading) -> Source:
         raise DataError(
             f"{path} is one image, and data are a folder of images or an array: name the folder that it is in"
         )
-    if path.suffix.lower() not in OPENERS:
+    suffix = suffix_of(path.name)
+    if suffix not in OPENERS and suffix.endswith(".zip") and table_in_zip(path) is not None:
+        suffix = ".csv.zip"
+    if suffix not in OPENERS:
         raise DataError(
-            f"{path}: unknown format '{path.suffix}'", hint=f"a folder of images, or a file: {', '.join(OPENERS)}"
+            f"{path}: unknown format '{suffix}'", hint=f"a folder of images, or a file: {', '.join(SUFFIXES)}"
         )
     if not os.path.isfile(path):
         raise DataError(f"cannot read {path}: it is not a regular file")
-    return OPENERS[path.suffix.lower()](path, reading)
+    return OPENERS[suffix](path, reading)
 
 
 def _check_options(path: Path, source: Source, options: DataOptions) -> None:

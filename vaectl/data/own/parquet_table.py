@@ -1,87 +1,126 @@
-"""Tables as ``.parquet``, read a few rows at a time, so that memory holds little more than numbers."""
+"""Tables of Arrow's formats, read a few rows at a time, so that memory holds little more than numbers.
+
+Shapes: ``B`` rows at once, ``W`` columns of numbers.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from vaectl.data.info import ACCOUNT_BYTES
-from vaectl.data.own.columns import MOST_COLUMNS, STREAM_INSTEAD, Labels, Numbers, Table, label_index, no_numbers
+from vaectl.data.own.arrow_file import Stored, stored_file
+from vaectl.data.own.columns import MOST_COLUMNS, STREAM_INSTEAD, Labels, LineNumbers, Numbers, Table
+from vaectl.data.own.lists import Lists, lists_of
+from vaectl.data.own.roles import Roles, no_numbers, roles_of
 from vaectl.data.own.source import Reading
 from vaectl.errors import DataError
-from vaectl.system.reading import check_size, open_regular
+from vaectl.system.reading import check_size
 
 # cells that are read at once
 CELLS = 1 << 18
 
 
 def read_parquet(path: Path, reading: Reading) -> Table:
-    """Read a ``.parquet`` file.
+    """Read a ``.parquet``, ``.arrow`` or ``.feather`` file.
 
     Raises:
         DataError: The file is damaged, is not a table of numbers, or would take too much memory.
-        SettingError: The label column does not exist, or does not hold classes.
+        SettingError: A column that an option names does not exist, or the label column does not hold classes.
     """
-    import pyarrow as pa
-
-    try:
-        with open_regular(path) as file:
-            return _read(path, file, reading)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or str(error).splitlines()[0]}") from None
-    except (pa.ArrowException, ValueError, MemoryError, OverflowError) as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path} is damaged: {text:.200}") from None
+    with stored_file(path) as stored:
+        return _read(stored, reading)
 
 
-def _read(path: Path, file: BinaryIO, reading: Reading) -> Table:
-    from pyarrow import parquet
-
-    stored = parquet.ParquetFile(file)
-    count, schema = stored.metadata.num_rows, stored.schema_arrow
-    names = list(schema.names)
+def _read(stored: Stored, reading: Reading) -> Table:
+    path, names = stored.path, list(stored.schema.names)
     if len(names) > MOST_COLUMNS:
         raise DataError(f"{path} has {len(names):,} columns; at most {MOST_COLUMNS:,}")
-    groups = [stored.metadata.row_group(number).total_byte_size for number in range(stored.metadata.num_row_groups)]
-    if count < 0 or any(size < 0 for size in groups):
-        raise ValueError("it claims a negative size")
-    # the numbers as float32 and what is kept of a row; and the largest group of rows, which is unpacked at once
-    check_size(f"the table {path}", count * (4 * len(names) + ACCOUNT_BYTES) + max(groups, default=0), STREAM_INSTEAD)
-    label = label_index(path, names, reading)
-    if label is not None and not reading.demands_label and _is_real(stored, schema, label):
-        reading.note(f"{path.name}: column '{names[label]}' holds real numbers, so it is not used as the label")
-        label = None
-    columns = [index for index in range(len(names)) if index != label]
-    for index in columns:
-        if not _is_numbers(schema.field(index).type):
-            raise no_numbers(path, names[index], str(schema.field(index).type))
-    numbers, labels = Numbers(count, len(columns)), Labels()
-    line_numbers, bad, done = list[np.ndarray](), list[tuple[str, str]](), 0
-    for batch in stored.iter_batches(max(1, CELLS // max(1, len(names)))):
-        problems = dict[int, str]()
-        block = _block(batch, columns, problems)
-        texts = [] if label is None else _texts(batch, label, problems)
-        usable = np.ones(len(block), bool)
-        usable[list(problems)] = False
-        good = np.flatnonzero(usable)
-        numbers.add(block[good])
-        line_numbers.append(good + done + 1)
-        if label is not None:
-            labels.add(texts[row] for row in good.tolist())
-        bad += [(f"row {done + row + 1}", problem) for row, problem in sorted(problems.items())]
-        done += len(block)
-        if done > count:
-            raise ValueError(f"it holds more than the {count:,} rows that it claims")
-    return Table(
-        [names[index] for index in columns],
-        numbers,
-        None if label is None else labels.kinds(path, names[label]),
-        labels.codes(),
-        np.concatenate([np.zeros(0, np.int64), *line_numbers]),
-        bad,
+    if duplicate := next((name for name, n in Counter(names).items() if n > 1), None):
+        raise DataError(f"{path} has two columns called '{duplicate}'")
+    lists = lists_of(stored, reading)
+    width = len(names) if lists is None else lists.width
+    # the numbers as float32 and what is kept of a row; and the largest piece, which is unpacked at once
+    check_size(f"the table {path}", stored.count * (4 * width + ACCOUNT_BYTES) + stored.largest, STREAM_INSTEAD)
+    roles = roles_of(
+        path,
+        names,
+        reading,
+        lambda index: _is_real(stored, index),
+        lambda index: _counts(stored, index),
+        beside=lists is not None,
     )
+    if lists is not None:
+        lists.note_others(path, names, roles, reading)
+    else:
+        for index in roles.numbers:
+            if not _is_numbers(stored.schema.field(index).type):
+                raise no_numbers(path, names[index], str(stored.schema.field(index).type))
+    return _Gatherer(stored, roles, lists).table()
+
+
+@dataclass
+class _Gatherer:
+    """Gathers the rows of a table.
+
+    Attributes:
+        stored: The file.
+        roles: The roles of its columns.
+        lists: The column of lists whose numbers are read instead of columns, or None.
+    """
+
+    stored: Stored
+    roles: Roles
+    lists: Lists | None
+
+    def table(self) -> Table:
+        """Read the file; a ValueError if it holds more rows than it claims."""
+        stored, roles, lists = self.stored, self.roles, self.lists
+        names = list(stored.schema.names)
+        columns = [names[index] for index in roles.numbers] if lists is None else lists.names
+        numbers, labels = Numbers(stored.count, len(columns)), {index: Labels() for index in roles.texts}
+        line_numbers, bad, done = LineNumbers(), list[tuple[str, str]](), 0
+        read = [*(columns if lists is None else [lists.name]), *(names[index] for index in roles.texts)]
+        for batch in stored.batches(max(1, CELLS // max(1, len(columns))), read if len(read) < len(names) else None):
+            problems = dict[int, str]()
+            block = _block(batch, columns, problems) if lists is None else lists.block(batch, problems)
+            texts = {index: _texts(batch, names[index], problems) for index in roles.texts}
+            usable = np.ones(len(block), bool)
+            usable[list(problems)] = False
+            good = np.flatnonzero(usable)
+            numbers.add(block[good])
+            line_numbers.add(good + done + 1)
+            for index, column in texts.items():
+                labels[index].add(column[row] for row in good.tolist())
+            bad += [(f"row {done + row + 1}", problem) for row, problem in sorted(problems.items())]
+            done += len(block)
+            if done > stored.count:
+                raise ValueError(f"it holds more than the {stored.count:,} rows that it claims")
+        return Table(
+            names if lists is None else columns,
+            columns,
+            numbers,
+            line_numbers,
+            None if roles.label is None else labels[roles.label].kinds(stored.path, names[roles.label]),
+            np.zeros(0, np.int32) if roles.label is None else labels[roles.label].codes(),
+            None if roles.group is None else labels[roles.group].codes(),
+            bad,
+            self._bools(columns) if lists is None else frozenset(),
+            lists is None,
+            None if lists is None else lists.axes,
+        )
+
+    def _bools(self, columns: Sequence[str]) -> frozenset[str]:
+        """The columns of true and false."""
+        from pyarrow import types
+
+        schema = self.stored.schema
+        return frozenset(name for name in columns if types.is_boolean(schema.field(name).type))
 
 
 def _is_numbers(kind: Any) -> bool:
@@ -90,36 +129,54 @@ def _is_numbers(kind: Any) -> bool:
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind))
 
 
-def _is_real(stored: Any, schema: Any, label: int) -> bool:
+def _is_real(stored: Stored, index: int) -> bool:
     """Whether a column holds real numbers of which some are not whole."""
     from pyarrow import types
 
-    if not types.is_floating(schema.field(label).type):
+    if not types.is_floating(stored.schema.field(index).type):
         return False
-    for batch in stored.iter_batches(CELLS, columns=[schema.names[label]]):
+    for batch in stored.batches(CELLS, [stored.schema.names[index]]):
         values = batch.column(0).drop_null().to_numpy(zero_copy_only=False)
         if (values != np.rint(values)).any():
             return True
     return False
 
 
-def _block(batch: Any, columns: list[int], problems: dict[int, str]) -> np.ndarray:
-    """The numbers of some rows, float64 (B, W); those that are missing or not finite become problems."""
+def _counts(stored: Stored, index: int) -> bool:
+    """Whether each number of a column is the one above plus 1."""
+    if not _is_numbers(stored.schema.field(index).type):
+        return False
+    last = np.zeros(0)
+    for batch in stored.batches(CELLS, [stored.schema.names[index]]):
+        values = np.concatenate([last, _floats(batch.column(0))])
+        if not (np.diff(values) == 1).all():
+            return False
+        last = values[-1:]
+    return bool(len(last))
+
+
+def _floats(column: Any) -> np.ndarray:
+    """The numbers of a column, float64 (B,), nan for null."""
     import pyarrow as pa
     from pyarrow import compute
 
+    numbers: np.ndarray = compute.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def _block(batch: Any, columns: Sequence[str], problems: dict[int, str]) -> np.ndarray:
+    """The numbers of some rows, float64 (B, W); those that are missing or not finite become problems."""
     block = np.empty((batch.num_rows, len(columns)))
-    for out, index in enumerate(columns):
-        # null becomes nan
-        block[:, out] = compute.cast(batch.column(index), pa.float64()).to_numpy(zero_copy_only=False)
+    for out, name in enumerate(columns):
+        block[:, out] = _floats(batch.column(name))
         for row in np.flatnonzero(~np.isfinite(block[:, out])).tolist():
-            problems.setdefault(row, f"column '{batch.schema.names[index]}' is empty or not finite")
+            problems.setdefault(row, f"column '{name}' is empty or not finite")
     return block
 
 
-def _texts(batch: Any, label: int, problems: dict[int, str]) -> list[str]:
+def _texts(batch: Any, name: str, problems: dict[int, str]) -> list[str]:
     """The labels of some rows as text; those that are missing become problems."""
-    column = batch.column(label)
+    column = batch.column(name)
     for row in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)).tolist():
-        problems.setdefault(row, f"column '{batch.schema.names[label]}' is empty")
+        problems.setdefault(row, f"column '{name}' is empty")
     return ["" if value is None else str(value) for value in column.to_pylist()]

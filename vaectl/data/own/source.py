@@ -25,6 +25,21 @@ class UnusableError(DataError):
 
 
 @dataclass(frozen=True)
+class Names:
+    """The names of a table's columns.
+
+    Attributes:
+        source: The training examples or the model that have them, in words.
+        numbers: Those of the columns of numbers, in the order in which they are read.
+        every: Those of all columns in the order of the file; empty if it is not known.
+    """
+
+    source: str
+    numbers: tuple[str, ...]
+    every: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Reading:
     """How to read a source.
 
@@ -34,6 +49,8 @@ class Reading:
         support: The support that an existing model needs, or None.
         lenient: Whether a missing column of labels is passed over.
         most: How many images a folder can have at most, or None.
+        shape: Shape (C, H, W) of an example that an existing model needs, or None.
+        names: The columns that a table must have, those of the training examples or of a model; None if any will do.
         note: Called with a sentence for the user.
         progress: Called with (task, done, total).
     """
@@ -43,6 +60,8 @@ class Reading:
     support: str | None = None
     lenient: bool = False
     most: int | None = None
+    shape: tuple[int, ...] | None = None
+    names: Names | None = None
     note: Callable[[str], None] = lambda sentence: None
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
 
@@ -52,9 +71,14 @@ class Reading:
         return self.options.label_column
 
     @property
+    def passes_over(self) -> bool:
+        """Whether columns that options name may be missing: in a file to apply a model to, or of test examples."""
+        return self.lenient or self.names is not None
+
+    @property
     def demands_label(self) -> bool:
         """Whether the column of labels must be there and hold classes."""
-        return self.label_column is not None and not self.lenient
+        return self.label_column is not None and not self.passes_over
 
 
 @dataclass(frozen=True)
@@ -71,6 +95,7 @@ class Source:
         why_resident: The reason why examples cannot be streamed, or None if they can.
         word: Plural noun for the examples in messages.
         columns: The columns of a table, or empty.
+        names: The names of a table's columns, also if its rows are images; None for other sources.
         factors: Known factors or attributes of the examples by part and name (N,): whole or real numbers.
         groups: Group of each example by part, int64 (N,); examples of a group stay in one split. None without groups.
     """
@@ -84,6 +109,7 @@ class Source:
     why_resident: str | None = None
     word: str = "images"
     columns: tuple[Column, ...] = ()
+    names: Names | None = None
     factors: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     groups: Mapping[str, np.ndarray] | None = None
 
@@ -110,9 +136,11 @@ def refuse_bad(name: str, source: Source, bad: Sequence[tuple[str, str]], total:
     """
     more = f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     listing = "; ".join(f"{example}: {problem}" for example, problem in bad[:NAMED])
-    hint = "go on without them: --skip-bad"
+    # what is wrong with most is no exception to be skipped
+    hints = ["go on without them: --skip-bad"] if 2 * len(bad) <= total else []
     if source.sizes_differ:
-        hint = f"resize all to one size: --image-size 64,64; or {hint}"
+        hints.insert(0, "resize all to one size: --image-size 64,64")
+    hint = "; or ".join(hints) or "most of them are bad: look at what the first ones have in common"
     raise UnusableError(f"{name}: {len(bad)} of {total} {source.word} cannot be used: {listing}{more}", hint=hint)
 
 
