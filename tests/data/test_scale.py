@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -128,6 +129,30 @@ def test_bytes_have_a_scale_of_their_own(isolated: Path) -> None:
     assert load(isolated / "x.npy").info.units is None
     with pytest.raises(SettingError, match=r"normalize.*is for real numbers; x\.npy is bytes"):
         load(isolated / "x.npy", normalize="standard")
+
+
+def test_results_are_in_the_files_units_and_good_in_every_column(cli: Cli, isolated: Path) -> None:
+    """R2 of each column above .9, whole numbers whole, and a bound that a plain training cannot reach."""
+    values = table(isolated / "t.csv", 1500)
+    common = ["--dataset", "t.csv", "--likelihood", "gaussian", "--latent-dim", 2, "--hidden-dims", "64,32"]
+    options = ["--batch-size", 32, "--lr", 3e-3, "-q"]
+    assert cli("train", *common, *options, "--epochs", 40, "--name", "scaled").exit_code == 0
+    result = cli("sample", "scaled", "--reconstruct", "-n", 150, "-o", "r.csv")
+    assert result.exit_code == 0, result.output
+    with (isolated / "r.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:5] == ["age", "income", "rate", "huge", "original_age"]
+    for name, column in zip(("age", "income", "rate", "huge"), values.T, strict=True):
+        ours = np.array([float(row[name]) for row in rows])
+        true = np.array([float(row[f"original_{name}"]) for row in rows])
+        assert (np.abs(true[:, None] - column).min(1) <= 1e-4 * column.std()).all(), name
+        assert 1 - np.square(ours - true).sum() / np.square(true - true.mean()).sum() > 0.9, name
+    assert np.isclose(np.mean([float(row["age"]) for row in rows]), values[:, 0].mean(), atol=3)
+    # the closed form: a Gaussian of these columns has this expected log density, and no model of them a higher one
+    elbo = json.loads((isolated / "runs/scaled/run.json").read_text())["metrics"]["elbo"]
+    covariance = np.cov(values.T / values.std(0)[:, None])
+    best = -0.5 * (np.linalg.slogdet(2 * math.pi * math.e * covariance)[1]) - np.log(values.std(0)).sum()
+    assert best - 1.0 < elbo < best + 0.3
 
 
 def test_normalised_and_plain_runs_have_comparable_nats(cli: Cli, isolated: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.conftest import Cli
 from vaectl.data.batch import Batch
 from vaectl.evaluation.columns import Explained
 
@@ -36,3 +39,16 @@ def test_only_observed_values_count_and_constant_columns_have_none() -> None:
     assert first == pytest.approx(1 - 0.5 / 0.5)
     assert math.isnan(second)
     assert math.isnan(third)
+
+
+def test_eval_lists_the_columns_of_a_table(cli: Cli, isolated: Path) -> None:
+    values = np.random.RandomState(0).randn(80, 1) * np.array([1.0, 3.0, 0.0]) + np.array([0.5, 0.0, 7.5])
+    np.savetxt(isolated / "t.csv", values, delimiter=",", header="a,b,c", comments="")
+    common = ["--dataset", "t.csv", "--likelihood", "gaussian", "--latent-dim", 1, "--hidden-dims", 8, "--epochs", 1]
+    assert cli("train", *common, "-q").exit_code == 0
+    result = cli("eval", "run1")
+    assert "R2 of a" in result.stdout
+    assert "constant" in result.stdout
+    document = json.loads(cli("eval", "run1", "--json").stdout)
+    assert [name for name, _ in document["r2"]] == ["a", "b", "c"]
+    assert document["r2"][2][1] is None
