@@ -80,9 +80,7 @@ def embed_cli(
     space = model.space
     if draw and space.codebook_size:
         raise UsageError(f"--draw needs a random posterior; the codes of {opened.id} are deterministic")
-    other = session.is_other_path(dataset)
-    split = split or (ALL if other else "test")
-    data = session.data(dataset, divided=not (other and split == ALL))
+    data, split = session.examples(dataset, split)
     splits = {name: data.split(name) for name in (SPLITS if split == ALL else (split,)) if len(data.split(name))}
     count, latent_dim = sum(map(len, splits.values())), opened.spec.latent_dim
     if count == 0:

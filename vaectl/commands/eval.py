@@ -103,10 +103,9 @@ def eval_cli(
     session = Session(Run.open(run, state(context).runs_dir), screen, device, data_dir)
     model = session.model(checkpoint)
     other = session.is_other(dataset)
-    split = split or (ALL if other and session.is_other_path(dataset) else "test")
     if split == ALL and not other:
         raise UsageError("--split all is for --dataset; a run is evaluated on one split", hint=f"one of {SPLITS}")
-    data = session.data(dataset, divided=not (other and split == ALL))
+    data, split = session.examples(dataset, split)
     clock, findings = Clock(), list[Finding]()
     with Shown(screen) as listener:
         options = (session.run, model, data, split, checkpoint, seed, listener.on)

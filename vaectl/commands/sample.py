@@ -35,7 +35,6 @@ from vaectl.runs.run import Run
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
     from torch.distributions import Distribution
 
     from vaectl.model.vae import VAE
@@ -258,16 +257,11 @@ def make(
 
 def _decode(chunks: Iterator[Distribution], n: int, mode: str, progress: Callable[[int], None]) -> Iterator[np.ndarray]:
     """The first ``n`` images of likelihoods, float32 (chunk, C, H, W) at a time."""
-    from vaectl.model.distributions.pixels import mode_of
+    from vaectl.evaluation.reconstruction import VALUES
 
-    image_of: dict[str, Callable[[Distribution], Tensor]] = {
-        "mean": lambda px: px.mean,
-        "mode": mode_of,
-        "draw": lambda px: px.sample(),
-    }
     done = 0
     for px in chunks:
-        images = image_of[mode](px)[: n - done].float().cpu()
+        images = VALUES[mode](px)[: n - done].float().cpu()
         yield images.numpy()
         done += len(images)
         progress(done)

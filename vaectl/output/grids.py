@@ -21,6 +21,8 @@ from vaectl.system.files import replacing
 
 # small images are enlarged by a whole factor until a tile has about this many pixels, in figures and on its own
 TILE_PIXELS, LARGE_TILE_PIXELS = 56, 112
+# channels -> mode of a picture
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 # width and grey level of the gap between and around tiles
 GAP, GAP_GREY = 2, 64
 # grey level behind transparent pixels

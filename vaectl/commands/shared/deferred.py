@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "Compare two or more runs side by side: settings, metrics and pictures.",
     "selftest": "Check the estimators against models whose numbers are known exactly.",
     "sample": "Decode samples of the prior to an image grid or an array.",
+    "reconstruct": "Reconstruct your own images or rows, with the bound of each.",
     "embed": "Encode a data set to latents: posterior mean, scale, label and row of each example.",
     "plot-latent": "Plot the latent space: scatter, manifold grid or traversal.",
     "runs": "List runs, or show one.",
@@ -27,7 +28,7 @@ COMMANDS = {
 PANELS = {
     "Train": ("train",),
     "Judge": ("eval", "compare", "selftest"),
-    "Use": ("sample", "embed"),
+    "Use": ("sample", "reconstruct", "embed"),
     "See": ("plot-latent", "runs"),
 }
 
@@ -46,6 +47,7 @@ EXAMPLES = {
     ),
     "eval": ("vaectl eval run1", "vaectl eval run1 --importance-samples 100 --json"),
     "sample": ("vaectl sample run1", "vaectl sample run1 --reconstruct -n 32 -f -o pairs.png"),
+    "reconstruct": ("vaectl reconstruct run1", "vaectl reconstruct run1 photos -f -o out"),
     "embed": ("vaectl embed run1", "vaectl embed run1 --split all -f -o codes.csv"),
     "plot-latent": ("vaectl plot-latent run1", "vaectl plot-latent run1 --kind manifold -f -o map.png"),
     "compare": ("vaectl compare run1 run2", "vaectl compare run1 run2 -f -o report.html"),

@@ -117,6 +117,14 @@ RunArgument = Annotated[
         show_default=False,
     ),
 ]
+PathArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[PATH]",
+        help="Your own data: an image, a folder, an array or a table; by default the run's test split.",
+        show_default=False,
+    ),
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print only the id, path or number.", rich_help_panel=OUTPUT)
 ]

@@ -12,6 +12,7 @@ from vaectl.runs.run import Run
 if TYPE_CHECKING:
     import numpy as np
 
+    from vaectl.data.info import DataInfo
     from vaectl.data.units import Column
     from vaectl.output.arrays import Stream
 
@@ -102,3 +103,51 @@ def _save_heat_map(path: Path, streams: dict[str, Stream], kind: str, run: Run) 
     some = f"the first {plots.MOST_ROWS} of {rows}" if rows > plots.MOST_ROWS else str(rows)
     title = f"{run.id}: {some} {kind}; for the numbers write .csv"
     plots.save(plots.heat_map(tables, names, title), path)
+
+
+def save_pairs(originals: np.ndarray, images: np.ndarray, path: Path, run: Run) -> None:
+    """Write a picture of examples and their reconstructions, float32 (n, C, H, W)."""
+    from vaectl.output.arrays import Stream
+
+    streams = {
+        name: Stream(values.shape, values.dtype, [values])
+        for name, values in (("images", images), ("originals", originals))
+    }
+    write(path, streams, pair_columns(len(images)), "reconstructions", run)
+
+
+def own_form(info: DataInfo, images: np.ndarray) -> np.ndarray:
+    """Decoded examples (B, C, H, W) as a person has them: (B, H, W), (B, H, W, C) or, for rows of a table, (B, W).
+
+    Bytes and binary images are uint8, of which 255 is 1; all others are float32, in the data's units.
+    """
+    import numpy as np
+
+    if info.is_table:
+        return images.reshape(len(images), -1)
+    form = images[:, 0] if images.shape[1] == 1 else np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+    return _as_bytes(form) if info.support in ("bytes", "binary") else form
+
+
+def pixels_of(info: DataInfo, images: np.ndarray) -> np.ndarray:
+    """Decoded images (B, C, H, W) as pixels of a file, uint8 (B, C, H, W), black to white over the data's range."""
+    low, high = info.range
+    form = images if images.shape[1] <= 4 else images.mean(1, keepdims=True)
+    return _as_bytes((form - low) / max(high - low, 1e-30))
+
+
+def row_of(info: DataInfo, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Decoded rows of a table by the names of its columns; nothing for images."""
+    if not info.is_table:
+        return {}
+    flat = images.reshape(len(images), -1)
+    if not info.columns:
+        return {"x": flat}
+    return {column.name: column.restored(flat[:, index]) for index, column in enumerate(info.columns)}
+
+
+def _as_bytes(values: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    out: np.ndarray = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    return out

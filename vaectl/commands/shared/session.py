@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vaectl.commands.shared.listening import Shown
 from vaectl.commands.shared.render import Screen
 from vaectl.config.datasets import dataset_names, is_path, located
+from vaectl.config.spec import ALL
 from vaectl.data.location import find_directory
 from vaectl.errors import OutputError, UsageError, check_choice
 from vaectl.runs.data import load_other, load_recorded
@@ -77,6 +78,24 @@ class Session:
                     data = load_recorded(self.run, self._data_dir, listener.on)
             self._data[name, divided] = data
         return self._data[name, divided]
+
+    def examples(self, name: str | None, split: str | None, *, whole: bool = False) -> tuple[Data, str]:
+        """Data to use the model on, and the split: by default all of another path, and the test split of the run's own.
+
+        Args:
+            name: Name or path of another data set; None for the run's own.
+            split: Name of the split, ``all``, or None for the default.
+            whole: Whether any path stands for all its examples in their order, also that of the run's own data.
+
+        Raises:
+            DataError, UsageError: As ``data`` and ``is_other``.
+        """
+        if name is not None and whole and is_path(name) and split in (None, ALL):
+            with Shown(self.screen) as listener:
+                return load_other(self.run, name, self._data_dir, listener.on, divided=False), ALL
+        other = self.is_other(name) and self.is_other_path(name)
+        split = split or (ALL if other else "test")
+        return self.data(name, divided=not (other and split == ALL)), split
 
     def evaluation(self, split: str, checkpoint: str) -> dict[str, Any]:
         """The run's evaluation of a split and checkpoint, made and kept now if there is none."""

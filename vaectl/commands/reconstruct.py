@@ -1,0 +1,237 @@
+"""``vaectl reconstruct``: a person's own examples through the model, beside what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vaectl.commands.shared.marks import Marks
+from vaectl.commands.shared.options import (
+    Checkpoint,
+    DataDir,
+    Device,
+    Force,
+    Json,
+    OtherSplit,
+    PathArgument,
+    ProgressMode,
+    Quiet,
+    RunArgument,
+    Seed,
+    Verbose,
+    choice,
+    number,
+    output_option,
+    state,
+)
+from vaectl.commands.shared.pace import Clock
+from vaectl.commands.shared.plugins import Plugins, load
+from vaectl.commands.shared.render import Screen
+from vaectl.commands.shared.results import TABLES, own_form, pixels_of, row_of, save_pairs
+from vaectl.commands.shared.session import Session, check_destination, deliver
+from vaectl.config.spec import ALL, SPLITS
+from vaectl.errors import DataError, UsageError, amount, check_choice
+from vaectl.runs.lines import plus_minus
+from vaectl.runs.run import Run
+from vaectl.stats import mean_and_se
+from vaectl.system.files import finite
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vaectl.data.base import Data
+    from vaectl.data.examples import Examples
+    from vaectl.model.vae import VAE
+
+    # originals and reconstructions (B, *X), and the columns of marks and values (B,)
+    Parts = Iterable[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]]
+
+FORMATS = (".png", ".npz", ".npy", ".csv", ".parquet")
+MODES = ("mean", "mode", "draw")
+# examples in a picture of pairs, and lines of the table of examples
+PAIRS, LINES = 32, 10
+
+
+def reconstruct_cli(
+    context: typer.Context,
+    run: RunArgument,
+    path: PathArgument = None,
+    split: OtherSplit = None,
+    mode: Annotated[str, choice("--mode", MODES, "Write the mean or mode of p(x|z), or a draw from it.")] = "mean",
+    rows: Annotated[
+        int,
+        typer.Option("-n", metavar="N", parser=number(int, 1, 10_000), help="Examples in a picture of pairs."),
+    ] = PAIRS,
+    output: Annotated[
+        Path | None,
+        output_option(
+            "Where to write: a folder for one .png per image, a .png of pairs, .npz, .npy, .csv or .parquet.",
+            "RUN/reconstructions/0001.png",
+        ),
+    ] = None,
+    force: Force = False,
+    checkpoint: Checkpoint = "best",
+    data_dir: DataDir = None,
+    plugin: Plugins = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    as_json: Json = False,
+    progress: ProgressMode = "auto",
+) -> None:
+    """Reconstruct your own images or rows, with the bound of each."""
+    from vaectl.output.arrays import require_format
+    from vaectl.output.folders import check_folder
+
+    screen = Screen(quiet, verbose, as_json, progress)
+    check_choice("--mode", mode, MODES)
+    if split is not None:
+        check_choice("--split", split, (*SPLITS, ALL))
+    load(plugin, screen)
+    opened = Run.open(run, state(context).runs_dir)
+    folder = output if output is not None and not output.suffix else None
+    suffix = ""
+    if folder is not None:
+        check_folder(folder, force=force)
+        if opened.data_info.is_table:
+            raise UsageError(f"-o {folder}: a folder is for images; {opened.id} makes rows", hint="write .csv")
+    else:
+        suffix = check_destination(output, FORMATS, force=force, run=opened, folder="reconstructions")
+    if suffix in (".csv", ".parquet"):
+        require_format(suffix)
+    session = Session(opened, screen, device, data_dir)
+    model = session.model(checkpoint)
+    data, split = session.examples(path, split, whole=True)
+    gathered, clock = Gathered(session, data, split, rows), Clock()
+    with (
+        screen.counting("reconstructing", gathered.count) as counted,
+        closing(gathered.parts(model, mode, seed, counted)) as parts,
+    ):
+        if folder is not None:
+            place = folder
+            gathered.write_folder(parts, folder)
+        else:
+            place = deliver(
+                output, opened, "reconstructions", suffix, lambda place: gathered.write(parts, place), force=force
+            )
+    pace = clock.pace(gathered.count)
+    means = {name: mean_and_se(values) for name, values in gathered.values.items()}
+    metrics = {key: value for name, (mean, se) in means.items() for key, value in ((name, mean), (f"{name}_se", se))}
+    document = {
+        "run": opened.id, "dataset": data.info.name, "path": str(place), "split": split, "n": gathered.count,
+        "mode": mode, "seed": seed, "metrics": metrics, "examples": gathered.lines(), **pace.to_json(),
+    }  # fmt: skip
+    which = f"all of {data.info.name}" if split == ALL else f"the {split} split of {data.info.name}"
+    title = f"{amount(gathered.count, 'reconstruction')} by {opened.id} of {which} ({pace}): {place}"
+    columns = [("example", "left"), *((name, "right") for name in gathered.values)]
+    lines = [[str(value) if isinstance(value, str) else f"{value:.2f}" for value in line.values()]
+             for line in gathered.lines()[:LINES]]  # fmt: skip
+    lines.append([f"mean of {gathered.count}", *(f"{mean:.2f}{plus_minus(se)}" for mean, se in means.values())])
+    screen.result(finite(document), short=str(place), text=[title, screen.table(columns, lines)])
+
+
+class Gathered:
+    """Reconstructions as they are made: the values of all, and the first ones for a picture.
+
+    Args:
+        session: The run.
+        data: The data.
+        split: Name of the split, or ``all``.
+        most: How many examples a picture can show.
+    """
+
+    def __init__(self, session: Session, data: Data, split: str, most: int) -> None:
+        from vaectl.data.joined import joined
+
+        self._examples: Examples = joined(data, SPLITS if split == ALL else (split,)).to(session.device)
+        self.count = len(self._examples)
+        if self.count == 0:
+            raise DataError(f"--split {split}: {data.info.name} has no {split} examples")
+        self._info, self._run, self._most = session.run.data_info, session.run, most
+        self._marks = Marks(data, self._info.classes).of_all(split)
+        self.values: dict[str, list[float]] = {}
+        self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def parts(
+        self, model: VAE, mode: str, seed: int, progress: Callable[[int], None]
+    ) -> Generator[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]]:
+        """Yield originals and reconstructions (B, *X), and the columns of marks and values (B,), by batch."""
+        from vaectl.evaluation.reconstruction import reconstructions
+
+        done = 0
+        with closing(reconstructions(model, self._examples, mode, seed=seed, progress=progress)) as batches:
+            for batch in batches:
+                originals, images = batch.originals.numpy(), batch.images.numpy()
+                part = slice(done, done + len(images))
+                values = {name: value.numpy() for name, value in batch.values.items()}
+                for name, numbers in values.items():
+                    self.values.setdefault(name, []).extend(numbers.tolist())
+                if done < self._most:
+                    self._pairs.append((originals[: self._most - done], images[: self._most - done]))
+                yield originals, images, {name: mark[part] for name, mark in self._marks.items()} | values
+                done = part.stop
+
+    def write(self, parts: Parts, path: Path) -> None:
+        """Write a file: a picture of the first pairs, or all reconstructions."""
+        import numpy as np
+
+        from vaectl.output import arrays
+
+        suffix, info = path.suffix.lower(), self._info
+        if suffix == ".png":
+            for _ in parts:
+                pass  # their values count
+            originals, images = (np.concatenate(pair) for pair in zip(*self._pairs, strict=True))
+            save_pairs(originals, images, path, self._run)
+        elif suffix == ".npy":
+            first = own_form(info, self._examples.batch(slice(0, 1)).x.cpu().numpy())
+            stream = (own_form(info, images) for _, images, _ in parts)
+            arrays.save_npy(arrays.Stream((self.count, *first.shape[1:]), first.dtype, stream), path)
+        elif suffix in TABLES:
+            rows = (columns | row_of(info, images) for _, images, columns in parts)
+            arrays.save(rows, self.count, path)
+        else:
+            named = (
+                {"images": own_form(info, images), "originals": own_form(info, originals)} | columns
+                for originals, images, columns in parts
+            )
+            arrays.save(named, self.count, path)
+
+    def write_folder(self, parts: Parts, folder: Path) -> None:
+        """Write each reconstruction as a picture under the name of its file, or of its row."""
+        from vaectl.output.folders import save_images
+
+        save_images(self._pictures(parts), folder)
+
+    def _pictures(self, parts: Parts) -> Iterator[tuple[str, np.ndarray]]:
+        done = 0
+        for _, images, _ in parts:
+            for pixels in pixels_of(self._info, images):
+                yield self._file(done), pixels
+                done += 1
+
+    def _file(self, place: int) -> str:
+        """The name of an example's picture: that of its file, or its split and row."""
+        if "file" in self._marks:
+            return str(self._marks["file"][place])
+        split = f"{self._marks['split'][place]}/" if "split" in self._marks else ""
+        return f"{split}{self._marks['row'][place]:06d}"
+
+    def name(self, place: int) -> str:
+        """The name of an example: that of its file, or its split and row."""
+        if "file" in self._marks:
+            return str(self._marks["file"][place])
+        split = f"{self._marks['split'][place]} " if "split" in self._marks else ""
+        return f"{split}row {self._marks['row'][place]}"
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Name and values of each of the first examples."""
+        return [
+            {"example": self.name(place)} | {name: values[place] for name, values in self.values.items()}
+            for place in range(min(self.count, self._most))
+        ]
