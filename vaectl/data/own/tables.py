@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from vaectl.config.datasets import suffix_of
 from vaectl.data.own.advice import note_columns, refuse_pattern
 from vaectl.data.own.columns import LineNumbers, Table
@@ -75,7 +73,7 @@ def open_table(path: Path, reading: Reading) -> Source:
         word="rows",
         columns=table.columns() if layout == "table" and table.named else (),
         names=Names(path.name, tuple(table.names), tuple(table.every)),
-        groups=None if table.groups is None else {"train": table.groups.astype(np.int64)},
+        groups=None if table.groups is None else {"train": table.groups},
     )
 
 
