@@ -5,6 +5,7 @@ Shapes: ``N`` rows, ``W`` columns of numbers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +92,8 @@ def _axes(path: Path, table: Table, reading: Reading) -> tuple[tuple[int, ...], 
     if reading.shape is not None and reading.shape == (1, 1, width):
         return plain
     square = pixel_axes(table.names)
+    if square is None and reading.shape is not None and reading.shape[0] == 1 and math.prod(reading.shape) == width:
+        return image_axes(reading.shape[1:], width, path.name)
     if square is None:
         return plain
     reading.note(
