@@ -200,24 +200,11 @@ def _described(
         options = dataclasses.replace(options, binarize="none")
     if options.binarize != "none" and support not in ("bytes", "unit"):
         raise SettingError("data.binarize", f"is for grey levels; {path.name} is {support}")
-    draw_note = "" if options.binarize == "none" else f", {drawn_text(options.binarize_seed)}"
-    info = DataInfo(
-        name=path.name,
-        shape=rows.shape,
-        support=support if options.binarize == "none" else "binary",
-        fingerprint=fingerprint(division, source, surveys),
-        sizes={split: len(division.rows[split]) for split in SPLITS},
-        preprocessing=f"{source.scaling}{draw_note}",
-        classes=source.classes,
-        columns=source.columns,
-        range=surveys["train"].range(division.positions["train"]) if support == "real" else (0.0, 1.0),
-    )
+    mark = fingerprint(division, source, surveys)
     digests = {split: surveys[division.part[split]].digests[division.positions[split], :8] for split in SPLITS}
+    ends = surveys["train"].range(division.positions["train"])
     for part_survey in surveys.values():
         part_survey.forget()
-    report = report_of(
-        info, tally, digests, division.labels, stored=str(rows.dtype), left_out=left_out, streamed=not keep
-    )
     splits: Mapping[str, Examples]
     if keep:
         splits = resident(division, source, surveys, options.binarize, options.binarize_seed)
@@ -227,6 +214,21 @@ def _described(
             loading.progress(f"{path.name}: drawing {split} images", done, total)
 
         splits = streamed(division, source, options.binarize, options.binarize_seed, progress)
+    draw_note = "" if options.binarize == "none" else f", {drawn_text(options.binarize_seed)}"
+    info = DataInfo(
+        name=path.name,
+        shape=rows.shape,
+        support=support if options.binarize == "none" else "binary",
+        fingerprint=mark,
+        sizes={split: len(division.rows[split]) for split in SPLITS},
+        preprocessing=f"{source.scaling}{draw_note}",
+        classes=source.classes,
+        columns=source.columns,
+        range=ends if support == "real" else (0.0, 1.0),
+    )
+    report = report_of(
+        info, tally, digests, division.labels, stored=str(rows.dtype), left_out=left_out, streamed=not keep
+    )
     files = {split: part.files for split in SPLITS if isinstance(part := source.parts[division.part[split]], FileRows)}
     return Data(splits["train"], splits["validation"], splits["test"], info, report, files)
 
