@@ -258,6 +258,17 @@ def test_a_table_takes_less_than_four_times_its_size(tmp_path: Path, kind: str) 
     assert int(done.stdout) < 4 * size
 
 
+@pytest.mark.parametrize("label", ["", ",label"])
+def test_short_rows_take_little_beside_their_numbers(tmp_path: Path, label: str) -> None:
+    """Of rows of 11 bytes digest, range, label and place took 13 times the file; they take 7, and 8 with a label."""
+    numbers = np.random.default_rng(0).integers(0, 1000, (800_000, 3))
+    numbers[:, 2] %= 10 if label else 1000
+    rows = "".join(f"{a},{b},{c}\n" for a, b, c in numbers.tolist())
+    (tmp_path / "x.csv").write_text(("a,b,label\n" if label else "a,b,c\n") + rows)
+    done = subprocess.run([sys.executable, "-c", PEAK, tmp_path / "x.csv"], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < (10 if label else 8.5) * (tmp_path / "x.csv").stat().st_size
+
+
 ROWS = ["a,label,b", "1,x,2", "", "3,y", '"4",x,"5"', "6,,7", "8,x,nan", '9,"p\nq",1', "1_0,x,1", "7,x,seven", "5,y,6"]
 
 

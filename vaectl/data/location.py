@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vaectl.config.datasets import is_path, located
+from vaectl.config.spec import Part
 from vaectl.errors import DataError, UsageError
 
 DEFAULT_DATA_DIR = Path("data")
@@ -102,6 +103,15 @@ def place_to_train(name: str, flag: str | Path | None) -> Location:
 def home_of(name: str, directory: Path) -> Path:
     """The path of own data that were at the path ``name`` and whose folder is now ``directory``."""
     return directory / Path(name).name
+
+
+def moved(part: Part, directory: Path) -> Part:
+    """The data part of a spec for own data whose folder is now ``directory``; test examples beside them moved along."""
+    home, options = home_of(part.name, directory), dict(part.options)
+    if (test := options.get("test")) is not None:
+        beside = home.parent / os.path.relpath(test, Path(part.name).parent)
+        options["test"] = os.path.abspath(beside) if os.path.exists(beside) else test  # noqa: PTH100
+    return Part(str(home), options)
 
 
 def _check(location: Location) -> None:

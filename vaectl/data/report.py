@@ -6,6 +6,7 @@ Shapes: ``N`` examples, ``X`` data shape (C, H, W).
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from vaectl.config.spec import SPLITS
 from vaectl.data.info import DataInfo
-from vaectl.data.survey import Tally
+from vaectl.data.survey import Tally, in_pieces
 from vaectl.errors import amount
 
 # number of classes that a line names
@@ -132,7 +133,8 @@ def _repetitions(digests: Mapping[str, np.ndarray]) -> tuple[int, int]:
     """How many examples repeat another one, and how many test examples are in the training or validation split."""
     # half of a digest takes less memory: two of 10 million different examples share it with a chance of 3 in a million
     marks = [np.ascontiguousarray(digests[split]).view(np.uint64)[:, 0] for split in SPLITS]
-    test, known = marks.pop(), np.sort(np.concatenate(marks))
+    test, known = marks.pop(), np.concatenate(marks)
+    known.sort()
     place = np.searchsorted(known, test)
     known_tests = known[np.minimum(place, max(0, len(known) - 1))] == test if len(known) else np.zeros(len(test), bool)
     new = np.sort(test[~known_tests])
@@ -164,17 +166,20 @@ def report_of(
     Args:
         info: The description of the data set.
         tally: Statistics of its numbers.
-        digests: A digest of each example by split, uint8 (N, 16).
+        digests: A digest of each example by split, uint8 (N, 16), or the first 8 bytes of each.
         labels: Class of each example by split, int64 (N,), -1 if it has none.
         stored: Type of the stored numbers.
         left_out: Number of examples that could not be used.
         streamed: Whether the examples are streamed.
     """
     duplicates, repeated = _repetitions(digests)
-    kinds, counts = np.unique(np.concatenate([labels[split] for split in SPLITS]), return_counts=True)
+    counts = Counter[int]()
+    for piece in (piece for split in SPLITS for piece in in_pieces(labels[split])):
+        kinds, numbers = np.unique(piece, return_counts=True)
+        counts.update(dict(zip(kinds.tolist(), numbers.tolist(), strict=True)))
     class_counts = {
-        (info.classes[kind] if 0 <= kind < len(info.classes) else str(kind)): int(count)
-        for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True)
+        info.classes[kind] if 0 <= kind < len(info.classes) else str(kind): count
+        for kind, count in sorted(counts.items())
         if kind != -1
     }
     low, high = tally.range

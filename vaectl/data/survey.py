@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from vaectl.data.own.rows import BadExampleError, Rows
 # limits for what a thread reads at once: bytes, and examples, which are read one by one if one of them is bad
 PIECE_BYTES, MOST_AT_ONCE = 1 << 22, 64
 DIGEST_BYTES = 16
+VALUES_AT_ONCE = 1 << 16
 
 
 class Tally:
@@ -77,23 +78,47 @@ class Tally:
         return self.ends and self.range == (0.0, 1.0)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Survey:
     """The result of one pass.
 
     Attributes:
-        good: Rows of the usable examples, ascending, int64 (M,).
+        usable: Whether each example can be used, bool (N,).
         digests: A digest of each usable example, uint8 (M, 16).
         ranges: Smallest and largest number of each usable example, float32 (M, 2).
         bad: The problem of each unusable example, by row.
         images: The usable examples (M, *X), or None if they were not kept in memory.
     """
 
-    good: np.ndarray
+    usable: np.ndarray
     digests: np.ndarray
     ranges: np.ndarray
     bad: dict[int, str]
     images: np.ndarray | None
+
+    @property
+    def good(self) -> np.ndarray:
+        """Rows of the usable examples, ascending, int64 (M,)."""
+        return np.flatnonzero(self.usable)
+
+    def rows(self, positions: np.ndarray) -> np.ndarray:
+        """Rows of the usable examples at ``positions`` (B,); the same array if all examples are usable."""
+        return self.good[positions] if self.bad else positions
+
+    def range(self, positions: np.ndarray) -> tuple[float, float]:
+        """The smallest and the largest number of the usable examples at ``positions``, at least one."""
+        low = min(float(self.ranges[piece, 0].min()) for piece in in_pieces(positions))
+        return low, max(float(self.ranges[piece, 1].max()) for piece in in_pieces(positions))
+
+    def forget(self) -> None:
+        """Free what only a description of the examples needs: for short rows it takes more memory than they do."""
+        self.digests, self.ranges = self.digests[:0].copy(), self.ranges[:0].copy()
+
+
+def in_pieces(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Some values at a time, so that what is computed of them needs little memory."""
+    for start in range(0, len(values), VALUES_AT_ONCE):
+        yield values[start : start + VALUES_AT_ONCE]
 
 
 def survey(rows: Rows, tally: Tally, *, keep: bool, progress: Callable[[int], None] = lambda done: None) -> Survey:
@@ -127,12 +152,9 @@ def survey(rows: Rows, tally: Tally, *, keep: bool, progress: Callable[[int], No
                 images[good] = stored
             done += len(good) + len(wrong)
             progress(done)
-    rows_used = np.flatnonzero(usable)
-    if not bad:
-        return Survey(rows_used, digests, ranges, bad, images)
-    if images is not None:
-        images = images[rows_used]
-    return Survey(rows_used, digests[rows_used], ranges[rows_used], bad, images)
+    if bad:
+        digests, ranges, images = digests[usable], ranges[usable], None if images is None else images[usable]
+    return Survey(usable, digests, ranges, bad, images)
 
 
 def digests_of(stored: np.ndarray) -> np.ndarray:

@@ -68,7 +68,9 @@ def complete_part(family: str, part: Part) -> Part:
     """A part with its options checked against its constructor, and its defaults filled in; errors as ``complete``."""
     members = members_of(family)
     if family == "data" and (is_path(part.name) or is_given(part.name)):
-        part = Part(part.name if is_given(part.name) else located(part.name), part.options)
+        test = part.options.get("test")
+        options = {**part.options, **({"test": located(test)} if isinstance(test, str) else {})}
+        part = Part(part.name if is_given(part.name) else located(part.name), options)
         members = {part.name: DataOptions}
     part = Part(canonical(part.name, members), part.options)
     if part.name not in members:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaectl.config.datasets import TABLES, dataset_names, is_given, is_path, suffix_of
 from vaectl.config.spec import SPLITS, Part
-from vaectl.data.location import DEFAULT, Location, find_directory, home_of, place_to_train
+from vaectl.data.location import DEFAULT, Location, find_directory, moved, place_to_train
 from vaectl.errors import DataError, RunError, amount
 from vaectl.runs.run import Run
 from vaectl.training.events import Progress, Said, Tell
@@ -77,7 +77,7 @@ def load_recorded(run: Run, data_dir: str | Path | None, tell: Tell) -> Data:
     location = find_directory(data_dir, Path(recorded), own=spec.data.name if own else None)
     directory = location.path
     tell(Said(f"data: {info.name} in {directory}", "detail"))
-    part = Part(str(home_of(spec.data.name, directory)) if own else info.name, spec.data.options)
+    part = moved(spec.data, directory) if own else Part(info.name, spec.data.options)
     if own and not os.path.lexists(part.name):
         problem = f"it is not in {directory}" if location.chosen else f"{part.name} no longer exists"
         raise DataError(

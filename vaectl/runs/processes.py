@@ -6,7 +6,6 @@ also load the data and build the model, take over the leader's weights and state
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import select
 import signal
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaectl.config.spec import Part, Spec
-from vaectl.data.location import find_directory, home_of
+from vaectl.data.location import find_directory, moved
 from vaectl.errors import DataError, DivergedError, InterruptedRunError, LostError, UsageError
 from vaectl.plugins import load_plugins, require, used_by
 from vaectl.system.launcher import ProcessInfo
@@ -156,7 +155,7 @@ def _same_data(part: Part, of_leader: Path, data_dir: Path | None, plan: Mapping
     own = is_path(part.name)
     directory = find_directory(data_dir, of_leader, own=part.name if own else None).path
     if own:
-        part = dataclasses.replace(part, name=str(home_of(part.name, directory)))
+        part = moved(part, directory)
     data = load_part(part, Loading(directory))
     if data.info.fingerprint != plan["fingerprint"]:
         raise DataError(f"{data.info.name} in {directory} differs from the data of process 0")

@@ -5,6 +5,7 @@ Shapes: ``N`` rows, ``B`` rows of a block, ``W`` columns of numbers.
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -35,7 +36,7 @@ class Table:
         line_numbers: Number of each row in the file.
         labels: The different labels, int64 or text, or None.
         codes: Position of each row's label among these, int32 (N,); empty if there are none.
-        groups: Number of each row's group, int32 (N,), or None.
+        groups: Number of each row's group, int64 (N,), or None.
         bad: Name and problem of each unusable row.
         bools: Names of the columns of true and false.
         named: Whether the file names its columns.
@@ -195,6 +196,12 @@ class Labels:
     def codes(self) -> np.ndarray:
         """The position in ``kinds`` of each row's label, int32 (N,)."""
         return np.concatenate([np.zeros(0, np.int32), *self._blocks])
+
+    def hashes(self) -> np.ndarray:
+        """A number for each row's label, int64 (N,), which is the same for equal labels of other files."""
+        marks = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in self._codes)
+        numbers: np.ndarray = np.frombuffer(marks, np.int64)[self.codes()]
+        return numbers
 
     def kinds(self, path: Path, name: str) -> np.ndarray:
         """The different labels, in the order of their first row: int64 if all are whole numbers, else text.

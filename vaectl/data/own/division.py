@@ -20,7 +20,7 @@ from vaectl.data.own.packed import packed
 from vaectl.data.own.rows import Rows
 from vaectl.data.own.source import Source
 from vaectl.data.own.streamed import StreamedSplit
-from vaectl.data.survey import Survey
+from vaectl.data.survey import Survey, in_pieces
 from vaectl.errors import DataError
 
 # random stream of the test split; the validation split uses stream 0
@@ -89,7 +89,7 @@ def _division(
     surveys: Mapping[str, Survey],
     shared: np.ndarray,
 ) -> Division:
-    rows = {split: surveys[part[split]].good[positions[split]] for split in SPLITS}
+    rows = {split: surveys[part[split]].rows(positions[split]) for split in SPLITS}
     labels = {split: source.labels[part[split]][rows[split]] for split in SPLITS}
     return Division(part, positions, rows, labels, shared)
 
@@ -179,6 +179,8 @@ def fingerprint(division: Division, source: Source, surveys: Mapping[str, Survey
         part = division.part[split]
         rows, part_survey = source.parts[part], surveys[part]
         digest.update(f"{rows.dtype}{(len(positions), *rows.shape)}".encode())
-        digest.update(np.ascontiguousarray(part_survey.digests[positions]).data)
-        digest.update(np.ascontiguousarray(source.labels[part][part_survey.good][positions]).data)
+        for piece in in_pieces(positions):
+            digest.update(part_survey.digests[piece].data)
+        for piece in in_pieces(positions):
+            digest.update(source.labels[part][part_survey.rows(piece)].data)
     return digest.hexdigest()

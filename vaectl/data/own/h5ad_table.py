@@ -70,7 +70,7 @@ def _read(path: Path, file: Any, reading: Reading) -> Table:
     )
     order = plain_numbers(path, names, reading)
     columns = {index: _texts(obs, kinds[index], count) for index in roles.texts}
-    numbers, labels = Numbers(count, width), {index: Labels() for index in columns}
+    numbers, labels = Numbers(count, len(order)), {index: Labels() for index in columns}
     line_numbers, bad, at_once = LineNumbers(), list[tuple[str, str]](), max(1, CELLS // max(1, width))
     for start in range(0, count, at_once):
         block = _dense(matrix[start : min(count, start + at_once)])[:, order]
@@ -94,7 +94,7 @@ def _read(path: Path, file: Any, reading: Reading) -> Table:
         line_numbers,
         None if roles.label is None else labels[roles.label].kinds(path, kinds[roles.label]),
         np.zeros(0, np.int32) if roles.label is None else labels[roles.label].codes(),
-        None if roles.group is None else labels[roles.group].codes(),
+        None if roles.group is None else labels[roles.group].hashes(),
         bad,
     )
 

@@ -6,6 +6,7 @@ Shapes: ``B`` rows at once, ``W`` numbers of a list.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from vaectl.data.own.columns import MOST_COLUMNS
 from vaectl.data.own.roles import Roles
 from vaectl.data.own.source import Reading
 from vaectl.errors import DataError, SettingError, nearest
+
+# lists from which their usual length is told
+FIRST_LISTS = 64
 
 
 @dataclass(frozen=True)
@@ -111,15 +115,18 @@ def lists_of(stored: Stored, reading: Reading) -> Lists | None:
 
 
 def _lengths(stored: Stored, name: str) -> tuple[int, ...] | None:
-    """The lengths of the first lists of a column that are there, or None if it has none."""
-    for batch in stored.batches(64, [name]):
+    """The usual lengths of the first lists of a column that are there, or None if it has none."""
+    counts = Counter[tuple[int, ...]]()
+    for batch in stored.batches(FIRST_LISTS, [name]):
         for value in _plain(batch.column(name)):
             lengths, item = list[int](), value.as_py()
             while isinstance(item, list):
                 lengths.append(len(item))
                 item = item[0] if item else None
             if lengths:
-                return tuple(lengths)
+                counts[tuple(lengths)] += 1
+        if counts:
+            return counts.most_common(1)[0][0]
     return None
 
 

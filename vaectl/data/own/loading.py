@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaectl.config.datasets import PICTURES, SUFFIXES, TABLES, DataOptions, suffix_of
+from vaectl.config.datasets import PICTURES, SUFFIXES, TABLES, DataOptions, located, suffix_of
 from vaectl.config.spec import SPLITS
 from vaectl.data.base import Data, Loading, drawn_text
 from vaectl.data.changes import change_of
@@ -23,10 +23,12 @@ from vaectl.data.own.archives import open_npy, open_npz, open_safetensors
 from vaectl.data.own.decoding import FileRows, strict_pictures
 from vaectl.data.own.division import divide, fingerprint, resident, streamed
 from vaectl.data.own.folder import open_folder
+from vaectl.data.own.joining import ChainedRows, with_test
+from vaectl.data.own.parts import open_parts, tables_of
 from vaectl.data.own.rows import ArrayRows, Rows
 from vaectl.data.own.source import Names, Reading, Source, check_count, refuse_bad
 from vaectl.data.own.tables import open_table
-from vaectl.data.own.text_lines import table_in_zip
+from vaectl.data.own.text_lines import tables_in_zip
 from vaectl.data.report import report_of
 from vaectl.data.scale import fitted_units
 from vaectl.data.survey import Survey, Tally, survey
@@ -65,7 +67,9 @@ def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
     )
     with strict_pictures():
         source = _opened(path, reading)
-        _check_options(path, source, options)
+        if options.test is not None:
+            source = with_test(path, source, Path(located(options.test)), reading, _opened)
+        _check_options(path, source, options, lenient=loading.lenient)
         _check_sizes(path, source)
         keep = _is_resident(path, source, options, loading)
         surveys, tally = _surveyed(path, source, keep, reading)
@@ -81,9 +85,12 @@ def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
     if bad:
         loading.note(f"{path.name}: {len(bad)} of {total} {source.word} are left out; {_one(bad)}")
     if keep:  # the survey holds the examples, and memory need not hold them twice
-        parts = {part: rows.emptied() if isinstance(rows, ArrayRows) else rows for part, rows in source.parts.items()}
-        source = dataclasses.replace(source, parts=parts)
+        source = dataclasses.replace(source, parts={part: _emptied(rows) for part, rows in source.parts.items()})
     return _described(path, source, surveys, tally, options, loading, left_out=len(bad))
+
+
+def _emptied(rows: Rows) -> Rows:
+    return rows.emptied() if isinstance(rows, ArrayRows | ChainedRows) else rows
 
 
 def _one(bad: list[tuple[str, str]]) -> str:
@@ -97,6 +104,8 @@ def _opened(path: Path, reading: Reading) -> Source:
             f"{path} does not exist", hint="name a folder of images or a file, or a built-in data set such as mnist"
         )
     if os.path.isdir(path):
+        if parts := tables_of(path):
+            return open_parts(path, parts, reading, _opened)
         if reading.label_column is not None:
             raise SettingError("data.label_column", f"is for tables; the labels of {path.name} are its folders")
         return open_folder(path, reading)
@@ -105,7 +114,7 @@ def _opened(path: Path, reading: Reading) -> Source:
             f"{path} is one image, and data are a folder of images or an array: name the folder that it is in"
         )
     suffix = suffix_of(path.name)
-    if suffix not in OPENERS and suffix.endswith(".zip") and table_in_zip(path) is not None:
+    if suffix not in OPENERS and suffix.endswith(".zip") and tables_in_zip(path):
         suffix = ".csv.zip"
     if suffix not in OPENERS:
         raise DataError(
@@ -116,11 +125,14 @@ def _opened(path: Path, reading: Reading) -> Source:
     return OPENERS[suffix](path, reading)
 
 
-def _check_options(path: Path, source: Source, options: DataOptions) -> None:
+def _check_options(path: Path, source: Source, options: DataOptions, *, lenient: bool) -> None:
     """Refuse options that would be ignored."""
     for part, name in (("test", "test_fraction"), ("validation", "validation_fraction")):
         if part in source.parts and getattr(options, name) != getattr(DataOptions(), name):
             raise SettingError(f"data.{name}", f"is for data without a {part} split; {path.name} has one")
+    for name, missing in (("drop_column", source.names is None), ("group_column", source.groups is None)):
+        if getattr(options, name) is not None and missing and not lenient:
+            raise SettingError(f"data.{name}", f"is for tables with named columns; {path.name} has none")
 
 
 def _check_sizes(path: Path, source: Source) -> None:
@@ -189,6 +201,11 @@ def _described(
         options = dataclasses.replace(options, binarize="none")
     if options.binarize != "none" and support not in ("bytes", "unit"):
         raise SettingError("data.binarize", f"is for grey levels; {path.name} is {support}")
+    mark = fingerprint(division, source, surveys)
+    digests = {split: surveys[division.part[split]].digests[division.positions[split], :8] for split in SPLITS}
+    ends = surveys["train"].range(division.positions["train"])
+    for part_survey in surveys.values():
+        part_survey.forget()
     splits: Mapping[str, Examples]
     if keep:
         splits = resident(division, source, surveys, options.binarize, options.binarize_seed)
@@ -206,21 +223,19 @@ def _described(
     if support != "real" and options.normalize not in ("auto", "none") and not loading.lenient:
         raise SettingError("data.normalize", f"is for real numbers; {path.name} is {support}, which has a scale")
     draw_note = "" if options.binarize == "none" else f", {drawn_text(options.binarize_seed)}"
-    ranges = surveys["train"].ranges[division.positions["train"]]
     info = DataInfo(
         name=path.name,
         shape=shape,
         support=support if options.binarize == "none" else "binary",
-        fingerprint=fingerprint(division, source, surveys),
-        sizes={split: len(splits[split]) for split in SPLITS},
+        fingerprint=mark,
+        sizes={split: len(division.rows[split]) for split in SPLITS},
         preprocessing=f"{source.scaling}{draw_note}",
         classes=source.classes,
         columns=source.columns,
         units=units,
         edge=None if support == "real" else edge_of(splits["train"]),
-        range=(float(ranges[:, 0].min()), float(ranges[:, 1].max())) if support == "real" else (0.0, 1.0),
+        range=ends if support == "real" else (0.0, 1.0),
     )
-    digests = {split: surveys[division.part[split]].digests[division.positions[split]] for split in SPLITS}
     report = report_of(
         info, tally, digests, division.labels, stored=str(rows.dtype), left_out=left_out, streamed=not keep
     )

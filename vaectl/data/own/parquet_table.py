@@ -108,7 +108,7 @@ class _Gatherer:
             line_numbers,
             None if roles.label is None else labels[roles.label].kinds(stored.path, names[roles.label]),
             np.zeros(0, np.int32) if roles.label is None else labels[roles.label].codes(),
-            None if roles.group is None else labels[roles.group].codes(),
+            None if roles.group is None else labels[roles.group].hashes(),
             bad,
             self._bools(columns) if lists is None else frozenset(),
             lists is None,

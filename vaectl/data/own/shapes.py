@@ -16,7 +16,8 @@ from vaectl.errors import SettingError
 # names of columns of pixels: pixel0, pixel_0, px0, image0, p1; and 1x1, row by column
 COUNTED = re.compile(r"(pixels?|px|images?|img|p)[ _.-]?(\d{1,6})", re.IGNORECASE)
 PLACED = re.compile(r"(?:pixel|px)?[ _.-]?(\d{1,5})\s?[x_]\s?(\d{1,5})", re.IGNORECASE)
-MOST_CHANNELS = 4
+# numbers of channels, the most usual first
+CHANNELS = (3, 1, 4, 2)
 # fewer columns than these are not taken for pixels unless their names say so
 SMALLEST = 64
 
@@ -37,18 +38,24 @@ def image_axes(shape: Sequence[int], width: int, name: str) -> tuple[tuple[int, 
     said, axes = ",".join(map(str, shape)), tuple(shape)
     if len(axes) not in (2, 3):
         raise SettingError("data.shape", f"must be H,W or H,W,C or C,H,W; got {said}")
-    if len(axes) == 3 and min(axes[0], axes[2]) > MOST_CHANNELS:
-        raise SettingError("data.shape", f"must have at most {MOST_CHANNELS} channels, first or last; got {said}")
+    if len(axes) == 3 and not {axes[0], axes[2]} & {*CHANNELS}:
+        raise SettingError("data.shape", f"must have at most {max(CHANNELS)} channels, first or last; got {said}")
     if math.prod(axes) != width:
-        square = square_axes(width)
+        square, hint = square_axes(width), None
+        if math.prod(axes) == width - 1:
+            hint = "one column may be the label: --label-column NAME, or a number to be left out: --drop-column NAME"
+        elif square:
+            hint = f"if the rows are squares: --shape {','.join(map(str, square))}"
         raise SettingError(
             "data.shape",
             f"must have as many numbers as a row of {name}, {width:,}; {said} has {math.prod(axes):,}",
-            hint=f"if the rows are squares: --shape {','.join(map(str, square))}" if square else None,
+            hint=hint,
         )
     if len(axes) == 2:
         return axes, "grey"
-    return axes, "channels last" if axes[2] <= MOST_CHANNELS else "channels first"
+    # of 3, 8, 4 the colours are the 3
+    last = [CHANNELS.index(side) if side in CHANNELS else len(CHANNELS) for side in (axes[0], axes[2])]
+    return axes, "channels last" if last[1] <= last[0] else "channels first"
 
 
 def are_pixels(names: Sequence[str]) -> bool:

@@ -164,5 +164,5 @@ def named(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def unlabelled(count: int) -> np.ndarray:
-    """Labels for ``count`` examples without a class, all -1."""
-    return np.full(count, -1, np.int64)
+    """Labels for ``count`` examples without a class, all -1; they take no memory and cannot be written to."""
+    return np.broadcast_to(np.int64(-1), count)

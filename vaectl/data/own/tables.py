@@ -5,10 +5,9 @@ Shapes: ``N`` rows, ``W`` columns of numbers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from vaectl.config.datasets import suffix_of
 from vaectl.data.own.advice import note_columns, refuse_pattern
@@ -75,7 +74,7 @@ def open_table(path: Path, reading: Reading) -> Source:
         word="rows",
         columns=table.columns() if layout == "table" and table.named else (),
         names=Names(path.name, tuple(table.names), tuple(table.every)),
-        groups=None if table.groups is None else {"train": table.groups.astype(np.int64)},
+        groups=None if table.groups is None else {"train": table.groups},
     )
 
 
@@ -93,6 +92,8 @@ def _axes(path: Path, table: Table, reading: Reading) -> tuple[tuple[int, ...], 
     if reading.shape is not None and reading.shape == (1, 1, width):
         return plain
     square = pixel_axes(table.names)
+    if square is None and reading.shape is not None and reading.shape[0] == 1 and math.prod(reading.shape) == width:
+        return image_axes(reading.shape[1:], width, path.name)
     if square is None:
         return plain
     reading.note(

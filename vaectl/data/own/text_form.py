@@ -111,7 +111,7 @@ def head_of(file: TextFile, reading: Reading) -> Head:
     header: list[str] | None = None
     if _is_header(cells, below):
         # R leaves out the name of the column of row names
-        header = ["", *cells] if len(below) == len(cells) + 1 else cells
+        header = ["", *cells] if len(below) == len(cells) + 1 and any(map(_is_value, below[1:])) else cells
     elif comments and len(commented := _commented(comments[-1], delimiter, blanks=blanks)) == len(cells) > 1:
         header, number, comments = commented, skip, comments[:-1]
     if comments:

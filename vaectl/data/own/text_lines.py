@@ -62,6 +62,8 @@ class TextFile:
         except OSError as error:
             raise DataError(f"cannot read {self.path}: {error.strerror or error}") from None
         except PROBLEMS as error:
+            if self.path.suffix.lower() not in PACKED:
+                raise
             raise DataError(f"{self.path} is damaged: {str(error) or type(error).__name__:.200}") from None
 
 
@@ -69,7 +71,7 @@ def text_file(path: Path) -> TextFile:
     """The table that a path stands for; a DataError if it is a ``.zip`` file that does not hold exactly one."""
     if path.suffix.lower() != ".zip":
         return TextFile(path)
-    names = _tables(path)
+    names = tables_in_zip(path)
     if len(names) != 1:
         some = f": {', '.join(names[:5])}" if names else ""
         raise DataError(
@@ -79,17 +81,8 @@ def text_file(path: Path) -> TextFile:
     return TextFile(path, names[0])
 
 
-def table_in_zip(path: Path) -> str | None:
-    """The one table that a ``.zip`` file holds, or None if it holds none, or several files."""
-    try:
-        names = _tables(path)
-    except DataError:
-        return None
-    return names[0] if len(names) == 1 else None
-
-
-def _tables(path: Path) -> list[str]:
-    """The tables in a ``.zip`` file; none if it holds other files, too."""
+def tables_in_zip(path: Path) -> list[str]:
+    """The tables in a ``.zip`` file; none if it holds other files, too; a DataError if it is damaged."""
     try:
         with open_regular(path) as file, zipfile.ZipFile(Bounded(file)) as archive:
             members = [member.filename for member in archive.infolist() if not member.is_dir()]

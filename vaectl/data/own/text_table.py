@@ -147,7 +147,7 @@ class _Gatherer:
             self.line_numbers,
             None if roles.label is None else self.labels.kinds(path, head.names[roles.label]),
             self.labels.codes(),
-            None if roles.group is None else self.groups.codes(),
+            None if roles.group is None else self.groups.hashes(),
             self.bad,
             frozenset(head.names[index] for index in self.columns if index in head.form.bools),
             head.named,
