@@ -239,9 +239,7 @@ def _note_axes(path: Path, first: Stored, layout: Layout, encoding: Encoding, re
         side = square[0]
         reading.note(f"{path.name}: if its rows are images of {side} x {side} pixels: --shape {side},{side}")
     if rows == width or (first.dtype == np.uint8 and rows <= 2 * width):
-        reading.note(
-            f"{path.name}: read as {rows} rows of {width} columns; if it is one image, save array[None], and more of them"
-        )
+        reading.note(f"{path.name}: read as {rows} rows of {width} columns; to use it as one image, save array[None]")
 
 
 def _labels(path: Path, part: str, values: np.ndarray, count: int, reading: Reading) -> np.ndarray | None:

@@ -20,12 +20,17 @@ from vaectl.data.changes import change_of
 from vaectl.data.examples import Examples
 from vaectl.data.info import LARGEST_EXAMPLE, LONGEST_SIDE, DataInfo
 from vaectl.data.own.archives import open_npy, open_npz, open_safetensors
+from vaectl.data.own.array_folder import holds_arrays, open_array_folder
 from vaectl.data.own.decoding import FileRows, strict_pictures
 from vaectl.data.own.division import divide, fingerprint, resident, streamed
 from vaectl.data.own.folder import open_folder
+from vaectl.data.own.hdf5 import open_hdf5
+from vaectl.data.own.idx_files import is_idx_file, is_idx_name, open_idx
+from vaectl.data.own.matlab import open_matlab
 from vaectl.data.own.rows import ArrayRows, Rows
 from vaectl.data.own.source import Reading, Source, check_count, refuse_bad
 from vaectl.data.own.tables import open_table
+from vaectl.data.own.zarr_files import is_zarr, open_zarr
 from vaectl.data.report import report_of
 from vaectl.data.survey import Survey, Tally, survey
 from vaectl.errors import DataError, SettingError
@@ -36,6 +41,11 @@ OPENERS: dict[str, Callable[[Path, Reading], Source]] = {
     ".npy": open_npy,
     ".npz": open_npz,
     ".safetensors": open_safetensors,
+    ".h5": open_hdf5,
+    ".hdf5": open_hdf5,
+    ".mat": open_matlab,
+    ".zarr": open_zarr,
+    ".idx": open_idx,
     ".csv": open_table,
     ".parquet": open_table,
 }
@@ -94,20 +104,35 @@ def _opened(path: Path, reading: Reading) -> Source:
             f"{path} does not exist", hint="name a folder of images or a file, or a built-in data set such as mnist"
         )
     if os.path.isdir(path):
+        if is_zarr(path) or path.suffix.lower() == ".zarr":
+            return open_zarr(path, reading)
+        if holds_arrays(path):
+            return open_array_folder(path, reading)
         if reading.label_column is not None:
             raise SettingError("data.label_column", f"is for tables; the labels of {path.name} are its folders")
         return open_folder(path, reading)
-    if path.suffix.lower() in PICTURES:
+    suffix = _suffix(path)
+    if suffix in PICTURES:
         raise DataError(
             f"{path} is one image, and data are a folder of images or an array: name the folder that it is in"
         )
-    if path.suffix.lower() not in OPENERS:
+    if suffix not in OPENERS:
         raise DataError(
             f"{path}: unknown format '{path.suffix}'", hint=f"a folder of images, or a file: {', '.join(OPENERS)}"
         )
     if not os.path.isfile(path):
         raise DataError(f"cannot read {path}: it is not a regular file")
-    return OPENERS[path.suffix.lower()](path, reading)
+    return OPENERS[suffix](path, reading)
+
+
+def _suffix(path: Path) -> str:
+    """The suffix of a file in lower case, or that of its format where it goes by other names."""
+    if path.name.lower().endswith(".zarr.zip"):
+        return ".zarr"
+    suffix = path.suffix.lower()
+    if is_idx_name(path.name) or (suffix not in (*OPENERS, *PICTURES) and is_idx_file(path)):
+        return ".idx"
+    return suffix
 
 
 def _check_options(path: Path, source: Source, options: DataOptions) -> None:
