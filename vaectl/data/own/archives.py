@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -42,7 +44,20 @@ def open_npy(path: Path, reading: Reading) -> Source:
             array = npy.mapped(path)
         except npy.ObjectsError:
             raise DataError(f"{path} {OBJECTS}", hint="save it as an array of numbers") from None
+    _note_labels_beside(path, reading)
     return assembled(path, {"train": array}, {}, reading, why_resident=None)
+
+
+def _note_labels_beside(path: Path, reading: Reading) -> None:
+    """Say that a file beside that may hold the labels is not read."""
+    stem = path.stem.lower()
+    names = {"labels", "y", "targets", re.sub("images?$", "labels", stem), re.sub("^x(?=$|_)", "y", stem)} - {stem}
+    with os.scandir(path.parent) as entries:
+        beside = next(
+            (entry.name for entry in entries if entry.name.lower() in {f"{name}.npy" for name in names}), None
+        )
+    if beside is not None:
+        reading.note(f"{path.name}: {beside} beside it is not read; name their folder to use it as the labels")
 
 
 def open_npz(path: Path, reading: Reading) -> Source:

@@ -22,12 +22,14 @@ from vaectl.data.info import LARGEST_EXAMPLE, LONGEST_SIDE, DataInfo
 from vaectl.data.own.archives import open_npy, open_npz, open_safetensors
 from vaectl.data.own.array_folder import holds_arrays, open_array_folder
 from vaectl.data.own.decoding import FileRows, strict_pictures
+from vaectl.data.own.depth import LARGEST_SIXTEEN, depth_remark
 from vaectl.data.own.division import divide, fingerprint, resident, streamed
 from vaectl.data.own.folder import open_folder
 from vaectl.data.own.hdf5 import open_hdf5
 from vaectl.data.own.idx_files import is_idx_file, is_idx_name, open_idx
 from vaectl.data.own.matlab import open_matlab
-from vaectl.data.own.rows import ArrayRows, Rows
+from vaectl.data.own.rows import SCALINGS, ArrayRows, Rows
+from vaectl.data.own.scales import Scales, check_scales
 from vaectl.data.own.source import Reading, Source, check_count, refuse_bad
 from vaectl.data.own.tables import open_table
 from vaectl.data.own.zarr_files import is_zarr, open_zarr
@@ -175,8 +177,13 @@ def _is_resident(path: Path, source: Source, options: DataOptions, loading: Load
 
 
 def _surveyed(path: Path, source: Source, keep: bool, reading: Reading) -> tuple[dict[str, Survey], Tally]:
-    """Survey every part in one pass."""
+    """Survey every part in one pass, and compare their scales.
+
+    Raises:
+        DataError: The parts are on different scales.
+    """
     tally = Tally(next(iter(source.parts.values())).shape)
+    scales = Scales(tally)
     total, before, surveys = sum(map(len, source.parts.values())), 0, dict[str, Survey]()
     for part, rows in source.parts.items():
 
@@ -184,8 +191,18 @@ def _surveyed(path: Path, source: Source, keep: bool, reading: Reading) -> tuple
             reading.progress(f"{path.name}: reading", before + done, total)
 
         surveys[part] = survey(rows, tally, keep=keep, progress=progress)
+        scales.add(part, surveys[part])
         before += len(rows)
+    check_scales(path, scales.parts, reading.note)
+    if (remark := _depth_remark(source, tally)) is not None:
+        reading.note(f"{path.name}: {remark}")
     return surveys, tally
+
+
+def _depth_remark(source: Source, tally: Tally) -> str | None:
+    """A remark on numbers of 16 bits that are all small, or None."""
+    sixteen = source.scaling.startswith(SCALINGS["sixteen"])
+    return depth_remark(tally.range[1] * LARGEST_SIXTEEN) if sixteen and tally.count else None
 
 
 def _described(
@@ -200,7 +217,13 @@ def _described(
 ) -> Data:
     """Build the data set from the usable examples, with its description and report."""
     division = divide(
-        path, source, surveys, options.test_fraction, options.validation_fraction, divided=loading.divided
+        path,
+        source,
+        surveys,
+        options.test_fraction,
+        options.validation_fraction,
+        divided=loading.divided,
+        note=loading.note,
     )
     rows, keep = source.parts["train"], surveys["train"].images is not None
     support = _support(rows, tally, loading.support)
