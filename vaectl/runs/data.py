@@ -191,7 +191,7 @@ def _options_for(data: Part, name: str) -> dict[str, Any]:
     if not own and not is_path(data.name):
         names.append("validation_fraction")
     if own:
-        names.append("skip_bad")
+        names += ["skip_bad", "images_key", "labels_key"]
     if own and Path(name).suffix.lower() in (".csv", ".parquet"):
         names.append("label_column")
     return {option: data.options[option] for option in names}

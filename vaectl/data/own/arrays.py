@@ -238,7 +238,7 @@ def _note_axes(path: Path, first: Stored, layout: Layout, encoding: Encoding, re
     if (square := square_axes(width)) is not None and encoding in ("bytes", "sixteen", "binary"):
         side = square[0]
         reading.note(f"{path.name}: if its rows are images of {side} x {side} pixels: --shape {side},{side}")
-    if rows == width or (first.dtype == np.uint8 and rows <= 2 * width):
+    if rows == width or (first.dtype == np.uint8 and rows <= 2 * width and square is None):
         reading.note(f"{path.name}: read as {rows} rows of {width} columns; to use it as one image, save array[None]")
 
 

@@ -16,7 +16,7 @@ import torch
 from vaectl.config.spec import SPLITS
 from vaectl.config.values import Binarize
 from vaectl.data.base import Split, binarized, held_out
-from vaectl.data.own.holding import common_classes, held_out_groups, held_out_with_classes, note_rare
+from vaectl.data.own.holding import common_classes, held_out_groups, held_out_with_classes, rare_text
 from vaectl.data.own.packed import packed
 from vaectl.data.own.rows import Rows
 from vaectl.data.own.source import Source
@@ -81,8 +81,8 @@ def divide(
         positions["train"], positions["validation"] = shared[stay], shared[validation]
     if hold.by_class:
         note(
-            f"{path.name}: examples for {' and '.join(hold.by_class)} are taken class by class, because a random choice "
-            "left out a class"
+            f"{path.name}: examples for {' and '.join(hold.by_class)} are taken class by class, because a random "
+            "choice left out a class"
         )
     if not len(positions["train"]) or not len(positions["test"]):
         raise DataError(
@@ -90,7 +90,8 @@ def divide(
             hint="lower --test-fraction or --validation-fraction, or add examples",
         )
     division = _division(part, positions, source, surveys, shared)
-    note_rare(path.name, division.labels, source.classes, note)
+    if (remark := rare_text(division.labels, source.classes)) is not None:
+        note(f"{path.name}: {remark}")
     _note_shared_groups(path, source, division, note)
     return division
 

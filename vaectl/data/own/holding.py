@@ -5,7 +5,7 @@ Shapes: ``N`` examples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def held_out_with_classes(
 
 def _quotas(ideal: np.ndarray, least: np.ndarray, most: np.ndarray, total: int) -> np.ndarray:
     """Whole numbers near ideal ones, within limits, that come to a total if the limits allow it."""
-    quotas = np.clip(np.floor(ideal).astype(np.int64), least, most)
+    quotas: np.ndarray = np.clip(np.floor(ideal).astype(np.int64), least, most)
     while (missing := total - int(quotas.sum())) != 0:
         able = quotas < most if missing > 0 else quotas > least
         if not able.any():
@@ -77,7 +77,7 @@ def held_out_groups(groups: np.ndarray, fraction: float, stream: int) -> tuple[n
     chosen, size = np.zeros(len(counts), bool), 0
     for group in np.random.RandomState(stream).permutation(len(counts)).tolist():
         larger = size + int(counts[group])
-        if abs(larger - target) < abs(size - target) and not chosen.sum() + 1 == len(counts):
+        if abs(larger - target) < abs(size - target) and chosen.sum() + 1 < len(counts):
             chosen[group], size = True, larger
     if fraction > 0 and not chosen.any() and len(counts) > 1:
         chosen[int(np.argmin(counts))] = True
@@ -90,32 +90,23 @@ def common_classes(labels: np.ndarray) -> np.ndarray:
     return kinds[counts >= FEWEST] if len(kinds) > 1 else kinds[:0]
 
 
-def note_rare(
-    name: str, labels: Mapping[str, np.ndarray], classes: tuple[str, ...], note: Callable[[str], None]
-) -> None:
-    """Remark on classes that a split lacks or has one example of.
+def rare_text(labels: Mapping[str, np.ndarray], classes: tuple[str, ...]) -> str | None:
+    """A remark on classes that a split lacks or has one example of; None if there are none.
 
     Args:
-        name: Name of the data.
-        labels: Class of each example by split, int64 (N,).
+        labels: Class of each example by split, int64 (N,), -1 if it has none.
         classes: Names of the classes, or empty.
-        note: Called with a sentence for the user.
     """
     kinds = np.unique(np.concatenate([*labels.values()]))
-    kinds = kinds[kinds >= 0]
-    if len(kinds) < 2:
-        return
+    kinds, texts = kinds[kinds >= 0], list[str]()
     for split, its in labels.items():
-        if not len(its):
+        if not len(its) or len(kinds) < 2:
             continue
-        present, numbers = np.unique(its, return_counts=True)
-        table = dict(zip(present.tolist(), numbers.tolist(), strict=True))
-        counts = np.array([table.get(kind, 0) for kind in kinds.tolist()])
-        for count, text in ((0, "no example"), (1, "one example only")):
-            rare = [
-                classes[kind] if 0 <= kind < len(classes) else str(kind) for kind in kinds[counts == count].tolist()
-            ]
-            if rare:
-                more = f" and {len(rare) - NAMED} more" if len(rare) > NAMED else ""
-                plural = "class" if len(rare) == 1 else "each of classes"
-                note(f"{name}: the {split} split has {text} of {plural} {', '.join(rare[:NAMED])}{more}")
+        counts = (np.searchsorted(np.sort(its), kinds + 1) - np.searchsorted(np.sort(its), kinds)).tolist()
+        for count, amount in ((0, "no example"), (1, "one example")):
+            few = [kind for kind, its_count in zip(kinds.tolist(), counts, strict=True) if its_count == count]
+            if few:
+                names = [classes[kind] if kind < len(classes) else str(kind) for kind in few[:NAMED]]
+                more = f" and {len(few) - NAMED} more" if len(few) > NAMED else ""
+                texts.append(f"{split} has {amount} of {', '.join(names)}{more}")
+    return f"classes with few examples: {'; '.join(texts)}" if texts else None

@@ -85,7 +85,8 @@ def check_scales(path: Path, parts: Mapping[str, Scale], note: Callable[[str], N
                 hint="bring both to the same scale, such as bytes or [0, 1], and save them again",
             )
         apart = abs(train.mean - scale.mean) > REMARKED * max(train.std, scale.std) > 0
-        if ratio > REMARKED or apart:
+        signs = any(one.low >= 0 and other.low <= -one.high / 2 for one, other in ((train, scale), (scale, train)))
+        if ratio > REMARKED or apart or signs:
             note(f"{path.name}: are its parts on the same scale? {both}")
 
 
