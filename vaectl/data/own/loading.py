@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,8 @@ def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
         _check_sizes(path, source)
         keep = _is_resident(path, source, options, loading)
         surveys, tally = _surveyed(path, source, keep, reading)
+    for remark in () if loading.lenient else _remarks(source, tally, options):
+        loading.note(f"{path.name}: {remark}")
     bad = list(source.bad)
     for part, part_survey in surveys.items():
         bad += [(source.parts[part].name(row), problem) for row, problem in sorted(part_survey.bad.items())]
@@ -194,15 +196,15 @@ def _surveyed(path: Path, source: Source, keep: bool, reading: Reading) -> tuple
         scales.add(part, surveys[part])
         before += len(rows)
     check_scales(path, scales.parts, reading.note)
-    if (remark := _depth_remark(source, tally)) is not None:
-        reading.note(f"{path.name}: {remark}")
     return surveys, tally
 
 
-def _depth_remark(source: Source, tally: Tally) -> str | None:
-    """A remark on numbers of 16 bits that are all small, or None."""
-    sixteen = source.scaling.startswith(SCALINGS["sixteen"])
-    return depth_remark(tally.range[1] * LARGEST_SIXTEEN) if sixteen and tally.count else None
+def _remarks(source: Source, tally: Tally, options: DataOptions) -> Iterator[str]:
+    """Remarks on pixels that a person probably means otherwise."""
+    if source.scaling.startswith(SCALINGS["sixteen"]) and not options.invert:
+        remark = depth_remark(tally.range[1] * LARGEST_SIXTEEN)
+        if remark is not None:
+            yield remark
 
 
 def _described(
