@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.conftest import Cli
 from vaectl.config.spec import SPLITS
 from vaectl.data import loading
 from vaectl.data.base import Data, Loading, held_out
+from vaectl.data.own import division
 from vaectl.data.own.division import divide
 from vaectl.data.own.holding import held_out_groups, held_out_with_classes
 from vaectl.data.own.rows import ArrayRows
@@ -136,10 +138,10 @@ def grouped(groups: dict[str, np.ndarray]) -> tuple[Source, dict[str, Any]]:
 
 def test_a_source_with_groups_is_divided_by_them() -> None:
     groups = np.arange(200) // 5
-    division = divide(Path("x"), *grouped({"train": groups}), 0.1, 0.1)
-    sets = [{*groups[division.rows[split]].tolist()} for split in SPLITS]
+    divided = divide(Path("x"), *grouped({"train": groups}), 0.1, 0.1)
+    sets = [{*groups[divided.rows[split]].tolist()} for split in SPLITS]
     assert not sets[0] & sets[1] | sets[1] & sets[2] | sets[0] & sets[2]
-    assert [len(division.rows[split]) for split in SPLITS] == [160, 20, 20]
+    assert [len(divided.rows[split]) for split in SPLITS] == [160, 20, 20]
 
 
 def test_a_group_on_both_sides_of_a_given_division_is_remarked_on() -> None:
@@ -153,3 +155,17 @@ def test_the_fingerprints_of_before_stay(tmp_path: Path) -> None:
     """The digest of images and labels that are all in every split, as it was before classes were looked at."""
     data = load(saved(tmp_path / "x.npz", np.arange(60) % 2))
     assert data.info.fingerprint == "81f2690ec314fc6988e79f4e3f3f18e21f7f3693b27ec579832a5ea52380a005"
+
+
+def test_a_run_of_before_keeps_its_splits(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained when classes were not looked at: evaluated on the same test set, and found changed when it is."""
+    path = saved(tmp_path / "x.npz", rare(6))
+    with monkeypatch.context() as patch:
+        patch.setattr(division, "common_classes", lambda labels: labels[:0])
+        trained = cli("train", "--dataset", path, "--epochs", 1, "--hidden-dims", 8)
+    assert trained.exit_code == 0, trained.stderr
+    assert cli("eval", "run1").exit_code == 0
+    saved(path, rare(6), seed=1)
+    refused = cli("eval", "run1")
+    assert refused.exit_code == 1
+    assert "is not what run1 was trained on" in refused.stderr

@@ -57,7 +57,6 @@ def load_recorded(run: Run, data_dir: str | Path | None, tell: Tell) -> Data:
     Raises:
         DataError: They are missing, have changed since, or were passed from Python.
     """
-    from vaectl.data.loading import load_part
     from vaectl.data.own.source import UnusableError
 
     info, spec = run.data_info, run.complete_spec()
@@ -88,7 +87,7 @@ def load_recorded(run: Run, data_dir: str | Path | None, tell: Tell) -> Data:
         # the kind of own data follows from their values, as in training, when all notes on them were shown
         loading = _loading(location, own, tell, kind="detail" if own else "note")
         most = None if not own or spec.data.options["skip_bad"] else 2 * sum(info.sizes.values()) + 1000
-        data = load_part(part, dataclasses.replace(loading, most=most))
+        data = _as_recorded(run, part, dataclasses.replace(loading, most=most))
     except UnusableError as error:
         hint = f"all were usable when {run.id} was trained: restore the original files"
         raise DataError(error.message, hint=hint) from None
@@ -98,6 +97,22 @@ def load_recorded(run: Run, data_dir: str | Path | None, tell: Tell) -> Data:
         hint = f"{run.id} was trained on data in {recorded}, which no longer exists: name their folder with --data-dir"
         raise DataError(error.message, hint=hint) from None
     _check_same(run, data.info, f"{info.name} in {directory}", "name the folder of the original data with --data-dir")
+    return data
+
+
+def _as_recorded(run: Run, part: Part, loading: Loading) -> Data:
+    """Load a run's data, divided as in training: earlier versions did not look at the classes of own data."""
+    from vaectl.data.loading import load_part
+
+    data = load_part(part, loading)
+    if (
+        data.info.fingerprint != run.data_info.fingerprint
+        and is_path(part.name)
+        and bool((data.test.labels >= 0).any())
+    ):
+        earlier = load_part(part, dataclasses.replace(loading, by_class=False))
+        if earlier.info.fingerprint == run.data_info.fingerprint:
+            return earlier
     return data
 
 

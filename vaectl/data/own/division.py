@@ -55,6 +55,7 @@ def divide(
     validation_fraction: float,
     *,
     divided: bool = True,
+    by_class: bool = True,
     note: Callable[[str], None] = lambda sentence: None,
 ) -> Division:
     """Divide the usable examples into splits, in the same way for every seed.
@@ -71,7 +72,7 @@ def divide(
     if not divided:
         positions = {split: positions.get(split, np.arange(0)) for split in SPLITS}
         return _division(part, positions, source, surveys, shared)
-    hold = _Holding(path, source, surveys["train"].good)
+    hold = _Holding(source, surveys["train"].good, by_class=by_class)
     if "test" not in surveys:
         stay, positions["test"] = hold.out("test", shared, test_fraction, TEST_STREAM, reserve=2)
         shared = shared[stay]
@@ -100,15 +101,15 @@ class _Holding:
     """Holds out examples of the training part, and keeps account of how.
 
     Args:
-        path: The source, for notes.
         source: The source.
         rows: Rows of the usable examples of its training part, int64 (N,).
+        by_class: Whether examples may be held out by class.
     """
 
-    def __init__(self, path: Path, source: Source, rows: np.ndarray) -> None:
-        self._path, self._labels = path, source.labels["train"][rows]
+    def __init__(self, source: Source, rows: np.ndarray, *, by_class: bool) -> None:
+        self._labels = source.labels["train"][rows]
         self._groups = None if source.groups is None else source.groups["train"][rows]
-        self._common = common_classes(self._labels)
+        self._common = common_classes(self._labels) if by_class else self._labels[:0]
         self.by_class: list[str] = []
 
     def out(

@@ -225,6 +225,7 @@ def _described(
         options.test_fraction,
         options.validation_fraction,
         divided=loading.divided,
+        by_class=loading.by_class,
         note=loading.note,
     )
     rows, keep = source.parts["train"], surveys["train"].images is not None
