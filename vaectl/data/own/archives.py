@@ -125,27 +125,30 @@ def open_safetensors(path: Path, reading: Reading) -> Source:
                     raise DataError(
                         f"{path} is damaged: its header claims {size_text(claimed)}; at most {size_text(HEADER_BYTES)}"
                     )
-            file: Any = safe_open(path, "pt")  # stays open, because tensors are read when they are needed
+            file: Any = safe_open(path, "np")  # stays open, because tensors are read when they are needed
             return keyed(path, {key: _tensor(path, file, key) for key in file.keys()}, reading)  # noqa: SIM118
     except SafetensorError as error:
-        raise DataError(f"{path} is damaged: {error}") from None
+        raise DataError(f"cannot read {path}: {error}") from None
 
 
 def _tensor(path: Path, file: Any, key: str) -> Member:
-    import torch
+    from safetensors import safe_open
 
     stored = file.get_slice(key)
     shape, kind = tuple(stored.get_shape()), stored.get_dtype()
     if kind not in TENSORS:
         return unusable(f"holds numbers of type {kind}, which arrays do not have", shape)
     dtype = np.dtype(TENSORS[kind])
+    if not shape:
+        return Member(shape, dtype, lambda: np.asarray(file.get_tensor(key)))
+    if kind == "BF16":  # which numpy lacks
+        tensors: Any = safe_open(path, "pt")
+        stored = tensors.get_slice(key)
 
     def rows(start: int, stop: int) -> np.ndarray:
-        part: np.ndarray = stored[start:stop].to(getattr(torch, str(dtype))).numpy()
-        return part
+        part = stored[start:stop]
+        return part.float().numpy() if kind == "BF16" else np.asarray(part)
 
-    if not shape:
-        return Member(shape, dtype, lambda: file.get_tensor(key).numpy())
     return Member(shape, dtype, lambda: Sliced(shape, dtype, rows, f"{path}: tensor '{key:.100}'"), streams=True)
 
 

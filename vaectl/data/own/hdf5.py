@@ -28,7 +28,7 @@ DEEPEST, MOST_OBJECTS = 32, 10_000
 # filters that HDF5 itself and h5py have: deflate, shuffle, fletcher32, szip, nbit, scaleoffset and lzf
 FILTERS, DEFLATE = (1, 2, 3, 4, 5, 6, 32000), 1
 # bytes of unpacked chunks that are kept, and places for them
-CACHE_BYTES, CACHE_PLACES = 1 << 26, 10_007
+CACHE_BYTES, CACHE_PLACES = 1 << 24, 10_007
 # bytes of a packed chunk beyond its numbers; bytes that are unpacked at once to check it
 EXTRA_BYTES, PART_BYTES = 1 << 16, 1 << 20
 TEXTS_AT_ONCE, LONGEST_TEXT = 1024, 255

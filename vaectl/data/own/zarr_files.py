@@ -97,7 +97,10 @@ def _member(path: Path, key: str, array: Any, stored: dict[str, int]) -> Member:
             raise ValueError("it holds no numbers")
         check_packed(claimed, sum(sizes))
         check_size(f"a chunk of {path}", max(sizes), "save the images as .npy")
-        return Sliced(shape, dtype, lambda start, stop: array[start:stop], f"{path}: array '{key:.100}'", chunks[0])
+        name = f"{path}: array '{key:.100}'"
+        return Sliced(
+            shape, dtype, lambda start, stop: array[start:stop], name, chunks[0], lambda rows: array.oindex[rows]
+        )
 
     return Member(shape, dtype, load, streams=True, unpacked=unpacked)
 
