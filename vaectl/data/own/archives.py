@@ -50,14 +50,11 @@ def open_npy(path: Path, reading: Reading) -> Source:
 
 def _note_labels_beside(path: Path, reading: Reading) -> None:
     """Say that a file beside that may hold the labels is not read."""
-    stem = path.stem.lower()
-    names = {"labels", "y", "targets", re.sub("images?$", "labels", stem), re.sub("^x(?=$|_)", "y", stem)} - {stem}
-    with os.scandir(path.parent) as entries:
-        beside = next(
-            (entry.name for entry in entries if entry.name.lower() in {f"{name}.npy" for name in names}), None
-        )
-    if beside is not None:
-        reading.note(f"{path.name}: {beside} beside it is not read; name their folder to use it as the labels")
+    stem = path.stem
+    named = (re.sub("(?i)image(?=s?$)", "label", stem), re.sub("^[xX](?=$|_)", "y", stem))
+    beside = (path.with_name(f"{name}.npy") for name in (*named, "labels", "y", "targets") if name != stem)
+    if (labels := next(filter(os.path.isfile, beside), None)) is not None:
+        reading.note(f"{path.name}: {labels.name} beside it is not read; name their folder to use both")
 
 
 def open_npz(path: Path, reading: Reading) -> Source:

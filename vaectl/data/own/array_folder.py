@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from vaectl.config.datasets import PICTURES
@@ -21,7 +22,7 @@ MOST_FILES = 10_000
 def holds_arrays(folder: Path) -> bool:
     """Whether a folder holds ``.npy`` or IDX files, and neither images nor folders."""
     seen = False
-    with os.scandir(folder) as entries:
+    with suppress(OSError), os.scandir(folder) as entries:
         for number, entry in enumerate(entries):
             suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - a string, as there may be millions
             if entry.name.startswith("."):
@@ -65,5 +66,5 @@ def _npy_member(path: Path) -> Member:
     except npy.ObjectsError:
         return unusable(OBJECTS)
     except PROBLEMS as error:
-        return damaged(f"{path.name}: {first_line(error)}")
+        return damaged(first_line(error))
     return Member(header.shape, header.dtype, lambda: npy.mapped(path), streams=True)

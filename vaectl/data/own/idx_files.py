@@ -20,7 +20,7 @@ from vaectl.data.own.members import Member, damaged
 from vaectl.data.own.problems import PROBLEMS, data_errors, first_line
 from vaectl.data.own.source import Reading, Source
 from vaectl.errors import DataError
-from vaectl.system.reading import check_packed, check_size, open_regular
+from vaectl.system.reading import check_packed, check_size, open_regular, size_text
 
 # train-images-idx3-ubyte, train-images.idx3-ubyte, t10k-images-idx3-ubyte.gz, x.idx
 NAME = re.compile(r"(?P<stem>.*?)[.-]idx\d?(?:-[a-z]+\d*)?(?P<gz>\.gz)?", re.IGNORECASE)
@@ -60,16 +60,9 @@ def open_idx(path: Path, reading: Reading) -> Source:
                 hint="name the file of the images, or the folder that holds both",
             )
         check_size(str(path), member.size, f"unpack it, so that it can be streamed: gunzip {path.name}")
-        others = [
-            name
-            for name in sorted(entry.name for entry in os.scandir(path.parent))
-            if is_idx_name(name) and name != path.name
-        ]
-        if others and reading.options.test is None:
-            more = "" if len(others) < 4 else f" and {len(others) - 3} more"
-            reading.note(
-                f"{path.name}: {', '.join(others[:3])}{more} beside it not read; name the folder to use them together"
-            )
+        labels = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+        if labels != path and os.path.isfile(labels) and reading.options.test is None:
+            reading.note(f"{path.name}: {labels.name} beside it is not read; name their folder to use both")
         array = member.load()
     why = None if member.streams else "gzip files are read whole; unpack it"
     return assembled(path, {"train": array}, {}, reading, why_resident=why)
@@ -84,7 +77,7 @@ def idx_member(path: Path) -> Member:
         if packed:
             check_packed(header.size, path.stat().st_size)
     except PROBLEMS as error:
-        return damaged(f"{path.name}: {first_line(error)}")
+        return damaged(first_line(error))
 
     def read() -> np.ndarray:
         with open_regular(path) as stored, gzip.open(stored) as stream:
@@ -93,7 +86,9 @@ def idx_member(path: Path) -> Member:
 
     def mapped() -> np.ndarray:
         if (room := path.stat().st_size - header.start) != header.size:
-            raise ValueError(f"{header.dtype} {header.shape} needs {header.size} bytes, and the file holds {room}")
+            raise ValueError(
+                f"{header.dtype} {header.shape} takes {size_text(header.size)}, and the file holds {size_text(room)}"
+            )
         return npy.mapped_at(path, npy.Header(header.shape, False, header.dtype, header.start))
 
     return Member(header.shape, header.dtype, read if packed else mapped, streams=not packed)

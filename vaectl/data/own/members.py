@@ -30,6 +30,7 @@ class Member:
         streams: Whether ``load`` only opens it.
         problem: Why it cannot be used, as the rest of a sentence that begins with its key; empty if it can.
         unpacked: Bytes that reading it takes beside the array itself.
+        damaged: Whether ``load`` raises a ValueError.
     """
 
     shape: tuple[int, ...]
@@ -38,6 +39,7 @@ class Member:
     streams: bool = False
     problem: str = ""
     unpacked: int = 0
+    damaged: bool = False
 
     @property
     def size(self) -> int:
@@ -53,7 +55,7 @@ class Member:
     @property
     def text(self) -> str:
         """Its shape and type, such as ``uint8 (60000, 28, 28)``."""
-        return self.problem or f"{self.dtype} {self.shape}"
+        return self.problem or ("damaged" if self.damaged else f"{self.dtype} {self.shape}")
 
 
 def unusable(problem: str, shape: tuple[int, ...] = ()) -> Member:
@@ -71,7 +73,7 @@ def damaged(reason: str) -> Member:
     def refuse() -> NoReturn:
         raise ValueError(reason)
 
-    return Member((), np.dtype(np.uint8), refuse)
+    return Member((), np.dtype(np.uint8), refuse, damaged=True)
 
 
 def listing(members: Mapping[str, Member], keys: Iterable[str] | None = None) -> str:
