@@ -28,8 +28,8 @@ from vaectl.data.own.folder import open_folder
 from vaectl.data.own.hdf5 import open_hdf5
 from vaectl.data.own.idx_files import is_idx_file, is_idx_name, open_idx
 from vaectl.data.own.matlab import open_matlab
+from vaectl.data.own.part_scales import Scales, check_scales
 from vaectl.data.own.rows import SCALINGS, ArrayRows, Rows
-from vaectl.data.own.scales import Scales, check_scales
 from vaectl.data.own.source import Reading, Source, check_count, refuse_bad
 from vaectl.data.own.tables import open_table
 from vaectl.data.own.zarr_files import is_zarr, open_zarr
