@@ -611,7 +611,7 @@ def hostile() -> dict[str, tuple[Callable[[Path], Path], str]]:
         "pipe": (pipe, "not a regular file"),
         "cut": (cut, "x.npy"),
         "two validation folders": (two, "two folders for one split"),
-        "unknown keys": (keys, "left, right"),
+        "unknown keys": (keys, "left (uint8 (12, 7, 5, 3)), right"),
         "labels of another length": (lengths, "labels of shape"),
         "bomb": (bomb, "memory"),
     }
@@ -747,13 +747,13 @@ def test_a_folder_that_moved_may_be_named_itself(cli: Cli, tmp_path: Path, monke
 
 
 def test_another_table_is_read_as_the_run_s_own_was(cli: Cli, tmp_path: Path) -> None:
-    """Whole numbers from 0 to 255 are bytes of their own, but real numbers to a model of real numbers."""
+    """Whole numbers of a wide type are real numbers, also to a model of real numbers."""
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 3)))
     np.save(tmp_path / "y.npy", np.arange(60).reshape(20, 3))
     ok(cli, "train", "--dataset", "x.npy", "--likelihood", "gaussian", *SMALL)
     assert ok(cli, "embed", "run1", "--dataset", "y.npy", "-o", "z.npz")["n"] == 20
     again = load(tmp_path / "y.npy")
-    assert again.info.support == "bytes"
+    assert again.info.support == "real"
     ok(cli, "sample", "run1", "-n", 3)
     ok(cli, "sample", "run1", "-n", 7, "-o", "new.csv")
     assert load("new.csv", test_fraction=0.2).info.shape == (1, 1, 3)

@@ -239,7 +239,7 @@ def test_what_is_read_whole_cannot_stream(tmp_path: Path, suffix: str) -> None:
     numbers = np.random.default_rng(0).normal(size=(40, 3))
     file = tmp_path / f"x{suffix}"
     if suffix == ".npz":
-        np.savez(file, x=numbers)
+        np.savez_compressed(file, x=numbers)
     else:
         np.savetxt(file, numbers, delimiter=",")
     with pytest.raises(SettingError, match=r"data\.storage.*\.npy"):

@@ -30,8 +30,8 @@ SOURCES: dict[str, Callable[..., Any]] = {}
 GIVEN = "python:"
 # files that hold a data set; a folder of images is one, too
 SUFFIXES = (
-    ".npy", ".npz", ".safetensors", ".csv", ".tsv", ".csv.gz", ".tsv.gz", ".zip", ".parquet", ".arrow", ".feather",
-    ".h5ad",
+    ".npy", ".npz", ".safetensors", ".h5", ".hdf5", ".mat", ".zarr", ".idx", ".csv", ".tsv", ".csv.gz", ".tsv.gz",
+    ".zip", ".parquet", ".arrow", ".feather", ".h5ad",
 )  # fmt: skip
 # those of tables
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zip", ".tsv.zip", ".parquet", ".arrow", ".feather", ".h5ad")

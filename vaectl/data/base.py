@@ -43,6 +43,7 @@ class Loading:
             0 and 1 of binary ones, labels that do not exist. A model applies its run's options to other data so.
         hurried: Whether a download is given up for another data set unless a server answers within a few seconds.
         divided: Whether own data without splits are divided; false if nothing is trained on them.
+        by_class: Whether they may be divided by class; runs of earlier versions never did.
         most: How many images a folder can have at most, if it is known to be what a run was trained on.
         note: Called with a sentence for the user.
         progress: Called with (name, bytes done, total bytes or 0 if unknown) during a download.
@@ -55,6 +56,7 @@ class Loading:
     columns: tuple[str, ...] | None = None
     lenient: bool = False
     divided: bool = True
+    by_class: bool = True
     hurried: bool = False
     most: int | None = None
     note: Callable[[str], None] = lambda sentence: None

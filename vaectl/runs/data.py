@@ -57,7 +57,6 @@ def load_recorded(run: Run, data_dir: str | Path | None, tell: Tell) -> Data:
     Raises:
         DataError: They are missing, have changed since, or were passed from Python.
     """
-    from vaectl.data.loading import load_part
     from vaectl.data.own.source import UnusableError
 
     info, spec = run.data_info, run.complete_spec()
@@ -88,7 +87,8 @@ def load_recorded(run: Run, data_dir: str | Path | None, tell: Tell) -> Data:
         # all notes on own data were shown in training; they are the kind of numbers that they were then
         loading = _loading(location, own, tell, kind="detail" if own else "note")
         most = None if not own or spec.data.options["skip_bad"] else 2 * sum(info.sizes.values()) + 1000
-        data = load_part(part, dataclasses.replace(loading, most=most, **(_demands(run) if own else {})))
+        demands = _demands(run) if own else {}
+        data = _as_recorded(run, part, dataclasses.replace(loading, most=most, **demands))
     except UnusableError as error:
         hint = f"all were usable when {run.id} was trained: restore the original files"
         raise DataError(error.message, hint=hint) from None
@@ -104,6 +104,22 @@ def load_recorded(run: Run, data_dir: str | Path | None, tell: Tell) -> Data:
 def _in_units_of(run: Run, data: Data) -> Data:
     """The run's data with the scale that was fitted when it began, which is part of its model."""
     return dataclasses.replace(data, info=dataclasses.replace(data.info, units=run.data_info.units))
+
+
+def _as_recorded(run: Run, part: Part, loading: Loading) -> Data:
+    """Load a run's data, divided as in training: earlier versions did not look at the classes of own data."""
+    from vaectl.data.loading import load_part
+
+    data = load_part(part, loading)
+    if (
+        data.info.fingerprint != run.data_info.fingerprint
+        and is_path(part.name)
+        and bool((data.test.labels >= 0).any())
+    ):
+        earlier = load_part(part, dataclasses.replace(loading, by_class=False))
+        if earlier.info.fingerprint == run.data_info.fingerprint:
+            return earlier
+    return data
 
 
 def load_other(run: Run, name: str, data_dir: str | Path | None, tell: Tell, *, divided: bool = True) -> Data:
@@ -204,8 +220,7 @@ def _options_for(data: Part, name: str) -> dict[str, Any]:
     if not own and not is_path(data.name):
         names.append("validation_fraction")
     if own:
-        names.append("skip_bad")
-        names.append("shape")
+        names += ["skip_bad", "shape", "images_key", "labels_key"]
     if own and suffix_of(name) in TABLES:
         names += ["label_column", "drop_column", "group_column"]
     return {option: data.options[option] for option in names}

@@ -6,6 +6,7 @@ also load the data and build the model, take over the leader's weights and state
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import select
 import signal

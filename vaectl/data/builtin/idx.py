@@ -8,10 +8,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.client
-import math
 import os
 import queue
-import struct
 import threading
 import time
 import urllib.error
@@ -23,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from vaectl.data.base import Loading, Raw
+from vaectl.data.idx import read_array, read_header
 from vaectl.data.info import ACCOUNT_BYTES
 from vaectl.errors import DataError
 from vaectl.system.files import beside
@@ -42,8 +41,8 @@ CLASSES = {
     ),
     "KMNIST": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
 }  # fmt: skip
-# limit for the pixels of a file, and how many are read at once
-MAX_BYTES, CHUNK_BYTES = 1 << 30, 1 << 20
+# limit for the pixels of a file
+MAX_BYTES = 1 << 30
 
 
 class UnavailableError(DataError):
@@ -98,30 +97,18 @@ def _read_idx(file: Path) -> np.ndarray:
     hint = f"delete it to have it downloaded again: rm {file}"
     try:
         with open_regular(file) as stored, gzip.open(stored) if file.suffix == ".gz" else stored as stream:
-            header = stream.read(4)
-            if len(header) < 4 or header[:3] != b"\0\0\x08" or not 1 <= header[3] <= 3:
-                raise DataError(f"{damaged}: it is not an IDX file of bytes", hint=hint)
-            dims = header[3]
-            if len(sizes := stream.read(4 * dims)) < 4 * dims:
-                raise DataError(f"{damaged}: its header is incomplete", hint=hint)
-            shape = struct.unpack(f">{dims}I", sizes)
-            size = math.prod(shape)
-            if size > MAX_BYTES:
-                raise DataError(f"{damaged}: shape {shape} is more than {size_text(MAX_BYTES)}", hint=hint)
+            header = read_header(stream)
+            if header.dtype != np.uint8:
+                raise ValueError("it is not an IDX file of bytes")
+            if header.size > MAX_BYTES:
+                raise ValueError(f"shape {header.shape} is more than {size_text(MAX_BYTES)}")
             if file.suffix == ".gz":
-                check_packed(size, file.stat().st_size)
-            # in chunks, because a gzip file may hold less or much more than its header states
-            content = bytearray()
-            while len(content) <= size and (part := stream.read(min(CHUNK_BYTES, size + 1 - len(content)))):
-                content += part
+                check_packed(header.size, file.stat().st_size)
+            return read_array(stream, header)
     except (EOFError, gzip.BadGzipFile, zlib.error, ValueError, MemoryError) as error:
         raise DataError(f"{damaged}: {error}", hint=hint) from None
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror or error}") from None
-    if len(content) != size:
-        amount = f"{len(content)} bytes" if len(content) < size else "more bytes"
-        raise DataError(f"{damaged}: {amount} where {shape} needs {size}", hint=hint)
-    return np.frombuffer(content, dtype=np.uint8).reshape(shape)
 
 
 def _download(name: str, file: Path, loading: Loading, until: float | None) -> None:

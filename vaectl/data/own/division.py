@@ -16,12 +16,13 @@ import torch
 from vaectl.config.spec import SPLITS
 from vaectl.config.values import Binarize
 from vaectl.data.base import Split, binarized, held_out
+from vaectl.data.own.holding import common_classes, held_out_groups, held_out_with_classes, rare_text
 from vaectl.data.own.packed import packed
 from vaectl.data.own.rows import Rows
 from vaectl.data.own.source import Source
 from vaectl.data.own.streamed import StreamedSplit
 from vaectl.data.survey import Survey, in_pieces
-from vaectl.errors import DataError
+from vaectl.errors import DataError, amount
 
 # random stream of the test split; the validation split uses stream 0
 TEST_STREAM = 1
@@ -54,10 +55,13 @@ def divide(
     validation_fraction: float,
     *,
     divided: bool = True,
+    by_class: bool = True,
+    note: Callable[[str], None] = lambda sentence: None,
 ) -> Division:
     """Divide the usable examples into splits, in the same way for every seed.
 
-    Without ``divided`` only the splits of the source itself are used.
+    Groups stay whole. Without groups the division is random, or by class if the test split would lack a class of three
+    examples or more. Without ``divided`` only the splits of the source itself are used.
 
     Raises:
         DataError: No training or test examples would be left.
@@ -68,18 +72,69 @@ def divide(
     if not divided:
         positions = {split: positions.get(split, np.arange(0)) for split in SPLITS}
         return _division(part, positions, source, surveys, shared)
+    hold = _Holding(source, surveys["train"].good, by_class=by_class)
     if "test" not in surveys:
-        shared, positions["test"] = held_out(len(shared), test_fraction, TEST_STREAM)
+        stay, positions["test"] = hold.out("test", shared, test_fraction, TEST_STREAM, reserve=2)
+        shared = shared[stay]
     positions["train"] = shared
     if "validation" not in surveys:
-        stay, validation = held_out(len(shared), validation_fraction)
+        stay, validation = hold.out("validation", shared, validation_fraction, 0, reserve=1)
         positions["train"], positions["validation"] = shared[stay], shared[validation]
+    if hold.by_class:
+        note(
+            f"{path.name}: examples for {' and '.join(hold.by_class)} are taken class by class, because a random "
+            "choice left out a class"
+        )
     if not len(positions["train"]) or not len(positions["test"]):
         raise DataError(
             f"{path}: none of its {len(surveys['train'].good)} examples is left to train on",
             hint="lower --test-fraction or --validation-fraction, or add examples",
         )
-    return _division(part, positions, source, surveys, shared)
+    division = _division(part, positions, source, surveys, shared)
+    if (remark := rare_text(division.labels, source.classes)) is not None:
+        note(f"{path.name}: {remark}")
+    _note_shared_groups(path, source, division, note)
+    return division
+
+
+class _Holding:
+    """Holds out examples of the training part, and keeps account of how.
+
+    Args:
+        source: The source.
+        rows: Rows of the usable examples of its training part, int64 (N,).
+        by_class: Whether examples may be held out by class.
+    """
+
+    def __init__(self, source: Source, rows: np.ndarray, *, by_class: bool) -> None:
+        self._labels = source.labels["train"][rows]
+        self._groups = None if source.groups is None else source.groups["train"][rows]
+        self._common = common_classes(self._labels) if by_class else self._labels[:0]
+        self.by_class: list[str] = []
+
+    def out(
+        self, split: str, positions: np.ndarray, fraction: float, stream: int, *, reserve: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Hold out some of the usable examples at ``positions``: indices among them to keep and to hold out."""
+        if self._groups is not None:
+            return held_out_groups(self._groups[positions], fraction, stream)
+        if split == "validation" and not self.by_class:
+            # a run's fingerprint does not cover the choice, so that of before must stay the same
+            return held_out(len(positions), fraction, stream)
+        labels = self._labels[positions]
+        stay, held, by_class = held_out_with_classes(labels, fraction, stream, self._common, reserve=reserve)
+        self.by_class += [split] * by_class
+        return stay, held
+
+
+def _note_shared_groups(path: Path, source: Source, division: Division, note: Callable[[str], None]) -> None:
+    """Remark on groups that are in the training split and in another that the source itself has."""
+    if source.groups is None:
+        return
+    groups = {split: np.unique(source.groups[division.part[split]][division.rows[split]]) for split in SPLITS}
+    for split in ("validation", "test"):
+        if count := len(np.intersect1d(groups["train"], groups[split])):
+            note(f"{path.name}: {amount(count, 'group')} of the {split} split also in the training split")
 
 
 def _division(
@@ -121,6 +176,7 @@ def resident(
             torch.from_numpy(division.labels[split]),
             torch.from_numpy(division.rows[split]),
             fresh if split == "train" else None,
+            _factors(source, division, split),
         )
         for split in SPLITS
     }
@@ -160,9 +216,16 @@ def streamed(
             division.rows[split],
             torch.from_numpy(division.labels[split]),
             grey=grey[split] if binarize == "dynamic" and split == "train" else None,
+            factors=_factors(source, division, split),
         )
         for split in SPLITS
     }
+
+
+def _factors(source: Source, division: Division, split: str) -> dict[str, np.ndarray]:
+    """The known factors of a split's examples."""
+    factors = source.factors.get(division.part[split], {})
+    return {name: values[division.rows[split]] for name, values in factors.items()}
 
 
 def _told(progress: Callable[[str, int, int], None], split: str, total: int) -> Callable[[int], None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +20,22 @@ from vaectl.data.changes import change_of
 from vaectl.data.examples import Examples, edge_of
 from vaectl.data.info import LARGEST_EXAMPLE, LONGEST_SIDE, DataInfo
 from vaectl.data.own.archives import open_npy, open_npz, open_safetensors
+from vaectl.data.own.array_folder import holds_arrays, open_array_folder
 from vaectl.data.own.decoding import FileRows, strict_pictures
+from vaectl.data.own.depth import LARGEST_SIXTEEN, depth_remark
 from vaectl.data.own.division import divide, fingerprint, resident, streamed
 from vaectl.data.own.folder import open_folder
+from vaectl.data.own.hdf5 import open_hdf5
+from vaectl.data.own.idx_files import is_idx_file, is_idx_name, open_idx
 from vaectl.data.own.joining import ChainedRows, with_test
+from vaectl.data.own.matlab import open_matlab
+from vaectl.data.own.part_scales import Scales, check_scales
 from vaectl.data.own.parts import open_parts, tables_of
-from vaectl.data.own.rows import ArrayRows, Rows
+from vaectl.data.own.rows import SCALINGS, ArrayRows, Rows
 from vaectl.data.own.source import Names, Reading, Source, check_count, refuse_bad
 from vaectl.data.own.tables import open_table
 from vaectl.data.own.text_lines import tables_in_zip
+from vaectl.data.own.zarr_files import is_zarr, open_zarr
 from vaectl.data.report import report_of
 from vaectl.data.scale import fitted_units
 from vaectl.data.survey import Survey, Tally, survey
@@ -41,6 +48,11 @@ OPENERS: dict[str, Callable[[Path, Reading], Source]] = {
     ".npz": open_npz,
     ".safetensors": open_safetensors,
     **dict.fromkeys(TABLES, open_table),
+    ".h5": open_hdf5,
+    ".hdf5": open_hdf5,
+    ".mat": open_matlab,
+    ".zarr": open_zarr,
+    ".idx": open_idx,
 }
 # examples larger than memory / RESIDENT_PART are streamed
 RESIDENT_PART = 4
@@ -73,6 +85,8 @@ def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
         _check_sizes(path, source)
         keep = _is_resident(path, source, options, loading)
         surveys, tally = _surveyed(path, source, keep, reading)
+    for remark in () if loading.lenient else _remarks(source, tally, options):
+        loading.note(f"{path.name}: {remark}")
     bad = list(source.bad)
     for part, part_survey in surveys.items():
         bad += [(source.parts[part].name(row), problem) for row, problem in sorted(part_survey.bad.items())]
@@ -106,16 +120,18 @@ def _opened(path: Path, reading: Reading) -> Source:
     if os.path.isdir(path):
         if parts := tables_of(path):
             return open_parts(path, parts, reading, _opened)
+        if is_zarr(path) or path.suffix.lower() == ".zarr":
+            return open_zarr(path, reading)
+        if holds_arrays(path):
+            return open_array_folder(path, reading)
         if reading.label_column is not None:
             raise SettingError("data.label_column", f"is for tables; the labels of {path.name} are its folders")
         return open_folder(path, reading)
-    if path.suffix.lower() in PICTURES:
+    suffix = _suffix(path)
+    if suffix in PICTURES:
         raise DataError(
             f"{path} is one image, and data are a folder of images or an array: name the folder that it is in"
         )
-    suffix = suffix_of(path.name)
-    if suffix not in OPENERS and suffix.endswith(".zip") and tables_in_zip(path):
-        suffix = ".csv.zip"
     if suffix not in OPENERS:
         raise DataError(
             f"{path}: unknown format '{suffix}'", hint=f"a folder of images, or a file: {', '.join(SUFFIXES)}"
@@ -123,6 +139,18 @@ def _opened(path: Path, reading: Reading) -> Source:
     if not os.path.isfile(path):
         raise DataError(f"cannot read {path}: it is not a regular file")
     return OPENERS[suffix](path, reading)
+
+
+def _suffix(path: Path) -> str:
+    """The suffix of a file in lower case, or that of its format where it goes by other names."""
+    if path.name.lower().endswith(".zarr.zip"):
+        return ".zarr"
+    suffix = suffix_of(path.name)
+    if suffix not in OPENERS and suffix.endswith(".zip") and tables_in_zip(path):
+        return ".csv.zip"
+    if is_idx_name(path.name) or (suffix not in (*OPENERS, *PICTURES) and is_idx_file(path)):
+        return ".idx"
+    return suffix
 
 
 def _check_options(path: Path, source: Source, options: DataOptions, *, lenient: bool) -> None:
@@ -168,8 +196,13 @@ def _is_resident(path: Path, source: Source, options: DataOptions, loading: Load
 
 
 def _surveyed(path: Path, source: Source, keep: bool, reading: Reading) -> tuple[dict[str, Survey], Tally]:
-    """Survey every part in one pass."""
+    """Survey every part in one pass, and compare their scales.
+
+    Raises:
+        DataError: The parts are on different scales.
+    """
     tally = Tally(next(iter(source.parts.values())).shape)
+    scales = Scales(tally)
     total, before, surveys = sum(map(len, source.parts.values())), 0, dict[str, Survey]()
     for part, rows in source.parts.items():
 
@@ -177,8 +210,18 @@ def _surveyed(path: Path, source: Source, keep: bool, reading: Reading) -> tuple
             reading.progress(f"{path.name}: reading", before + done, total)
 
         surveys[part] = survey(rows, tally, keep=keep, progress=progress)
+        scales.add(part, surveys[part])
         before += len(rows)
+    check_scales(path, scales.parts, reading.note)
     return surveys, tally
+
+
+def _remarks(source: Source, tally: Tally, options: DataOptions) -> Iterator[str]:
+    """Remarks on pixels that a person probably means otherwise."""
+    if source.scaling.startswith(SCALINGS["sixteen"]) and not options.invert:
+        remark = depth_remark(tally.range[1] * LARGEST_SIXTEEN)
+        if remark is not None:
+            yield remark
 
 
 def _described(
@@ -193,7 +236,14 @@ def _described(
 ) -> Data:
     """Build the data set from the usable examples, with its description and report."""
     division = divide(
-        path, source, surveys, options.test_fraction, options.validation_fraction, divided=loading.divided
+        path,
+        source,
+        surveys,
+        options.test_fraction,
+        options.validation_fraction,
+        divided=loading.divided,
+        by_class=loading.by_class,
+        note=loading.note,
     )
     rows, keep = source.parts["train"], surveys["train"].images is not None
     support = _support(rows, tally, loading.support)

@@ -21,6 +21,10 @@ MOST_CHARACTERS, MOST_AXES, LARGEST = 10_000, 32, 2**62
 PART_BYTES = 1 << 20
 
 
+class ObjectsError(ValueError):
+    """An array holds Python objects, which only unpickling could read."""
+
+
 class Readable(Protocol):
     """A stream of bytes."""
 
@@ -84,6 +88,17 @@ def mapped(path: Path) -> np.ndarray:
     """
     with open_regular(path) as file:
         header = read_header(file)
+    return mapped_at(path, header)
+
+
+def mapped_at(path: Path, header: Header) -> np.ndarray:
+    """The array that a file holds from ``header.start`` on, as a read-only memory map.
+
+    Raises:
+        ValueError: The file holds less.
+        OSError: The file cannot be read.
+    """
+    with open_regular(path) as file:
         room = path.stat().st_size - header.start
         if header.size > room:
             raise ValueError(
@@ -107,11 +122,7 @@ def read_array(stream: Readable, claimed: int) -> np.ndarray:
         ValueError: The header is not valid, or the array has another size than claimed.
     """
     header = read_header(stream)
-    if header.start + header.size != claimed:
-        raise ValueError(
-            f"{header.dtype} {header.shape} takes {size_text(header.size)}, and there are "
-            f"{size_text(claimed - header.start)}"
-        )
+    check_claim(header, claimed)
     content, done = np.empty(header.size, np.uint8), 0
     while done < header.size:
         part = stream.read(min(PART_BYTES, header.size - done))
@@ -124,6 +135,15 @@ def read_array(stream: Readable, claimed: int) -> np.ndarray:
     if header.size == 0:
         return np.empty(header.shape, header.dtype)
     return content.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
+
+
+def check_claim(header: Header, claimed: int) -> None:
+    """Raise a ValueError unless an array has the size in bytes that a stream claims to hold, header and all."""
+    if header.start + header.size != claimed:
+        raise ValueError(
+            f"{header.dtype} {header.shape} takes {size_text(header.size)}, and there are "
+            f"{size_text(claimed - header.start)}"
+        )
 
 
 def _exactly(stream: Readable, count: int) -> bytes:
@@ -151,7 +171,7 @@ def _fields(text: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     if dtype.subdtype is not None:
         raise ValueError(f"its type {dtype} has axes of its own")
     if dtype.hasobject:
-        raise ValueError("it holds Python objects")
+        raise ObjectsError("it holds Python objects")
     return shape, fortran, dtype
 
 

@@ -6,6 +6,7 @@ Shapes: ``N`` examples, ``B`` of them read at once, ``X`` data shape (C, H, W).
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -13,6 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from vaectl.data.changes import Change
+from vaectl.data.own.stored import Stored, taken
 from vaectl.errors import DataError
 
 # bytes of an array that are read at once
@@ -69,7 +71,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class ArrayRows:
-    """The rows of an array, in memory or mapped from a file.
+    """The rows of an array, in memory or in a file.
 
     Attributes:
         array: (N, ...), numbers or bools.
@@ -80,7 +82,7 @@ class ArrayRows:
         first: The number of the first example.
     """
 
-    array: np.ndarray
+    array: Stored
     layout: Layout
     encoding: Encoding
     change: Change | None = None
@@ -90,7 +92,7 @@ class ArrayRows:
     @property
     def native(self) -> tuple[int, ...]:
         """Shape of an example before ``change``."""
-        return arranged(self.array[:0], self.layout).shape[1:]
+        return arranged(np.empty((0, *self.array.shape[1:]), self.array.dtype), self.layout).shape[1:]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -111,11 +113,11 @@ class ArrayRows:
 
     def emptied(self) -> ArrayRows:
         """The same rows without any example, which tell only what examples are like."""
-        return dataclasses.replace(self, array=self.array[:0].copy())
+        return dataclasses.replace(self, array=np.empty((0, *self.array.shape[1:]), self.array.dtype))
 
     def read(self, index: np.ndarray) -> np.ndarray:
         """Read examples as ``Rows.read`` does."""
-        stored = encoded(arranged(self.array[index], self.layout), self.encoding)
+        stored = encoded(arranged(taken(self.array, index), self.layout), self.encoding)
         if stored.dtype != np.uint8 and not (finite := np.isfinite(stored).reshape(len(stored), -1).all(1)).all():
             raise BadExampleError(int(index[~finite][0]), "holds a number that is not finite")
         if self.change is None:
@@ -145,7 +147,7 @@ def encoded(array: np.ndarray, encoding: Encoding) -> np.ndarray:
     return numbers * np.float32(1 / 65535) if encoding == "sixteen" else numbers
 
 
-def encoding_of(arrays: Sequence[np.ndarray], support: str | None = None) -> Encoding:
+def encoding_of(arrays: Sequence[Stored], support: str | None = None, *, numbers: bool = False) -> Encoding:
     """Determine the encoding of the numbers of one data set.
 
     Bools, and arrays of only 0 and 1, are binary; whole numbers from 0 to 255 are bytes; other unsigned 16-bit numbers
@@ -154,30 +156,26 @@ def encoding_of(arrays: Sequence[np.ndarray], support: str | None = None) -> Enc
     Args:
         arrays: The arrays of all parts of the data set.
         support: The support that an existing model needs; None lets the values decide.
-
-    Raises:
-        DataError: The arrays do not hold numbers.
+        numbers: Whether whole numbers are the numbers of columns, not pixels.
     """
     kinds = {array.dtype.kind for array in arrays}
-    if not kinds <= set("buif"):
-        wrong = next(array.dtype for array in arrays if array.dtype.kind not in "buif")
-        raise DataError(f"it holds {wrong}, not numbers")
+    small = all(array.dtype == np.uint8 for array in arrays)
     whole, low, high, only_ends = "f" not in kinds, np.inf, -np.inf, True
     for piece in pieces(arrays):
-        numbers = piece[np.isfinite(piece)] if piece.dtype.kind == "f" else piece
-        if numbers.size:
-            low, high = min(low, float(numbers.min())), max(high, float(numbers.max()))
-            only_ends = only_ends and bool(((numbers == 0) | (numbers == 1)).all())
-        if not only_ends and not whole:
+        finite = piece[np.isfinite(piece)] if piece.dtype.kind == "f" else piece
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+            only_ends = only_ends and bool(((finite == 0) | (finite == 1)).all())
+        if not only_ends and (small or numbers or not whole):  # nothing that follows makes a difference
             break
     # an array of only 0, or only 1, may be anything
     if only_ends and (kinds == {"b"} or low < high) and support in (None, "binary"):
         return "binary"
-    if support == "real":
+    if support == "real" or numbers:
         return "numbers"
     if whole and low >= 0 and high <= 255 and support in (None, "bytes", "binary"):
         return "bytes"
-    if whole and {array.dtype for array in arrays} == {np.dtype(np.uint8)}:
+    if small:
         return "bytes"
     if {array.dtype for array in arrays} == {np.dtype(np.uint16)}:
         return "sixteen"
@@ -189,10 +187,10 @@ def are_bytes(numbers: np.ndarray) -> bool:
     return bool(numbers.size and numbers.min() >= 0 and numbers.max() <= 255 and (numbers == np.rint(numbers)).all())
 
 
-def pieces(arrays: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+def pieces(arrays: Sequence[Stored]) -> Iterator[np.ndarray]:
     """Iterate over the arrays a few rows at a time."""
     for array in arrays:
-        at_once = max(1, PIECE_BYTES // max(1, array[:1].nbytes))
+        at_once = max(1, PIECE_BYTES // max(1, array.dtype.itemsize * math.prod(array.shape[1:])))
         for start in range(0, len(array), at_once):
             yield array[start : start + at_once]
 

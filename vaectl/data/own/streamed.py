@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ class StreamedSplit:
             trains on ``source``.
         given: Numbers that a model is conditioned on, float32 (N, C), held in memory; or None.
         observed: Which values were observed, bool (N, *X), held in memory; None if all were.
+        factors: Known factors of the examples by name (N,).
     """
 
     source: Rows
@@ -49,6 +50,7 @@ class StreamedSplit:
     grey: Rows | None = None
     given: Tensor | None = None
     observed: Tensor | None = None
+    factors: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -62,11 +64,6 @@ class StreamedSplit:
     def rows(self) -> Tensor:
         """Row of each example in the source, int64 (N,)."""
         return torch.from_numpy(self.positions).to(self.device)
-
-    @property
-    def factors(self) -> Mapping[str, np.ndarray]:
-        """Empty: a streamed source has no known factors."""
-        return {}
 
     def batch(self, index: Tensor | slice) -> Batch:
         """The examples at ``index`` as the model sees them, values in [0, 1] unless they are real."""
@@ -118,8 +115,9 @@ class StreamedSplit:
     def first(self, n: int) -> StreamedSplit:
         """The first ``n`` examples, or all if there are fewer."""
         given, observed = (None if t is None else t[:n] for t in (self.given, self.observed))
+        factors = {name: values[:n] for name, values in self.factors.items()}
         return dataclasses.replace(
-            self, positions=self.positions[:n], labels=self.labels[:n], given=given, observed=observed
+            self, positions=self.positions[:n], labels=self.labels[:n], given=given, observed=observed, factors=factors
         )
 
     @staticmethod
