@@ -636,7 +636,7 @@ def hostile() -> dict[str, tuple[Callable[[Path], Path], str]]:
         "only a header": (content("x.csv", b"a,b\n"), "no rows"),
         "only labels": (content("x.csv", b"label\n1\n2\n3\n"), "no column of numbers"),
         "columns of one name": (content("x.csv", b"a,a\n1,2\n3,4\n"), "two columns called 'a'"),
-        "format": (content("x.tar", b""), "unknown format"),
+        "format": (content("x.mp4", b""), "unknown format"),
         "missing": (lambda root: root / "none.npy", "does not exist"),
         "empty folder": (directory, "holds no images"),
         "pipe": (pipe, "not a regular file"),

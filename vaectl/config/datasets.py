@@ -29,7 +29,7 @@ SOURCES: dict[str, Callable[..., Any]] = {}
 # in a run's config this comes before the name of data that were passed from Python
 GIVEN = "python:"
 # files that hold a data set; a folder of images is one, too
-SUFFIXES = (".npy", ".npz", ".safetensors", ".csv", ".parquet")
+SUFFIXES = (".npy", ".npz", ".safetensors", ".csv", ".parquet", ".zip", ".tar")
 # files of images, which a folder holds
 PICTURES = frozenset({
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",

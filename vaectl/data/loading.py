@@ -84,7 +84,7 @@ def load(name: str, loading: Loading, **options: Any) -> Data:
         from vaectl.data.own.loading import load_own  # not needed for built-in sets
 
         return load_own(located(name), loading, settings)
-    change = change_of(settings.image_size, settings.grayscale, lenient=loading.lenient)
+    change = change_of(settings, lenient=loading.lenient)
     _refuse_own(name, settings)
     if name == "auto":
         local = present("MNIST", loading.directory)

@@ -186,7 +186,7 @@ def _loading(location: Location, own: bool, tell: Tell, kind: Any = "note") -> L
 
 def _options_for(data: Part, name: str) -> dict[str, Any]:
     """The options of a run's data that also apply to another data set."""
-    names = ["image_size", "grayscale", "binarize", "binarize_seed"]
+    names = ["image_size", "grayscale", "crop", "channels", "invert", "binarize", "binarize_seed"]
     own = is_path(name)
     if not own and not is_path(data.name):
         names.append("validation_fraction")

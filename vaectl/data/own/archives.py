@@ -281,8 +281,7 @@ def assembled(
         raise DataError(f"{path}: {error.message}") from None
     table = "table" in layouts.values()
     if table and reading.change is not None and reading.change.forced:
-        name = "data.image_size" if reading.change.size is not None else "data.grayscale"
-        raise SettingError(name, f"is for images; {path.name} holds a table")
+        raise SettingError(reading.change.setting, f"is for images; {path.name} holds a table")
     if (
         encoding == "numbers"
         and images["train"].dtype.kind == "f"

@@ -22,10 +22,11 @@ from vaectl.data.info import LARGEST_EXAMPLE, LONGEST_SIDE, DataInfo
 from vaectl.data.own.archives import open_npy, open_npz, open_safetensors
 from vaectl.data.own.decoding import FileRows, strict_pictures
 from vaectl.data.own.division import divide, fingerprint, resident, streamed
-from vaectl.data.own.folder import open_folder
+from vaectl.data.own.folder import open_folder, open_pages, open_tar
 from vaectl.data.own.rows import ArrayRows, Rows
 from vaectl.data.own.source import Reading, Source, check_count, refuse_bad
 from vaectl.data.own.tables import open_table
+from vaectl.data.own.zips import open_zip
 from vaectl.data.report import report_of
 from vaectl.data.survey import Survey, Tally, survey
 from vaectl.errors import DataError, SettingError
@@ -38,7 +39,12 @@ OPENERS: dict[str, Callable[[Path, Reading], Source]] = {
     ".safetensors": open_safetensors,
     ".csv": open_table,
     ".parquet": open_table,
+    ".zip": open_zip,
+    ".tar": open_tar,
 }
+# files of images that may hold several
+STACKS = (".tif", ".tiff")
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar")
 # examples larger than memory / RESIDENT_PART are streamed
 RESIDENT_PART = 4
 
@@ -53,7 +59,7 @@ def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
     path = Path(name)
     reading = Reading(
         options,
-        change_of(options.image_size, options.grayscale, lenient=loading.lenient),
+        change_of(options, lenient=loading.lenient),
         loading.support,
         loading.lenient,
         loading.most,
@@ -97,16 +103,23 @@ def _opened(path: Path, reading: Reading) -> Source:
         if reading.label_column is not None:
             raise SettingError("data.label_column", f"is for tables; the labels of {path.name} are its folders")
         return open_folder(path, reading)
-    if path.suffix.lower() in PICTURES:
+    if path.name.lower().endswith(COMPRESSED):
         raise DataError(
-            f"{path} is one image, and data are a folder of images or an array: name the folder that it is in"
+            f"{path} is a compressed archive, of which no image can be read alone", hint="unpack it and name the folder"
         )
-    if path.suffix.lower() not in OPENERS:
+    if path.suffix.lower() not in OPENERS and path.suffix.lower() not in PICTURES:
         raise DataError(
             f"{path}: unknown format '{path.suffix}'", hint=f"a folder of images, or a file: {', '.join(OPENERS)}"
         )
     if not os.path.isfile(path):
         raise DataError(f"cannot read {path}: it is not a regular file")
+    if path.suffix.lower() in PICTURES:
+        pages = open_pages(path, reading) if path.suffix.lower() in STACKS else None
+        if pages is None:
+            raise DataError(
+                f"{path} is one image, and data are a folder of images or an array: name the folder that it is in"
+            )
+        return pages
     return OPENERS[path.suffix.lower()](path, reading)
 
 
@@ -209,7 +222,7 @@ def _described(
     report = report_of(
         info, tally, digests, division.labels, stored=str(rows.dtype), left_out=left_out, streamed=not keep
     )
-    files = {split: part.files for split in SPLITS if isinstance(part := source.parts[division.part[split]], FileRows)}
+    files = {split: part.names for split in SPLITS if isinstance(part := source.parts[division.part[split]], FileRows)}
     return Data(splits["train"], splits["validation"], splits["test"], info, report, files)
 
 

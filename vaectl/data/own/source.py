@@ -110,9 +110,10 @@ def refuse_bad(name: str, source: Source, bad: Sequence[tuple[str, str]], total:
     """
     more = f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     listing = "; ".join(f"{example}: {problem}" for example, problem in bad[:NAMED])
-    hint = "go on without them: --skip-bad"
+    most = 2 * len(bad) > total
+    hint = f"most are bad, so look first whether {name} is what you mean" if most else "go on without them: --skip-bad"
     if source.sizes_differ:
-        hint = f"resize all to one size: --image-size 64,64; or {hint}"
+        hint = "resize all to one size: --image-size 64,64" + ("" if most else f"; or {hint}")
     raise UnusableError(f"{name}: {len(bad)} of {total} {source.word} cannot be used: {listing}{more}", hint=hint)
 
 

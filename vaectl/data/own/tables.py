@@ -39,8 +39,7 @@ def open_table(path: Path, reading: Reading) -> Source:
         SettingError: The label column does not exist, or a change for images was requested.
     """
     if reading.change is not None and reading.change.forced:
-        name = "data.image_size" if reading.change.size is not None else "data.grayscale"
-        raise SettingError(name, f"is for images; {path.name} is a table")
+        raise SettingError(reading.change.setting, f"is for images; {path.name} is a table")
     require_format(path.suffix.lower())
     table = read_csv(path, reading) if path.suffix.lower() == ".csv" else read_parquet(path, reading)
     if not table.names:
