@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +20,18 @@ from vaectl.data.changes import change_of
 from vaectl.data.examples import Examples
 from vaectl.data.info import LARGEST_EXAMPLE, LONGEST_SIDE, DataInfo
 from vaectl.data.own.archives import open_npy, open_npz, open_safetensors
-from vaectl.data.own.decoding import FileRows, strict_pictures
+from vaectl.data.own.decoding import strict_pictures
+from vaectl.data.own.depth import LARGEST_SIXTEEN, depth_remark
 from vaectl.data.own.division import divide, fingerprint, resident, streamed
 from vaectl.data.own.folder import open_folder, open_pages, open_tar
-from vaectl.data.own.rows import ArrayRows, Rows
-from vaectl.data.own.source import Reading, Source, check_count, refuse_bad
+from vaectl.data.own.rows import SCALINGS, Rows
+from vaectl.data.own.selected import files_of, selected, without_examples
+from vaectl.data.own.source import Reading, Source, check_count, refuse_bad, unlabelled
 from vaectl.data.own.tables import open_table
 from vaectl.data.own.zips import open_zip
 from vaectl.data.report import report_of
 from vaectl.data.survey import Survey, Tally, survey
-from vaectl.errors import DataError, SettingError
+from vaectl.errors import DataError, SettingError, amount
 from vaectl.system.reading import size_text
 from vaectl.system.runtime import memory
 
@@ -68,10 +70,15 @@ def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
     )
     with strict_pictures():
         source = _opened(path, reading)
+        if options.classes is not None:
+            source, others = selected(path.name, source, options.classes)
+            loading.note(f"{path.name}: {amount(others, 'example')} of other classes left out")
         _check_options(path, source, options)
         _check_sizes(path, source)
         keep = _is_resident(path, source, options, loading)
         surveys, tally = _surveyed(path, source, keep, reading)
+    for remark in () if loading.lenient else _remarks(source, tally, options):
+        loading.note(f"{path.name}: {remark}")
     bad = list(source.bad)
     for part, part_survey in surveys.items():
         bad += [(source.parts[part].name(row), problem) for row, problem in sorted(part_survey.bad.items())]
@@ -84,7 +91,7 @@ def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
     if bad:
         loading.note(f"{path.name}: {len(bad)} of {total} {source.word} are left out; {_one(bad)}")
     if keep:  # the survey holds the examples, and memory need not hold them twice
-        parts = {part: rows.emptied() if isinstance(rows, ArrayRows) else rows for part, rows in source.parts.items()}
+        parts = {part: without_examples(rows) for part, rows in source.parts.items()}
         source = dataclasses.replace(source, parts=parts)
     return _described(path, source, surveys, tally, options, loading, left_out=len(bad))
 
@@ -176,6 +183,16 @@ def _surveyed(path: Path, source: Source, keep: bool, reading: Reading) -> tuple
     return surveys, tally
 
 
+def _remarks(source: Source, tally: Tally, options: DataOptions) -> Iterator[str]:
+    """Remarks on pixels that a person probably means otherwise."""
+    if source.scaling.startswith(SCALINGS["sixteen"]) and not options.invert:
+        remark = depth_remark(tally.range[1] * LARGEST_SIXTEEN)
+        if remark is not None:
+            yield remark
+    if tally.grey and options.channels is None:
+        yield "its colours are grey levels, with red, green and blue alike: --channels 1 makes one channel of them"
+
+
 def _described(
     path: Path,
     source: Source,
@@ -190,10 +207,19 @@ def _described(
     division = divide(
         path, source, surveys, options.test_fraction, options.validation_fraction, divided=loading.divided
     )
+    mark = fingerprint(division, source, surveys)
+    if len(source.classes) == 1 and options.classes is None and not loading.lenient:
+        # one class alone is no class
+        source = dataclasses.replace(source, classes=())
+        division = dataclasses.replace(
+            division, labels={split: unlabelled(len(division.rows[split])) for split in SPLITS}
+        )
     rows, keep = source.parts["train"], surveys["train"].images is not None
     support = _support(rows, tally, loading.support)
     if loading.lenient and support not in ("bytes", "unit"):
         options = dataclasses.replace(options, binarize="none")
+    if options.invert and support == "real":
+        raise SettingError("data.invert", f"is for pixels from 0 to 1 or 255; {path.name} holds real numbers")
     if options.binarize != "none" and support not in ("bytes", "unit"):
         raise SettingError("data.binarize", f"is for grey levels; {path.name} is {support}")
     splits: Mapping[str, Examples]
@@ -211,7 +237,7 @@ def _described(
         name=path.name,
         shape=rows.shape,
         support=support if options.binarize == "none" else "binary",
-        fingerprint=fingerprint(division, source, surveys),
+        fingerprint=mark,
         sizes={split: len(splits[split]) for split in SPLITS},
         preprocessing=f"{source.scaling}{draw_note}",
         classes=source.classes,
@@ -222,7 +248,7 @@ def _described(
     report = report_of(
         info, tally, digests, division.labels, stored=str(rows.dtype), left_out=left_out, streamed=not keep
     )
-    files = {split: part.names for split in SPLITS if isinstance(part := source.parts[division.part[split]], FileRows)}
+    files = {split: names for split in SPLITS if (names := files_of(source.parts[division.part[split]])) is not None}
     return Data(splits["train"], splits["validation"], splits["test"], info, report, files)
 
 

@@ -190,8 +190,6 @@ class TarStore:
                     problem = "is a link, which is not followed in an archive"
                 elif not info.isreg() or info.issparse():
                     problem = "is not a regular file"
-                elif info.offset_data + info.size > size:
-                    problem = "is cut off"
                 else:
                     problem = _too_large(info.size)
                 self._members.append(Member(name, problem))
@@ -199,7 +197,7 @@ class TarStore:
                 if len(self._members) % 10_000 == 0:
                     check_size(f"the list of the files in {path}", 4 * ACCOUNT_BYTES * len(self._members))
             file.seek(archive.offset)
-            if any(file.read(tarfile.BLOCKSIZE)) and archive.offset < size:
+            if any(file.read(tarfile.BLOCKSIZE)):
                 raise ValueError(f"after {len(self._members):,} files comes none, nor the end")
 
     def members(self) -> Iterator[Member]:
