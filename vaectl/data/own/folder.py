@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from vaectl.data.own.layout import classes_by_folder, layout_of_folders
 from vaectl.data.own.listing import FolderListing, Listing, MemberListing
 from vaectl.data.own.source import Reading, Source, unlabelled
 from vaectl.data.own.stores import FolderStore, Store, TarStore, ZipStore
+from vaectl.data.selection import chosen
 from vaectl.errors import DataError, SettingError, amount
 
 FILES_AT_ONCE = 32
@@ -127,6 +128,8 @@ def open_pictures(pictures: Pictures, reading: Reading) -> Source:
         SettingError: The requested change does not apply to these images.
     """
     Image.init()  # must not run in several threads at once
+    if reading.options.classes is not None:
+        pictures = _wanted(pictures, reading.options.classes, reading)
     bad, found = pictures.bad, _headers(pictures, reading)
     places = {part: np.array([place for place, _ in pairs], np.int64) for part, pairs in found.items()}
     headers = {part: [header for _, header in pairs] for part, pairs in found.items()}
@@ -177,6 +180,20 @@ def open_pictures(pictures: Pictures, reading: Reading) -> Source:
     if change is not None:
         scaling += change.text([(CHANNELS[bands], *size) for size in sizes])
     return Source(parts, labels, scaling, pictures.classes, bad, sizes_differ=differ, factors=factors)
+
+
+def _wanted(pictures: Pictures, classes: Sequence[str], reading: Reading) -> Pictures:
+    """Leave out the files of other classes before they are opened; labels and classes stay as they are."""
+    rows, _, _ = chosen(pictures.name, classes, pictures.labels, pictures.classes)
+    images = {part: [pictures.images[part][row] for row in part_rows.tolist()] for part, part_rows in rows.items()}
+    others = sum(map(len, pictures.images.values())) - sum(map(len, images.values()))
+    reading.note(f"{pictures.name}: {amount(others, 'image')} of other classes left out")
+    factors = {
+        part: {name: values[rows[part]] for name, values in part_factors.items()}
+        for part, part_factors in pictures.factors.items()
+    }
+    labels = {part: pictures.labels[part][part_rows] for part, part_rows in rows.items()}
+    return replace(pictures, images=images, labels=labels, factors=factors)
 
 
 def _chosen(files: Sequence[str], at: np.ndarray) -> Sequence[str]:

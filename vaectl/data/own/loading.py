@@ -72,7 +72,8 @@ def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
         source = _opened(path, reading)
         if options.classes is not None:
             source, others = selected(path.name, source, options.classes)
-            loading.note(f"{path.name}: {amount(others, 'example')} of other classes left out")
+            if others:  # files of images are left out before they are opened
+                loading.note(f"{path.name}: {amount(others, 'example')} of other classes left out")
         _check_options(path, source, options)
         _check_sizes(path, source)
         keep = _is_resident(path, source, options, loading)
