@@ -70,16 +70,6 @@ def open_members(path: Path, store: ZipStore | TarStore, reading: Reading) -> So
     return _open_listed(path, store, MemberListing(path, store.members(), reading.most), reading)
 
 
-def open_tar(path: Path, reading: Reading) -> Source:
-    """Open a tar archive of images as if it were unpacked.
-
-    Raises:
-        DataError: The archive is damaged or compressed, or holds no images.
-        SettingError: The requested change does not apply to these images.
-    """
-    return open_members(path, TarStore([path]), reading)
-
-
 def open_pages(path: Path, reading: Reading) -> Source | None:
     """Open a TIFF file of several pages, each of which is an example; None if it has one page.
 
@@ -97,6 +87,8 @@ def open_pages(path: Path, reading: Reading) -> Source | None:
 
 
 def _open_listed(path: Path, store: Store, listing: Listing, reading: Reading) -> Source:
+    if reading.demands_label:
+        raise SettingError("data.label_column", f"is for tables; the labels of {path.name} are its folders")
     layout = layout_of_folders(path.name, listing, reading.note)
     bad = listing.bad
     if not any(layout.images.values()) and not bad:

@@ -20,15 +20,15 @@ from vaectl.data.changes import change_of
 from vaectl.data.examples import Examples
 from vaectl.data.info import LARGEST_EXAMPLE, LONGEST_SIDE, DataInfo
 from vaectl.data.own.archives import open_npy, open_npz, open_safetensors
+from vaectl.data.own.containers import open_directory, open_parquet, open_tar, open_zip
 from vaectl.data.own.decoding import strict_pictures
 from vaectl.data.own.depth import LARGEST_SIXTEEN, depth_remark
 from vaectl.data.own.division import divide, fingerprint, resident, streamed
-from vaectl.data.own.folder import open_folder, open_pages, open_tar
+from vaectl.data.own.folder import open_pages
 from vaectl.data.own.rows import SCALINGS, Rows
 from vaectl.data.own.selected import files_of, selected, without_examples
 from vaectl.data.own.source import Reading, Source, check_count, refuse_bad, unlabelled
 from vaectl.data.own.tables import open_table
-from vaectl.data.own.zips import open_zip
 from vaectl.data.report import report_of
 from vaectl.data.survey import Survey, Tally, survey
 from vaectl.errors import DataError, SettingError, amount
@@ -40,7 +40,7 @@ OPENERS: dict[str, Callable[[Path, Reading], Source]] = {
     ".npz": open_npz,
     ".safetensors": open_safetensors,
     ".csv": open_table,
-    ".parquet": open_table,
+    ".parquet": open_parquet,
     ".zip": open_zip,
     ".tar": open_tar,
 }
@@ -108,9 +108,7 @@ def _opened(path: Path, reading: Reading) -> Source:
             f"{path} does not exist", hint="name a folder of images or a file, or a built-in data set such as mnist"
         )
     if os.path.isdir(path):
-        if reading.label_column is not None:
-            raise SettingError("data.label_column", f"is for tables; the labels of {path.name} are its folders")
-        return open_folder(path, reading)
+        return open_directory(path, reading)
     if path.name.lower().endswith(COMPRESSED):
         raise DataError(
             f"{path} is a compressed archive, of which no image can be read alone", hint="unpack it and name the folder"

@@ -10,7 +10,7 @@ import threading
 import weakref
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,30 +142,30 @@ class ZipStore:
             check_packed(info.file_size, min(info.compress_size, self._room))
         except ValueError as error:
             return f"is damaged: {error}"
-        return _too_large(info.file_size)
+        return too_large(info.file_size)
 
 
 class TarStore:
     """The members of tar archives that are not compressed; the offset of each is looked up once.
 
     Args:
-        paths: The archives. The name of a member begins with that of its archive if there are several.
+        archives: Path of each archive by the beginning of its members' names, such as ``shard-0.tar/``; empty for one.
 
     Raises:
         DataError: One is damaged or compressed, or they have too many members.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, archives: Mapping[str, Path]) -> None:
         self._members, self._places = list[Member](), dict[str, tuple[int, int, int]]()
         self._files: list[BinaryIO] = []
-        for path in paths:
+        for prefix, path in archives.items():
             try:
                 with open_regular(path):
                     pass  # a pipe would block
                 self._files.append(path.open("rb", buffering=0))
                 weakref.finalize(self, self._files[-1].close)
                 with open_regular(path) as file:
-                    self._list(path, file, f"{path.name}/" if len(paths) > 1 else "")
+                    self._list(path, file, prefix)
             except OSError as error:
                 raise DataError(f"cannot read {path}: {error.strerror or error}") from None
             except (tarfile.TarError, ValueError, EOFError) as error:
@@ -191,7 +191,7 @@ class TarStore:
                 elif not info.isreg() or info.issparse():
                     problem = "is not a regular file"
                 else:
-                    problem = _too_large(info.size)
+                    problem = too_large(info.size)
                 self._members.append(Member(name, problem))
                 self._places[name] = (number, info.offset_data, info.size)
                 if len(self._members) % 10_000 == 0:
@@ -208,7 +208,7 @@ class TarStore:
     def open(self, name: str) -> Iterator[BinaryIO]:
         """Read a member into memory."""
         number, offset, size = self._places[name]
-        if problem := _too_large(size):
+        if problem := too_large(size):
             raise UnreadableError(problem)
         with _turn(size):
             content = os.pread(self._files[number].fileno(), size, offset)
@@ -237,7 +237,8 @@ class _Headers:
         return self._file.read(size)
 
 
-def _too_large(size: int) -> str | None:
+def too_large(size: int) -> str | None:
+    """The problem with a packed file of so many bytes; None if there is none."""
     return (
         f"has {size_text(size)}; the limit for a packed file is {size_text(FILE_BYTES)}" if size > FILE_BYTES else None
     )
