@@ -23,6 +23,8 @@ def attributes_of(
     counts: Mapping[str, int],
     reading: Reading,
     classes: Mapping[str, Sequence[str]] | None = None,
+    *,
+    alone: bool = False,
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...], dict[str, dict[str, np.ndarray]]]:
     """Find the label among columns; those of numbers are factors, and others are left out, which is said.
 
@@ -32,6 +34,7 @@ def attributes_of(
         counts: Number of images by part.
         reading: How to read the source.
         classes: Names of the classes 0, 1, ... by column, if the file has them.
+        alone: Whether a single column is the label, whatever its name.
 
     Returns:
         Labels by part, names of the classes, and factors by part and name.
@@ -44,6 +47,9 @@ def attributes_of(
     if label is None and classes:
         label = names.index(next(iter(classes)))
         reading.note(f"{path.name}: column '{names[label]}' is the label")
+    if label is None and alone and len(names) == 1 and all(map(_are_classes, columns[names[0]].values())):
+        label = 0
+        reading.note(f"{path.name}: column '{names[0]}' is the label")
     labels, kinds = {part: unlabelled(count) for part, count in counts.items()}, tuple[str, ...]()
     if label is not None:
         column = columns[names[label]]

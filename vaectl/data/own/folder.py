@@ -19,6 +19,7 @@ from vaectl.data.own.ahead import ahead
 from vaectl.data.own.decoding import CHANNELS, FileRows, Header, headers_of, is_opaque, page_name
 from vaectl.data.own.layout import classes_by_folder, layout_of_folders
 from vaectl.data.own.listing import FolderListing, Listing, MemberListing
+from vaectl.data.own.side_tables import attributes_beside, divided, side_tables
 from vaectl.data.own.source import Reading, Source, unlabelled
 from vaectl.data.own.stores import FolderStore, Store, TarStore, ZipStore
 from vaectl.data.selection import chosen
@@ -87,18 +88,23 @@ def open_pages(path: Path, reading: Reading) -> Source | None:
 
 
 def _open_listed(path: Path, store: Store, listing: Listing, reading: Reading) -> Source:
-    if reading.demands_label:
-        raise SettingError("data.label_column", f"is for tables; the labels of {path.name} are its folders")
     layout = layout_of_folders(path.name, listing, reading.note)
     bad = listing.bad
     if not any(layout.images.values()) and not bad:
         suffixes = " ".join(sorted(suffix[1:] for suffix in PICTURES))
         raise DataError(f"{path} holds no images", hint=f"names of images end in: {suffixes}")
-    if ignored := listing.ignored:
+    tables = side_tables(path, store, listing, layout)
+    walked = [place.folder for places in layout.places.values() for place in places]
+    used = sum(any(not folder or table.file.startswith(f"{folder}/") for folder in walked) for table in tables)
+    if ignored := listing.ignored - used:
         reading.note(f"{path.name}: {amount(ignored, 'file')} without an image suffix ignored")
     _refuse_links(path, layout.images, bad)
-    labels, classes = classes_by_folder(path.name, layout, bad, reading.note)
-    return open_pictures(Pictures(path.name, store, layout.images, labels, classes, bad, {}), reading)
+    layout = divided(tables, layout, reading, path.name)
+    labels, classes, factors = attributes_beside(path, tables, layout.images, reading)
+    if labels is None:
+        labels, classes = classes_by_folder(path.name, layout, bad, reading.note)
+        _, _, factors = attributes_beside(path, tables, layout.images, replace(reading, note=lambda sentence: None))
+    return open_pictures(Pictures(path.name, store, layout.images, labels, classes, bad, factors), reading)
 
 
 def _refuse_links(path: Path, images: Mapping[str, Sequence[str]], bad: Sequence[tuple[str, str]]) -> None:
