@@ -126,7 +126,7 @@ def test_what_is_rare_is_what_is_odd(tmp_path: Path) -> None:
     loaded = load(root, notes)
     assert sum(loaded.info.sizes.values()) == 41
     assert loaded.info.classes == ()
-    assert said(notes, "most images are outside of its sub-folders", "1 image in edited")
+    assert said(notes, "most images are outside of its sub-folders", "1 image in edited are read")
     few = pets(tmp_path / "few")
     save(few / "train", pictures(3))
     with pytest.raises(DataError, match=r"3 of 21 images .*000\.png: is outside the class folders") as caught:

@@ -54,8 +54,10 @@ def test_images_of_a_table(tmp_path: Path, storage: str, group: int) -> None:
 def test_groups_are_read_again_when_they_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = pictures(30)
     parquet.write_table(table(images), tmp_path / "x.parquet", row_group_size=3)
-    monkeypatch.setattr(image_tables, "KEPT_BYTES", 1)
-    loaded = load(tmp_path / "x.parquet", storage="stream")
+    monkeypatch.setattr(image_tables, "KEPT_PART", 1 << 60)
+    notes: list[str] = []
+    loaded = load(tmp_path / "x.parquet", notes, storage="stream")
+    assert any("do not stay in memory" in note for note in notes)
     expected = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()) / 255
     for _ in range(2):
         assert torch.allclose(everything(loaded), expected)

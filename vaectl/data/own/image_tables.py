@@ -22,11 +22,11 @@ from vaectl.data.own.source import Reading, Source, check_count
 from vaectl.data.own.stores import FILE_BYTES, UnreadableError, too_large
 from vaectl.errors import DataError, SettingError
 from vaectl.system.extras import require
-from vaectl.system.reading import HEADER_BYTES, check_size, open_regular, parse_json
+from vaectl.system.reading import HEADER_BYTES, check_size, data_limit, open_regular, parse_json, size_text
 from vaectl.system.runtime import memory
 
-# memory for groups of rows that are kept: a limit, and the part of all memory
-KEPT_BYTES, KEPT_PART = 1 << 30, 8
+# part of the memory for groups of rows that are kept, within the limit for data
+KEPT_PART = 8
 # rows whose labels are read at once
 ROWS_AT_ONCE = 1 << 14
 ROW = " row "
@@ -58,6 +58,11 @@ class RowNames(Sequence[str]):
         return f"{self._files[file]}{ROW}{row - (self._ends[file - 1] if file else 0) + 1}"
 
 
+def room() -> int:
+    """Bytes of images that are kept in memory."""
+    return min(data_limit(), memory() // KEPT_PART)
+
+
 class ParquetStore:
     """The rows of ``.parquet`` files as image files.
 
@@ -74,7 +79,7 @@ class ParquetStore:
         }
         self._kept: OrderedDict[tuple[str, int], Any] = OrderedDict()
         self._problems = dict[tuple[str, int], str]()
-        self._room = min(KEPT_BYTES, memory() // KEPT_PART)
+        self._room = room()
         self._reading, self._changing = threading.Lock(), threading.Lock()
 
     @contextmanager
@@ -221,6 +226,12 @@ def open_image_table(path: Path, shards: Mapping[str, Mapping[str, Path]], readi
         raise DataError(f"{path} is damaged: {str(error).splitlines()[0]:.200}") from None
     counts = {part: len(rows) for part, rows in images.items()}
     labels, classes, factors = attributes_of(path, columns, counts, reading, _class_names(schema))
+    size = sum(_claim(file, group, column)[0] for file in files.values() for group in range(file.num_row_groups))
+    if size > room():
+        reading.note(
+            f"{path.name}: {size_text(size)} of images do not stay in memory; streamed in random order, groups of rows "
+            "are read again and again, which is slow: a folder, a zip or a tar of them is faster"
+        )
     store = ParquetStore(files, column)
     return open_pictures(Pictures(path.name, store, images, labels, classes, [], factors), reading)
 

@@ -75,7 +75,7 @@ def layout_of_folders(name: str, listing: Listing, note: Callable[[str], None]) 
         base = posixpath.join(base, inside[0])
     splits = _splits(name, base, listing.folders(base))
     if base:
-        note(f"{name}: holds one folder only, so {base} in it is read")
+        note(f"{name}: {base} in it is read, the only folder there")
     places = splits or {"train": [Place(base)]}
     images = {
         part: [image for place in folders for image in listing.images(place.folder)]
@@ -180,8 +180,8 @@ def classes_by_folder(
     inside = sorted({kind for part_kinds in kinds.values() for kind in part_kinds if kind})
     if inside and 2 * outside > total:
         note(
-            f"{name}: most images are outside of its sub-folders, so there are no classes, and the "
-            f"{amount(total - outside, 'image')} in {', '.join(inside[:SHOWN])} count as the others do"
+            f"{name}: most images are outside of its sub-folders, so there are no classes; "
+            f"{amount(total - outside, 'image')} in {', '.join(inside[:SHOWN])} are read with the others"
         )
         inside = []
     if not inside and layout.base and not layout.owned:
