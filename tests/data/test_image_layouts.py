@@ -117,6 +117,10 @@ def test_a_test_set_without_classes_has_no_labels(tmp_path: Path) -> None:
     assert loaded.info.classes == ("cat", "dog")
     assert loaded.validation.labels.tolist() == [-1] * 3
     assert said(notes, "validation images are all in images")
+    flat = pets(tmp_path / "flat")
+    save(flat / "val", pictures(3))
+    assert load(flat, notes).validation.labels.tolist() == [-1] * 3
+    assert said(notes, "validation images are in no class folder")
 
 
 def test_what_is_rare_is_what_is_odd(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Changes to an image before it is stored: a crop, conversion to grey or colour, resizing, and inversion.
+"""Changes to an image before it is stored: crop, grey or colour, size, and inversion.
 
 Shapes: ``X`` data shape (C, H, W).
 """

@@ -1,4 +1,4 @@
-"""Files and folders that are opened by what they hold: images in archives, tables and shards of them, or else."""
+"""Files and folders that are opened by what they hold: images, tables or shards."""
 
 from __future__ import annotations
 

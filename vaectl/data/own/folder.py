@@ -1,4 +1,4 @@
-"""Image files in a folder, an archive or a file of pages, whose sub-folders are classes or splits.
+"""Image files in a folder, an archive or a file of pages, opened as one source.
 
 Shapes: ``N`` images.
 """

@@ -1,4 +1,4 @@
-"""Images in ``.parquet`` files, as Hugging Face stores them: a column of the bytes and the path of each file.
+"""Images in ``.parquet`` files, as Hugging Face stores them.
 
 Groups of rows are read when they are needed, and the last ones are kept.
 """

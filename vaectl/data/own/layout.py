@@ -194,9 +194,10 @@ def classes_by_folder(
     labels = {}
     for part, files in images.items():
         own = {kind for kind in kinds[part] if kind}
-        if part != "train" and trained and len(own) == 1 and not own & trained:
-            note(f"{name}: the {part} images are all in {own.pop()}, which is no class in training: they have no label")
-            kinds[part] = [kind and MARK for kind in kinds[part]]
+        if part != "train" and trained and len(own) <= 1 and not own & trained and not (own and "" in kinds[part]):
+            where = f"all in {own.pop()}, which is no class in training" if own else "in no class folder"
+            note(f"{name}: the {part} images are {where}: they have no label")
+            kinds[part] = [MARK] * len(files)
         bad += [
             (file, "is outside the class folders") for file, kind in zip(files, kinds[part], strict=True) if not kind
         ]

@@ -1,4 +1,4 @@
-"""Tables beside image files: labels and attributes by file name, as Hugging Face's imagefolder and CelebA have them.
+"""Tables beside image files: labels, attributes and splits by file name.
 
 References:
     The metadata files of image folders, https://huggingface.co/docs/datasets/image_dataset

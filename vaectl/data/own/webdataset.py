@@ -1,4 +1,4 @@
-"""Tar archives in the format of WebDataset: the files of an example share a name, and a label is one of them.
+"""Tar archives in the format of WebDataset, where labels are files beside images.
 
 References:
     The WebDataset format, https://github.com/webdataset/webdataset
