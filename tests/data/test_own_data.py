@@ -162,9 +162,10 @@ def test_the_folders_of_splits_are_honoured(tmp_path: Path, name: str) -> None:
 def test_split_folders_are_recognised_in_any_case(tmp_path: Path, names: tuple[str, str, str]) -> None:
     for place, (name, count) in enumerate(zip(names, (8, 3, 4), strict=True)):
         folder(tmp_path / "faces" / name / "Anna", pictures(count, seed=place))
+        folder(tmp_path / "faces" / name / "Bert", pictures(1, seed=place + 9))
     loaded = load(tmp_path / "faces")
-    assert dict(loaded.info.sizes) == {"train": 8, "validation": 3, "test": 4}
-    assert loaded.info.classes == ("Anna",)
+    assert dict(loaded.info.sizes) == {"train": 9, "validation": 4, "test": 5}
+    assert loaded.info.classes == ("Anna", "Bert")
     folder(tmp_path / "faces" / "TRAIN", pictures(2))
     with pytest.raises(DataError, match="two folders for one split"):
         load(tmp_path / "faces")
@@ -605,7 +606,7 @@ def hostile() -> dict[str, tuple[Callable[[Path], Path], str]]:
         "only a header": (content("x.csv", b"a,b\n"), "no rows"),
         "only labels": (content("x.csv", b"label\n1\n2\n3\n"), "no column of numbers"),
         "columns of one name": (content("x.csv", b"a,a\n1,2\n3,4\n"), "two columns called 'a'"),
-        "format": (content("x.tar", b""), "unknown format"),
+        "format": (content("x.mp4", b""), "unknown format"),
         "missing": (lambda root: root / "none.npy", "does not exist"),
         "empty folder": (directory, "holds no images"),
         "pipe": (pipe, "not a regular file"),

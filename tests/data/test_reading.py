@@ -35,7 +35,7 @@ from vaectl.data import loading
 from vaectl.data.base import Loading
 from vaectl.data.builtin import idx
 from vaectl.data.loading import load_data
-from vaectl.data.own import ahead, decoding, folder, npy, text_lines
+from vaectl.data.own import ahead, decoding, folder, listing, npy, text_lines
 from vaectl.errors import DataError, UsageError
 from vaectl.runs import weights
 from vaectl.system.reading import data_limit
@@ -367,7 +367,7 @@ def test_a_download_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_walk_gives_up_a_folder_that_is_none_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After so many other entries, and ten for each image."""
-    monkeypatch.setattr(folder, "MOST_OTHERS", 20)
+    monkeypatch.setattr(listing, "MOST_OTHERS", 20)
     for number in range(32):
         (tmp_path / f"{number:02}").mkdir()
     Image.new("L", (4, 4)).save(tmp_path / "00" / "a.png")
@@ -379,13 +379,13 @@ def test_a_walk_stays_on_its_file_system(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "photos" / "other").mkdir(parents=True)
     for number in range(9):
         Image.new("L", (4, 4), number).save(tmp_path / "photos" / "other" / f"{number}.png")
-    plain = folder._Walk.__init__
+    plain = listing.FolderListing.__init__
 
     def elsewhere(self: Any, *arguments: Any) -> None:
         plain(self, *arguments)
         self._device += 1
 
-    monkeypatch.setattr(folder._Walk, "__init__", elsewhere)
+    monkeypatch.setattr(listing.FolderListing, "__init__", elsewhere)
     with pytest.raises(DataError, match="other: is a folder on another file system"):
         load_data(tmp_path / "photos")
 

@@ -31,7 +31,7 @@ GIVEN = "python:"
 # files that hold a data set; a folder of images is one, too
 SUFFIXES = (
     ".npy", ".npz", ".safetensors", ".h5", ".hdf5", ".mat", ".zarr", ".idx", ".csv", ".tsv", ".csv.gz", ".tsv.gz",
-    ".zip", ".parquet", ".arrow", ".feather", ".h5ad",
+    ".zip", ".tar", ".parquet", ".arrow", ".feather", ".h5ad",
 )  # fmt: skip
 # those of tables
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zip", ".tsv.zip", ".parquet", ".arrow", ".feather", ".h5ad")

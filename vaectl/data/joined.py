@@ -6,7 +6,6 @@ Shapes: ``N`` examples of all splits, ``X`` data shape (C, H, W).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -15,58 +14,8 @@ from torch import Tensor
 
 from vaectl.data.base import Data, Split
 from vaectl.data.examples import Examples
-from vaectl.data.own.rows import BadExampleError, Rows
+from vaectl.data.own.joining import ChainedRows
 from vaectl.data.own.streamed import StreamedSplit
-
-
-@dataclass(frozen=True)
-class ChainedRows:
-    """The rows of several sources, one after the other.
-
-    Attributes:
-        parts: The sources, with examples of one shape and type.
-    """
-
-    parts: tuple[Rows, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """X."""
-        return self.parts[0].shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the numbers that ``read`` returns."""
-        return self.parts[0].dtype
-
-    def __len__(self) -> int:
-        return sum(map(len, self.parts))
-
-    def name(self, row: int) -> str:
-        """The example's name in its own source."""
-        part, start = self._part(row)
-        return self.parts[part].name(row - start)
-
-    def read(self, index: np.ndarray) -> np.ndarray:
-        """Read examples as ``Rows.read`` does."""
-        out = np.empty((len(index), *self.shape), self.dtype)
-        ends = np.cumsum([len(part) for part in self.parts])
-        numbers = np.searchsorted(ends, index, side="right")
-        for number in np.unique(numbers).tolist():
-            mine, start = numbers == number, int(ends[number]) - len(self.parts[number])
-            try:
-                out[mine] = self.parts[number].read(index[mine] - start)
-            except BadExampleError as error:
-                raise BadExampleError(error.row + start, error.problem) from None
-        return out
-
-    def _part(self, row: int) -> tuple[int, int]:
-        start = 0
-        for number, part in enumerate(self.parts):
-            if row < start + len(part):
-                return number, start
-            start += len(part)
-        raise IndexError(row)
 
 
 def joined(data: Data, names: Sequence[str]) -> Examples:
@@ -97,6 +46,7 @@ def joined(data: Data, names: Sequence[str]) -> Examples:
         ChainedRows(tuple(split.source for split in streams)),
         np.concatenate(positions),
         labels,
+        factors=factors,
         given=_cat([split.given for split in streams]),
         observed=_cat([split.observed for split in streams]),
     )

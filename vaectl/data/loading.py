@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -22,8 +22,9 @@ from vaectl.data.info import DataInfo
 from vaectl.data.location import place_to_train
 from vaectl.data.own.source import UnusableError
 from vaectl.data.report import Report, report_of
+from vaectl.data.selection import chosen
 from vaectl.data.survey import DIGEST_BYTES, Tally, digests_of
-from vaectl.errors import DataError, SettingError, check_choice, did_you_mean
+from vaectl.errors import DataError, SettingError, amount, check_choice, did_you_mean
 
 __all__ = [
     "SOURCES",
@@ -84,7 +85,7 @@ def load(name: str, loading: Loading, **options: Any) -> Data:
         from vaectl.data.own.loading import load_own  # not needed for built-in sets
 
         return load_own(located(name), loading, settings)
-    change = change_of(settings.image_size, settings.grayscale, lenient=loading.lenient)
+    change = change_of(settings, lenient=loading.lenient)
     _refuse_own(name, settings)
     if name == "auto":
         local = present("MNIST", loading.directory)
@@ -98,6 +99,9 @@ def load(name: str, loading: Loading, **options: Any) -> Data:
             loading.note(f"dataset: MNIST, {'found in' if local else 'downloaded to'} {loading.directory}")
     else:
         raw = SOURCES[name](loading)
+    if settings.classes is not None:
+        raw, others = _selected(name, raw, settings.classes)
+        loading.note(f"{name}: {amount(others, 'example')} of other classes left out")
     if change is not None:
         raw = _changed(raw, change)
     return split_data(name, raw, settings.validation_fraction, settings.binarize, settings.binarize_seed)
@@ -175,6 +179,22 @@ def _refuse_own(name: str, settings: DataOptions) -> None:
             raise SettingError(f"data.{option}", f"is for data of your own; {name} {reason}")
     if settings.storage == "stream":
         raise SettingError("data.storage", f"cannot be stream: {name} is held in memory")
+
+
+def _selected(name: str, raw: Raw, classes: Sequence[str]) -> tuple[Raw, int]:
+    """The examples of some classes of a built-in data set, and the number of the others."""
+    rows, labels, names = chosen(name, classes, {"train": raw.train_labels, "test": raw.test_labels}, raw.classes)
+    train, test = rows["train"], rows["test"]
+    return dataclasses.replace(
+        raw,
+        train_images=raw.train_images[train],
+        train_labels=labels["train"],
+        test_images=raw.test_images[test],
+        test_labels=labels["test"],
+        train_factors={key: values[train] for key, values in raw.train_factors.items()},
+        test_factors={key: values[test] for key, values in raw.test_factors.items()},
+        classes=names,
+    ), len(raw.train_labels) + len(raw.test_labels) - len(train) - len(test)
 
 
 def _changed(raw: Raw, change: Change) -> Raw:

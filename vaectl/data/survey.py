@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vaectl.data.changes import COLOURED
 from vaectl.data.own.ahead import ahead
 from vaectl.data.own.rows import BadExampleError, Rows
 
@@ -29,6 +30,7 @@ class Tally:
         count, total, squares: How many numbers, their sum and the sum of their squares.
         low, high: Smallest and largest number at each pixel (*X).
         ends: Whether every number is 0 or 1.
+        grey: Whether all are colours whose red, green and blue are alike.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -36,6 +38,7 @@ class Tally:
         self.count, self.total, self.squares = 0, 0.0, 0.0
         self.low, self.high = np.full(shape, np.inf, np.float32), np.full(shape, -np.inf, np.float32)
         self.ends = True
+        self.grey = shape[0] in COLOURED
 
     def add(self, stored: np.ndarray) -> None:
         """Add examples (B, *X), uint8 or float32."""
@@ -50,6 +53,7 @@ class Tally:
             self.squares += float(np.square(numbers).sum()) * scale**2
         self.low = np.minimum(self.low, stored.min(0) * np.float32(scale))
         self.high = np.maximum(self.high, stored.max(0) * np.float32(scale))
+        self.grey = self.grey and bool((stored[:, 1:3] == stored[:, :1]).all())
         self.ends = self.ends and bool(((stored == 0) | (stored == (255 if scale != 1 else 1))).all())
 
     @property

@@ -215,7 +215,7 @@ def _demands(run: Run) -> dict[str, Any]:
 
 def _options_for(data: Part, name: str) -> dict[str, Any]:
     """The options of a run's data that also apply to another data set."""
-    names = ["image_size", "grayscale", "binarize", "binarize_seed"]
+    names = ["image_size", "grayscale", "crop", "channels", "invert", "binarize", "binarize_seed"]
     own = is_path(name)
     if not own and not is_path(data.name):
         names.append("validation_fraction")

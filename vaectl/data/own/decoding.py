@@ -9,15 +9,16 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vaectl.data.changes import Change
 from vaectl.data.own.rows import BadExampleError
-from vaectl.system.reading import open_regular
+from vaectl.data.own.stores import Store, UnreadableError
 
 # PIL mode -> channels and depth; all other modes are colour with 8 bits
 MODES = {
@@ -27,6 +28,10 @@ MODES = {
 }  # fmt: skip
 CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 ORIENTATION, TURNED = 0x0112, 5
+# the tag of a page that is a smaller copy of another one, and the bit that says so
+SUBFILE, REDUCED = 254, 1
+# formats whose files may be animations
+MOVING = ("GIF", "WEBP", "PNG", "AVIF")
 # images of more pixels are decoded one at a time, because a decoded image takes up to fourteen bytes a pixel
 LARGE_PIXELS = 2**24
 TURN = threading.Lock()
@@ -34,11 +39,20 @@ TURN = threading.Lock()
 
 @dataclass(frozen=True)
 class Header:
-    """The header of an image file: height and width after rotation, channels and bits."""
+    """The header of an image: height and width after rotation, channels and bits.
+
+    Attributes:
+        page: Number of the page of a file with several, from 0.
+        palette: Whether the channels are those of a palette's colours.
+        moving: Whether the file holds further frames, of an animation.
+    """
 
     size: tuple[int, int]
     bands: str
     depth: int
+    page: int = 0
+    palette: bool = False
+    moving: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,26 +60,29 @@ class FileRows:
     """Image files that are decoded when they are read.
 
     Attributes:
-        root: The folder.
-        files: Path of each file within the folder.
+        store: Where the files are.
+        files: Name of each example's file in the store.
         size: Height and width of every image before ``change``; None if they differ.
         bands: Channels that all images are converted to: L, LA, RGB or RGBA.
         depth: Bits per channel: 8, 16 or 32 (floats).
         change: The change applied to each image, or None.
+        pages: Page of each example in its file (N,); None if every file has one.
     """
 
-    root: Path
+    store: Store
     files: Sequence[str]
     size: tuple[int, int] | None
     bands: str
     depth: int
     change: Change | None = None
+    pages: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """X."""
-        native = (CHANNELS[self.bands], *(self.size or (1, 1)))
-        return self.change.shape(native) if self.change else native
+        if self.change is None:
+            return (CHANNELS[self.bands], *(self.size or (1, 1)))
+        return self.change.shape((CHANNELS[self.bands], *(self.size or self.change.least)))
 
     @property
     def dtype(self) -> np.dtype:
@@ -76,37 +93,64 @@ class FileRows:
         return len(self.files)
 
     def name(self, row: int) -> str:
-        """Path of the file within the folder."""
-        return self.files[row]
+        """Path of the file within the folder, with its page if there are several."""
+        return self.files[row] if self.pages is None else page_name(self.files[row], int(self.pages[row]))
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The name of each example."""
+        return self.files if self.pages is None else [self.name(row) for row in range(len(self))]
 
     def read(self, index: np.ndarray) -> np.ndarray:
         """Read examples as ``Rows.read`` does."""
         out = np.empty((len(index), *self.shape), self.dtype)
-        for position, row in enumerate(index.tolist()):
-            image = self._decoded(row)
-            if image.shape != out.shape[1:] or image.dtype != out.dtype:
-                raise BadExampleError(row, f"is {image.dtype} {image.shape}, not {out.dtype} {out.shape[1:]}")
-            out[position] = image
+        # pages of one file, and neighbours in an archive, are read together
+        rows, order = index.tolist(), np.argsort(index, kind="stable").tolist()
+        for name, group in groupby(order, key=lambda position: self.files[rows[position]]):
+            positions = list(group)
+            images = self._decoded(name, [rows[position] for position in positions])
+            for position, image in zip(positions, images, strict=True):
+                if image.shape != out.shape[1:] or image.dtype != out.dtype:
+                    problem = f"is {image.dtype} {image.shape}, not {out.dtype} {out.shape[1:]}"
+                    raise BadExampleError(rows[position], problem)
+                out[position] = image
         return out
 
-    def _decoded(self, row: int) -> np.ndarray:
+    def _decoded(self, name: str, rows: Sequence[int]) -> Iterator[np.ndarray]:
+        """Decode the rows that are in one file."""
+        row = rows[0]
+        with ExitStack() as closing:
+            try:
+                image = closing.enter_context(_opened(self.store, name))
+            except Exception as error:  # a decoder may raise anything for a file that it does not understand
+                raise BadExampleError(row, problem_of(error)) from None
+            for row in rows:
+                yield self._page(image, row)
+
+    def _page(self, image: Image.Image, row: int) -> np.ndarray:
         with ExitStack() as turn:
             try:
-                with _opened(self.root / self.files[row]) as image:
-                    turn.enter_context(_turn(image))
-                    upright = ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
-                    pixels = _pixels(upright, self.bands, self.depth)
-                    del upright  # its memory is needed for the change
-            except Exception as error:  # a decoder may raise anything for a file that it does not understand
-                raise BadExampleError(row, _problem(error)) from None
+                if self.pages is not None:
+                    image.seek(int(self.pages[row]))
+                turn.enter_context(_turn(image))
+                upright = ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
+                pixels = _pixels(upright, self.bands, self.depth)
+                del upright  # its memory is needed for the change
+            except Exception as error:  # as above
+                raise BadExampleError(row, problem_of(error)) from None
             if self.depth != 8 and not np.isfinite(pixels).all():
                 raise BadExampleError(row, "holds a number that is not finite")
             return pixels if self.change is None else self.change(pixels)
 
 
+def page_name(file: str, page: int) -> str:
+    """The name of a page in messages, counted from 1."""
+    return f"{file} page {page + 1}"
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    with open_regular(path) as file, Image.open(file) as image:
+def _opened(store: Store, name: str) -> Iterator[Image.Image]:
+    with store.open(name) as file, Image.open(file) as image:
         yield image
 
 
@@ -136,34 +180,65 @@ def _pixels(image: Image.Image, bands: str, depth: int) -> np.ndarray:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _form(image: Image.Image) -> Header:
+def _form(image: Image.Image, page: int = 0) -> Header:
     height, width = image.size[::-1]
+    palette = image.mode in ("P", "PA")
     if image.mode == "P":
         bands, depth = ("RGBA" if "transparency" in image.info else "RGB"), 8
     else:
         bands, depth = MODES.get(image.mode, ("RGB", 8))
         if depth == 8 and "transparency" in image.info and bands in ("L", "RGB") and image.mode != "1":
             bands = {"L": "LA", "RGB": "RGBA"}[bands]
-    return Header((height, width), bands, depth)
+    return Header((height, width), bands, depth, page, palette)
 
 
-def header_of(path: Path) -> Header | str:
-    """Read the header of an image file; if it cannot be used, return the problem as text."""
+def headers_of(store: Store, name: str) -> list[Header] | str:
+    """Read the headers of the images in a file, one for each page; if it cannot be used, return the problem as text."""
     try:
-        with _opened(path) as image, _turn(image):  # to look for the orientation PIL decodes a PNG
-            header = _form(image)
-            turned = image.getexif().get(ORIENTATION, 1) >= TURNED
+        with _opened(store, name) as image:
+            if image.format == "TIFF":
+                return _page_headers(image)
+            with _turn(image):  # to look for the orientation PIL decodes a PNG
+                return [_upright(image)]
     except Exception as error:  # a decoder may raise anything
-        with suppress(OSError):
-            if path.stat().st_size == 0:
+        with suppress(OSError, UnreadableError), store.open(name) as file:
+            if not file.read(1):
                 return "is empty"
-        return _problem(error)
+        return problem_of(error)
+
+
+def _page_headers(image: Any) -> list[Header]:
+    headers = []
+    for page in range(image.n_frames):
+        image.seek(page)
+        if not page or not int(image.tag_v2.get(SUBFILE, 0)) & REDUCED:
+            headers.append(_upright(image, page))
+    return headers
+
+
+def _upright(image: Any, page: int = 0) -> Header:
+    header = _form(image, page)
     if 0 in header.size:
-        return "has no pixels"
-    return Header(header.size[::-1], header.bands, header.depth) if turned else header
+        raise UnreadableError("has no pixels")
+    moving = image.format in MOVING and getattr(image, "is_animated", False)
+    turned = image.getexif().get(ORIENTATION, 1) >= TURNED
+    return replace(header, size=header.size[::-1] if turned else header.size, moving=moving)
 
 
-def _problem(error: Exception) -> str:
+def is_opaque(store: Store, name: str) -> bool:
+    """Whether an image has transparency that is nowhere used."""
+    try:
+        with _opened(store, name) as image, _turn(image):
+            whole = image if image.mode in ("LA", "RGBA") else image.convert("RGBA")
+            return bool(whole.getchannel("A").getextrema() == (255, 255))
+    except Exception:  # a decoder may raise anything; that the image is bad is said when it is read
+        return False
+
+
+def problem_of(error: Exception) -> str:
+    """The problem with an image file as text, from what PIL or a store raised."""
+    if isinstance(error, UnreadableError):
+        return str(error)
     if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError):
         return f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels"
     if isinstance(error, UnidentifiedImageError):

@@ -1,15 +1,14 @@
-"""A folder of images, whose sub-folders are classes or splits.
+"""Image files in a folder, an archive or a file of pages, opened as one source.
 
-Shapes: ``N`` images, ``X`` data shape (C, H, W).
+Shapes: ``N`` images.
 """
 
 from __future__ import annotations
 
-import os
-import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +16,39 @@ from PIL import Image
 
 from vaectl.config.datasets import PICTURES
 from vaectl.data.own.ahead import ahead
-from vaectl.data.own.decoding import CHANNELS, FileRows, Header, header_of
-from vaectl.data.own.source import Reading, Source, named, unlabelled
-from vaectl.errors import DataError, amount
+from vaectl.data.own.decoding import CHANNELS, FileRows, Header, headers_of, is_opaque, page_name
+from vaectl.data.own.layout import classes_by_folder, layout_of_folders
+from vaectl.data.own.listing import FolderListing, Listing, MemberListing
+from vaectl.data.own.side_tables import attributes_beside, divided, side_tables
+from vaectl.data.own.source import Reading, Source, unlabelled
+from vaectl.data.own.stores import FolderStore, Store, TarStore, ZipStore
+from vaectl.data.selection import chosen
+from vaectl.errors import DataError, SettingError, amount
 
-# split -> names of its folder, in lower case
-SPLIT_FOLDERS = {
-    "train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing"),
-}  # fmt: skip
-# limits for a walk: levels; and entries that are no images, beside so many for each image
-DEEPEST, MOST_OTHERS, OTHERS_EACH = 32, 100_000, 10
 FILES_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Image files with their labels, before any is opened.
+
+    Attributes:
+        name: Name of the source in messages.
+        store: Where the files are.
+        images: Name of each image file by part.
+        labels: Class of each file by part, int64 (N,), -1 if it has none.
+        classes: Names of the labels 0, 1, ... ; empty if they have no names.
+        bad: Name and problem of each file that cannot be used.
+        factors: Known factors of the files by part and name (N,).
+    """
+
+    name: str
+    store: Store
+    images: Mapping[str, Sequence[str]]
+    labels: Mapping[str, np.ndarray]
+    classes: tuple[str, ...]
+    bad: list[tuple[str, str]]
+    factors: Mapping[str, Mapping[str, np.ndarray]]
 
 
 def open_folder(root: Path, reading: Reading) -> Source:
@@ -37,206 +58,222 @@ def open_folder(root: Path, reading: Reading) -> Source:
         DataError: The folder cannot be listed, or holds no images.
         SettingError: The requested change does not apply to these images.
     """
-    Image.init()  # must not run in several threads at once
-    bad: list[tuple[str, str]] = []
-    folders = _splits(root)
-    walk = _Walk(root, reading.most, bad)
-    images = {part: walk.paths(folder) for part, folder in folders.items()}
-    others = walk.ignored
-    if not any(images.values()) and not bad:
+    return _open_listed(root, FolderStore(root), FolderListing(root, reading.most), reading)
+
+
+def open_members(path: Path, store: ZipStore | TarStore, reading: Reading) -> Source:
+    """Open an archive of images as if it were unpacked.
+
+    Raises:
+        DataError: The archive holds no images.
+        SettingError: The requested change does not apply to these images.
+    """
+    return _open_listed(path, store, MemberListing(path, store.members(), reading.most), reading)
+
+
+def open_pages(path: Path, reading: Reading) -> Source | None:
+    """Open a TIFF file of several pages, each of which is an example; None if it has one page.
+
+    Raises:
+        SettingError: The requested change does not apply to its pages.
+    """
+    store, files = FolderStore(path.parent), {"train": [path.name]}
+    headers = headers_of(store, path.name)
+    if isinstance(headers, str):
+        raise DataError(f"{path} {headers}")
+    if len(headers) == 1:
+        return None
+    pictures = Pictures(path.name, store, files, {"train": unlabelled(1)}, (), [], {})
+    return open_pictures(pictures, reading)
+
+
+def _open_listed(path: Path, store: Store, listing: Listing, reading: Reading) -> Source:
+    layout = layout_of_folders(path.name, listing, reading.note)
+    bad = listing.bad
+    if not any(layout.images.values()) and not bad:
         suffixes = " ".join(sorted(suffix[1:] for suffix in PICTURES))
-        raise DataError(f"{root} holds no images", hint=f"names of images end in: {suffixes}")
-    if others:
-        reading.note(f"{root.name}: {amount(others, 'file')} without an image suffix ignored")
-    if len(folders) > 1 or "" not in folders.values():
-        beside = sorted(entry.name for entry in os.scandir(root) if entry.name not in folders.values())
-        if beside := [name for name in beside if not name.startswith(".")]:
-            reading.note(f"{root.name}: {', '.join(beside[:3])} ignored, outside its split folders")
-    labels, classes = _classes(images, folders, bad)
-    headers = _headers(root, images, reading)
-    usable: dict[str, list[int]] = {}
-    for part, files in images.items():
-        for file, header in zip(files, headers[part], strict=True):
-            if isinstance(header, str):
-                bad.append((file, header))
-        usable[part] = [row for row, header in enumerate(headers[part]) if isinstance(header, Header)]
-    sound = [header for part in images for header in headers[part] if isinstance(header, Header)]
-    sizes = Counter(header.size for header in sound)
-    differ = len(sizes) > 1 and (reading.change is None or reading.change.size is None)
-    if differ:
+        raise DataError(f"{path} holds no images", hint=f"names of images end in: {suffixes}")
+    tables = side_tables(path, store, listing, layout)
+    walked = [place.folder for places in layout.places.values() for place in places]
+    used = sum(any(not folder or table.file.startswith(f"{folder}/") for folder in walked) for table in tables)
+    if ignored := listing.ignored - used:
+        reading.note(f"{path.name}: {amount(ignored, 'file')} without an image suffix ignored")
+    _refuse_links(path, layout.images, bad)
+    layout = divided(tables, layout, reading, path.name)
+    labels, classes, factors = attributes_beside(path, tables, layout.images, reading)
+    if labels is None:
+        labels, classes = classes_by_folder(path.name, layout, bad, reading.note)
+        _, _, factors = attributes_beside(path, tables, layout.images, replace(reading, note=lambda sentence: None))
+    return open_pictures(Pictures(path.name, store, layout.images, labels, classes, bad, factors), reading)
+
+
+def _refuse_links(path: Path, images: Mapping[str, Sequence[str]], bad: Sequence[tuple[str, str]]) -> None:
+    """Raise a DataError that says what to do if most images are links that lead elsewhere."""
+    links = [entry for entry in bad if "is a link" in entry[1]]
+    if len(links) > sum(map(len, images.values())):
+        name, problem = links[0]
+        raise DataError(
+            f"{path}: {amount(len(links), 'entry', 'entries')} of it cannot be used: {name} {problem}",
+            hint="links are followed only within the folder: name the folder where the files are, or copy them, "
+            f"cp -rL {path.name} COPY",
+        )
+
+
+def open_pictures(pictures: Pictures, reading: Reading) -> Source:
+    """Open image files: read their headers, and find the size, the channels and the depth of all.
+
+    Raises:
+        SettingError: The requested change does not apply to these images.
+    """
+    Image.init()  # must not run in several threads at once
+    if reading.options.classes is not None:
+        pictures = _wanted(pictures, reading.options.classes, reading)
+    bad, found = pictures.bad, _headers(pictures, reading)
+    places = {part: np.array([place for place, _ in pairs], np.int64) for part, pairs in found.items()}
+    headers = {part: [header for _, header in pairs] for part, pairs in found.items()}
+    _tell_of_pages(pictures, places, headers, reading)
+    sound = [header for part in headers.values() for header in part]
+    usable = {part: np.arange(len(part_headers)) for part, part_headers in headers.items()}
+    sizes, change = Counter(header.size for header in sound), reading.change
+    differ = len(sizes) > 1 and (change is None or not change.makes_one_size)
+    if change is not None and change.crop is not None:
+        wrong = {size for size in sizes if not change.crop.fits(size)}
+        if sound and len(wrong) == len(sizes):
+            raise SettingError(
+                "data.crop", f"{change.crop.text} is larger than the images: {_by(sizes.most_common(1)[0][0])}"
+            )
+        problems = {size: f"is {_by(size)}, smaller than the crop {change.crop.text}" for size in wrong}
+    elif differ:
         # the most common size is right; of equally common ones, the first
         usual = sizes.most_common(1)[0][0]
-        for part, rows in usable.items():
-            wrong = [row for row in rows if _size(headers[part][row]) != usual]
-            bad += [(images[part][row], f"is {_by(_size(headers[part][row]))}, not {_by(usual)}") for row in wrong]
-            usable[part] = [row for row in rows if _size(headers[part][row]) == usual]
-        sizes = Counter({usual: sizes[usual]})
-    bands, depth = _common(sound, reading)
+        problems = {size: f"is {_by(size)}, not {_by(usual)}" for size in sizes if size != usual}
+    else:
+        problems = {}
+    for part, part_headers in headers.items():
+        wrong_rows = [row for row, header in enumerate(part_headers) if header.size in problems]
+        bad += [(_name(pictures, part, places[part][row], part_headers[row]), problems[part_headers[row].size])
+                for row in wrong_rows]  # fmt: skip
+        usable[part] = np.setdiff1d(usable[part], wrong_rows)
+    sizes = Counter({size: count for size, count in sizes.items() if size not in problems})
+    bands, depth = _common(pictures, headers, places, reading)
     size = next(iter(sizes)) if len(sizes) == 1 else None
-    parts = {
-        part: FileRows(root, [images[part][row] for row in rows], size, bands, depth, reading.change)
-        for part, rows in usable.items()
-    }
+    parts, labels, factors = {}, {}, dict[str, Mapping[str, np.ndarray]]()
+    for part, rows in usable.items():
+        at = places[part][rows]
+        pages = np.array([headers[part][row].page for row in rows.tolist()], np.int64)
+        parts[part] = FileRows(
+            pictures.store,
+            _chosen(pictures.images[part], at),
+            size,
+            bands,
+            depth,
+            change,
+            pages if _repeat(at) else None,
+        )
+        labels[part] = pictures.labels[part][at]
+        factors[part] = {name: values[at] for name, values in pictures.factors.get(part, {}).items()}
     if sound:
         next(iter(parts.values())).shape  # noqa: B018 - raises if the change does not apply to these images
     scaling = {8: "uint8 / 255", 16: "uint16 / 65535", 32: "numbers as they are"}[depth]
-    if reading.change is not None:
-        scaling += reading.change.text([(CHANNELS[bands], *size) for size in sizes])
-    return Source(
-        parts, {part: labels[part][rows] for part, rows in usable.items()}, scaling, classes, bad, sizes_differ=differ
-    )
+    if change is not None:
+        scaling += change.text([(CHANNELS[bands], *size) for size in sizes])
+    return Source(parts, labels, scaling, pictures.classes, bad, sizes_differ=differ, factors=factors)
 
 
-def _size(header: Header | str) -> tuple[int, int]:
-    assert isinstance(header, Header)
-    return header.size
+def _wanted(pictures: Pictures, classes: Sequence[str], reading: Reading) -> Pictures:
+    """Leave out the files of other classes before they are opened; labels and classes stay as they are."""
+    rows, _, _ = chosen(pictures.name, classes, pictures.labels, pictures.classes)
+    images = {part: [pictures.images[part][row] for row in part_rows.tolist()] for part, part_rows in rows.items()}
+    others = sum(map(len, pictures.images.values())) - sum(map(len, images.values()))
+    reading.note(f"{pictures.name}: {amount(others, 'image')} of other classes left out")
+    factors = {
+        part: {name: values[rows[part]] for name, values in part_factors.items()}
+        for part, part_factors in pictures.factors.items()
+    }
+    labels = {part: pictures.labels[part][part_rows] for part, part_rows in rows.items()}
+    return replace(pictures, images=images, labels=labels, factors=factors)
+
+
+def _chosen(files: Sequence[str], at: np.ndarray) -> Sequence[str]:
+    return files if len(at) == len(files) and not _repeat(at) else [files[place] for place in at.tolist()]
+
+
+def _repeat(at: np.ndarray) -> bool:
+    """Whether some file has several pages."""
+    return len(np.unique(at)) < len(at)
+
+
+def _name(pictures: Pictures, part: str, place: int, header: Header) -> str:
+    file = pictures.images[part][place]
+    return page_name(file, header.page) if header.page else file
 
 
 def _by(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
 
 
-def _splits(root: Path) -> dict[str, str]:
-    """Split -> its folder; without a ``train`` folder everything is one part."""
-    try:
-        names_there = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
-    except OSError as error:
-        raise DataError(f"cannot read {root}: {error.strerror}") from None
-    folders = {}
-    for part, names in SPLIT_FOLDERS.items():
-        matches = [name for name in names_there if name.lower() in names]
-        if len(matches) > 1:
-            raise DataError(
-                f"{root} has two folders for one split: {' and '.join(matches[:2])}", hint="keep one of them"
-            )
-        if matches:
-            folders[part] = matches[0]
-        elif part == "train":
-            return {"train": ""}
-    return folders
+def _headers(pictures: Pictures, reading: Reading) -> dict[str, list[tuple[int, Header]]]:
+    """Read the headers of every image file: by part, the place of its file and the header of each image."""
+    total, done = sum(map(len, pictures.images.values())), 0
+    found: dict[str, list[tuple[int, Header]]] = {}
+    for part, files in pictures.images.items():
+        chunks = (range(start, min(len(files), start + FILES_AT_ONCE)) for start in range(0, len(files), FILES_AT_ONCE))
+        found[part] = []
 
+        def read(chunk: range, files: Sequence[str] = files) -> list[tuple[int, list[Header] | str]]:
+            return [(place, headers_of(pictures.store, files[place])) for place in chunk]
 
-class _Walk:
-    """Lists the images below a folder: on its file system, never through a link that leads out, within limits.
-
-    Args:
-        root: The folder.
-        most: How many images there can be at most, or None.
-        bad: Takes the name and the problem of each entry that cannot be used.
-    """
-
-    def __init__(self, root: Path, most: int | None, bad: list[tuple[str, str]]) -> None:
-        self._root, self._most, self._bad = root, most, bad
-        self._home, self._device = os.path.realpath(root), root.stat().st_dev
-        self.images, self.others, self.ignored = 0, 0, 0
-
-    def paths(self, folder: str, depth: int = 0) -> list[str]:
-        """The sorted paths of the images below a folder, relative to the root.
-
-        Raises:
-            DataError: The folder cannot be read, or is none of images.
-        """
-        if depth > DEEPEST:
-            raise DataError(f"{self._root / folder}: folders are nested more than {DEEPEST} levels deep")
-        images = []
-        for entry in self._entries(folder):
-            name = os.path.join(folder, entry.name)  # noqa: PTH118 - a string, as there may be millions
-            is_image = os.path.splitext(entry.name)[1].lower() in PICTURES  # noqa: PTH122
-            self._count(is_image)
-            if entry.is_symlink() and not self._may_follow(entry, name, is_image=is_image):
-                continue
-            if entry.is_dir():
-                if entry.stat().st_dev == self._device:
-                    images += self.paths(name, depth + 1)
-                else:
-                    self._bad.append((name, "is a folder on another file system"))
-            elif not is_image:
-                self.ignored += 1
-            elif not os.path.exists(entry.path) or not stat.S_ISREG(entry.stat().st_mode):
-                self._bad.append((name, "is not a regular file"))
-            else:
-                images.append(name)
-        return images
-
-    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
-        try:
-            with os.scandir(self._root / folder) as entries:
-                visible = [entry for entry in entries if not entry.name.startswith(".")]
-        except OSError as error:
-            raise DataError(f"cannot read {self._root / folder}: {error.strerror}") from None
-        return sorted(visible, key=lambda entry: entry.name)
-
-    def _count(self, is_image: bool) -> None:
-        """Count an entry, and give up a folder that is obviously not one of images."""
-        self.images, self.others = self.images + is_image, self.others + (not is_image)
-        if self.others > MOST_OTHERS + OTHERS_EACH * self.images:
-            raise DataError(
-                f"{self._root} is no folder of images: of its first {self.images + self.others:,} files and folders "
-                f"{self.images:,} are images",
-                hint="name the folder in which the images are",
-            )
-        if self._most is not None and self.images > self._most:
-            raise DataError(
-                f"{self._root} holds more than {self._most:,} images, many more than there were in training"
-            )
-
-    def _may_follow(self, entry: os.DirEntry[str], name: str, *, is_image: bool) -> bool:
-        """Whether a link leads to a file within the root; else it is bad if an image or a folder is behind it."""
-        target = os.path.realpath(entry.path)
-        if os.path.commonpath([self._home, target]) != self._home:
-            if is_image or os.path.isdir(target):
-                self._bad.append((name, f"is a link that leads out of the folder, to {target}"))
-            return False
-        if os.path.isdir(target):
-            self._bad.append((name, "is a link to a folder"))
-            return False
-        return True
-
-
-def _classes(
-    images: dict[str, list[str]], folders: Mapping[str, str], bad: list[tuple[str, str]]
-) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Labels by part and class names, the folders directly below each split; images outside of them are bad."""
-    first = {part: [_class(file, folders[part]) for file in files] for part, files in images.items()}
-    names = sorted({name for labels in first.values() for name in labels if name})
-    if not names:
-        return {part: unlabelled(len(files)) for part, files in images.items()}, ()
-    labels, number = {}, {name: index for index, name in enumerate(names)}
-    for part, files in images.items():
-        pairs = list(zip(files, first[part], strict=True))
-        bad += [(file, "is outside the class folders") for file, name in pairs if not name]
-        images[part] = [file for file, name in pairs if name]
-        labels[part] = np.array([number[name] for _, name in pairs if name], np.int64)
-    return labels, named(names)
-
-
-def _class(file: str, folder: str) -> str:
-    steps = Path(file).relative_to(folder).parts if folder else Path(file).parts
-    return steps[0] if len(steps) > 1 else ""
-
-
-def _headers(root: Path, images: Mapping[str, list[str]], reading: Reading) -> dict[str, list[Header | str]]:
-    """Read the header of every image file."""
-    total, done = sum(map(len, images.values())), 0
-    headers: dict[str, list[Header | str]] = {}
-    for part, files in images.items():
-        chunks = (files[start : start + FILES_AT_ONCE] for start in range(0, len(files), FILES_AT_ONCE))
-        headers[part] = []
-        with closing(ahead(lambda chunk: [header_of(root / file) for file in chunk], chunks)) as results:
+        with closing(ahead(read, chunks)) as results:
             for result in results:
-                headers[part] += result
+                for place, headers in result:
+                    if isinstance(headers, str):
+                        pictures.bad.append((files[place], headers))
+                    else:
+                        found[part] += [(place, header) for header in headers]
                 done += len(result)
-                reading.progress(f"{root.name}: reading image headers", done, total)
-    return headers
+                reading.progress(f"{pictures.name}: reading image headers", done, total)
+    return found
 
 
-def _common(sound: Sequence[Header], reading: Reading) -> tuple[str, int]:
+def _tell_of_pages(
+    pictures: Pictures, places: Mapping[str, np.ndarray], headers: Mapping[str, Sequence[Header]], reading: Reading
+) -> None:
+    """Say how many pages there are, and of which files only the first frame is read."""
+    pages, files = 0, 0
+    for at in places.values():
+        counts = np.unique(at, return_counts=True)[1]
+        pages, files = pages + int(counts[counts > 1].sum()), files + int((counts > 1).sum())
+    if files:
+        reading.note(f"{pictures.name}: {pages:,} pages in {amount(files, 'file')}; each page is an example")
+    if moving := sum(header.moving for part in headers.values() for header in part):
+        reading.note(f"{pictures.name}: {amount(moving, 'animation')}, of which only the first frame is read")
+
+
+def _common(
+    pictures: Pictures, headers: Mapping[str, Sequence[Header]], places: Mapping[str, np.ndarray], reading: Reading
+) -> tuple[str, int]:
     """The channels and the depth that hold every image; a note says so if the images differ."""
-    forms = Counter((header.bands, header.depth) for header in sound)
-    bands = "".join(("RGB" if any("RGB" in band for band, _ in forms) else "L",
-                     "A" if any(band.endswith("A") for band, _ in forms) else ""))  # fmt: skip
+    forms = Counter((header.bands, header.depth) for part in headers.values() for header in part)
+    colour = any("RGB" in band for band, _ in forms)
+    alpha = any(band.endswith("A") for band, _ in forms)
+    clear = [
+        (pictures.images[part][places[part][row]], header.palette)
+        for part, part_headers in headers.items()
+        for row, header in enumerate(part_headers)
+        if header.bands.endswith("A")
+    ] if alpha else []  # fmt: skip
+    few = alpha and 2 * len(clear) < sum(forms.values())
+    dropped = few and all(palette or is_opaque(pictures.store, file) for file, palette in clear)
+    bands = ("RGB" if colour else "L") + ("A" if alpha and not dropped else "")
     depth = max((bits for _, bits in forms), default=8)
     if len(forms) > 1:
         counts = ", ".join(f"{count} {band} with {bits} bits" for (band, bits), count in forms.most_common())
-        reading.note(f"images are of several kinds ({counts}): all are read as {bands} with {depth} bits")
+        way = ""
+        if dropped:
+            way = (
+                f"; the transparency of {amount(len(clear), 'image')} is dropped, as it is that of a palette or unused"
+            )
+        elif few and reading.options.channels is None:
+            way = "; --channels 3 drops the transparency"
+        reading.note(f"images are of several kinds ({counts}): all are read as {bands} with {depth} bits{way}")
     return bands, depth

@@ -7,53 +7,33 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from vaectl.config.datasets import PICTURES, SUFFIXES, TABLES, DataOptions, located, suffix_of
+from vaectl.config.datasets import DataOptions, located
 from vaectl.config.spec import SPLITS
 from vaectl.data.base import Data, Loading, drawn_text
 from vaectl.data.changes import change_of
 from vaectl.data.examples import Examples, edge_of
 from vaectl.data.info import LARGEST_EXAMPLE, LONGEST_SIDE, DataInfo
-from vaectl.data.own.archives import open_npy, open_npz, open_safetensors
-from vaectl.data.own.array_folder import holds_arrays, open_array_folder
-from vaectl.data.own.decoding import FileRows, strict_pictures
+from vaectl.data.own.decoding import strict_pictures
 from vaectl.data.own.depth import LARGEST_SIXTEEN, depth_remark
 from vaectl.data.own.division import divide, fingerprint, resident, streamed
-from vaectl.data.own.folder import open_folder
-from vaectl.data.own.hdf5 import open_hdf5
-from vaectl.data.own.idx_files import is_idx_file, is_idx_name, open_idx
-from vaectl.data.own.joining import ChainedRows, with_test
-from vaectl.data.own.matlab import open_matlab
+from vaectl.data.own.joining import with_test
+from vaectl.data.own.opening import opened
 from vaectl.data.own.part_scales import Scales, check_scales
-from vaectl.data.own.parts import open_parts, tables_of
-from vaectl.data.own.rows import SCALINGS, ArrayRows, Rows
-from vaectl.data.own.source import Names, Reading, Source, check_count, refuse_bad
-from vaectl.data.own.tables import open_table
-from vaectl.data.own.text_lines import tables_in_zip
-from vaectl.data.own.zarr_files import is_zarr, open_zarr
+from vaectl.data.own.rows import SCALINGS, Rows
+from vaectl.data.own.selected import files_of, selected, without_examples
+from vaectl.data.own.source import Names, Reading, Source, check_count, refuse_bad, unlabelled
 from vaectl.data.report import report_of
 from vaectl.data.scale import fitted_units
 from vaectl.data.survey import Survey, Tally, survey
-from vaectl.errors import DataError, SettingError
+from vaectl.errors import DataError, SettingError, amount
 from vaectl.system.reading import size_text
 from vaectl.system.runtime import memory
 
-OPENERS: dict[str, Callable[[Path, Reading], Source]] = {
-    ".npy": open_npy,
-    ".npz": open_npz,
-    ".safetensors": open_safetensors,
-    **dict.fromkeys(TABLES, open_table),
-    ".h5": open_hdf5,
-    ".hdf5": open_hdf5,
-    ".mat": open_matlab,
-    ".zarr": open_zarr,
-    ".idx": open_idx,
-}
 # examples larger than memory / RESIDENT_PART are streamed
 RESIDENT_PART = 4
 
@@ -68,7 +48,7 @@ def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
     path = Path(name)
     reading = Reading(
         options,
-        change_of(options.image_size, options.grayscale, lenient=loading.lenient),
+        change_of(options, lenient=loading.lenient),
         loading.support,
         loading.lenient,
         loading.most,
@@ -78,9 +58,13 @@ def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
         loading.progress,
     )
     with strict_pictures():
-        source = _opened(path, reading)
+        source = opened(path, reading)
         if options.test is not None:
-            source = with_test(path, source, Path(located(options.test)), reading, _opened)
+            source = with_test(path, source, Path(located(options.test)), reading, opened)
+        if options.classes is not None:
+            source, others = selected(path.name, source, options.classes)
+            if others:  # files of images are left out before they are opened
+                loading.note(f"{path.name}: {amount(others, 'example')} of other classes left out")
         _check_options(path, source, options, lenient=loading.lenient)
         _check_sizes(path, source)
         keep = _is_resident(path, source, options, loading)
@@ -99,58 +83,14 @@ def load_own(name: str, loading: Loading, options: DataOptions) -> Data:
     if bad:
         loading.note(f"{path.name}: {len(bad)} of {total} {source.word} are left out; {_one(bad)}")
     if keep:  # the survey holds the examples, and memory need not hold them twice
-        source = dataclasses.replace(source, parts={part: _emptied(rows) for part, rows in source.parts.items()})
+        parts = {part: without_examples(rows) for part, rows in source.parts.items()}
+        source = dataclasses.replace(source, parts=parts)
     return _described(path, source, surveys, tally, options, loading, left_out=len(bad))
-
-
-def _emptied(rows: Rows) -> Rows:
-    return rows.emptied() if isinstance(rows, ArrayRows | ChainedRows) else rows
 
 
 def _one(bad: list[tuple[str, str]]) -> str:
     name, problem = bad[0]
     return f"{'one is ' if len(bad) > 1 else ''}{name}: {problem}"
-
-
-def _opened(path: Path, reading: Reading) -> Source:
-    if not os.path.lexists(path):
-        raise DataError(
-            f"{path} does not exist", hint="name a folder of images or a file, or a built-in data set such as mnist"
-        )
-    if os.path.isdir(path):
-        if parts := tables_of(path):
-            return open_parts(path, parts, reading, _opened)
-        if is_zarr(path) or path.suffix.lower() == ".zarr":
-            return open_zarr(path, reading)
-        if holds_arrays(path):
-            return open_array_folder(path, reading)
-        if reading.label_column is not None:
-            raise SettingError("data.label_column", f"is for tables; the labels of {path.name} are its folders")
-        return open_folder(path, reading)
-    suffix = _suffix(path)
-    if suffix in PICTURES:
-        raise DataError(
-            f"{path} is one image, and data are a folder of images or an array: name the folder that it is in"
-        )
-    if suffix not in OPENERS:
-        raise DataError(
-            f"{path}: unknown format '{suffix}'", hint=f"a folder of images, or a file: {', '.join(SUFFIXES)}"
-        )
-    if not os.path.isfile(path):
-        raise DataError(f"cannot read {path}: it is not a regular file")
-    return OPENERS[suffix](path, reading)
-
-
-def _suffix(path: Path) -> str:
-    """The suffix of a file in lower case, or that of its format where it goes by other names."""
-    if path.name.lower().endswith(".zarr.zip"):
-        return ".zarr"
-    suffix = suffix_of(path.name)
-    if suffix not in OPENERS and suffix.endswith(".zip") and tables_in_zip(path):
-        return ".csv.zip"
-    if is_idx_name(path.name) or (suffix not in (*OPENERS, *PICTURES) and is_idx_file(path)):
-        return ".idx"
-    return suffix
 
 
 def _check_options(path: Path, source: Source, options: DataOptions, *, lenient: bool) -> None:
@@ -222,6 +162,8 @@ def _remarks(source: Source, tally: Tally, options: DataOptions) -> Iterator[str
         remark = depth_remark(tally.range[1] * LARGEST_SIXTEEN)
         if remark is not None:
             yield remark
+    if tally.grey and options.channels is None:
+        yield "its colours are grey levels, with red, green and blue alike: --channels 1 makes one channel of them"
 
 
 def _described(
@@ -245,10 +187,19 @@ def _described(
         by_class=loading.by_class,
         note=loading.note,
     )
+    mark = fingerprint(division, source, surveys)
+    if len(source.classes) == 1 and options.classes is None and not loading.lenient:
+        # one class alone is no class
+        source = dataclasses.replace(source, classes=())
+        division = dataclasses.replace(
+            division, labels={split: unlabelled(len(division.rows[split])) for split in SPLITS}
+        )
     rows, keep = source.parts["train"], surveys["train"].images is not None
     support = _support(rows, tally, loading.support)
     if loading.lenient and support not in ("bytes", "unit"):
         options = dataclasses.replace(options, binarize="none")
+    if options.invert and support == "real":
+        raise SettingError("data.invert", f"is for pixels from 0 to 1 or 255; {path.name} holds real numbers")
     if options.binarize != "none" and support not in ("bytes", "unit"):
         raise SettingError("data.binarize", f"is for grey levels; {path.name} is {support}")
     mark = fingerprint(division, source, surveys)
@@ -289,7 +240,7 @@ def _described(
     report = report_of(
         info, tally, digests, division.labels, stored=str(rows.dtype), left_out=left_out, streamed=not keep
     )
-    files = {split: part.files for split in SPLITS if isinstance(part := source.parts[division.part[split]], FileRows)}
+    files = {split: names for split in SPLITS if (names := files_of(source.parts[division.part[split]])) is not None}
     return Data(splits["train"], splits["validation"], splits["test"], info, report, files)
 
 

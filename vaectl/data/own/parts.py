@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vaectl.config.datasets import PICTURES, TABLES, suffix_of
-from vaectl.data.own.folder import SPLIT_FOLDERS
 from vaectl.data.own.joining import Opener, alike, chained, following, joined
+from vaectl.data.own.layout import SPLIT_FOLDERS
 from vaectl.data.own.source import Reading, Source
 from vaectl.errors import DataError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def roles_of(
         if INDEX_NAMES.fullmatch(name) and index not in dropped and counts_rows(index):
             dropped.add(index)
             reading.note(f"{path.name}: column '{name}' only counts the rows and is left out")
-    label = _label(path, names, reading, dropped | {group})
+    label = label_index(path, names, reading, dropped | {group})
     if label is not None and not reading.demands_label and is_real(label):
         reading.note(f"{path.name}: column '{names[label]}' holds real numbers, so it is not used as the label")
         label = None
@@ -98,7 +98,7 @@ def _index(path: Path, option: str, name: str | None, names: Sequence[str], read
     return list(names).index(name)
 
 
-def _label(path: Path, names: Sequence[str], reading: Reading, others: set[int | None]) -> int | None:
+def label_index(path: Path, names: Sequence[str], reading: Reading, others: Collection[int | None] = ()) -> int | None:
     """The column that holds the labels, or None; ``others`` have another role."""
     if reading.label_column is not None:
         index = _index(path, "label_column", reading.label_column, names, reading)
