@@ -113,7 +113,7 @@ def _opened(path: Path, reading: Reading) -> Source:
             f"{path} is one image, and data are a folder of images or an array: name the folder that it is in"
         )
     suffix = suffix_of(path.name)
-    if suffix not in OPENERS and suffix.endswith(".zip") and tables_in_zip(path):
+    if suffix == ".zip" and tables_in_zip(path):
         suffix = ".csv.zip"
     if suffix not in OPENERS:
         raise DataError(
