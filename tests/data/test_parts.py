@@ -14,6 +14,8 @@ from PIL import Image
 from tests.conftest import Cli
 from tests.support.tables import everything, load, write
 from vaectl.data.base import Data
+from vaectl.data.own.joining import ChainedRows
+from vaectl.data.own.rows import ArrayRows, BadExampleError
 from vaectl.data.units import Column
 from vaectl.errors import DataError, SettingError
 
@@ -173,6 +175,19 @@ def test_pieces_with_other_classes_and_bad_rows(tmp_path: Path) -> None:
     data = load(tmp_path, skip_bad=True)
     assert data.info.classes == ("x", "y", "z", "w")
     assert np.array(everything(data)[:, 0, 0].tolist()) == rounded([*TRAIN, *TEST])
+
+
+def test_rows_of_pieces_are_read_in_any_order() -> None:
+    """A batch may take rows of several pieces, and a bad one is named by its place among all."""
+    numbers = np.arange(40, dtype=np.float32).reshape(20, 2)
+    numbers[13, 1] = np.nan
+    rows = ChainedRows(tuple(ArrayRows(piece, "table", "numbers") for piece in np.split(numbers, [7, 7, 12])))
+    index = np.array([19, 0, 6, 7, 12, 0])
+    assert len(rows) == 20
+    assert np.array_equal(rows.read(index)[:, 0, 0], numbers[index])
+    with pytest.raises(BadExampleError, match="example 13"):
+        rows.read(np.array([1, 13]))
+    assert rows.name(13) == "row 1"
 
 
 def test_one_split_in_two_formats_is_refused(tmp_path: Path) -> None:

@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from tests.support.tables import everything, load, write
+from vaectl.config.datasets import DataOptions
 from vaectl.config.values import coerce
 from vaectl.data.own.shapes import image_axes, pixel_axes
+from vaectl.data.own.source import Reading
+from vaectl.data.own.tables import open_table
 from vaectl.data.units import Column
 from vaectl.errors import DataError, SettingError
 
@@ -190,6 +193,16 @@ def test_a_group_is_no_feature(tmp_path: Path, suffix: str) -> None:
     rows = [[f"patient {i // 4}", i / 7, -i / 3] for i in range(ROWS)]
     data = load(write(tmp_path / f"x{suffix}", ["patient", "a", "b"], rows), group_column="patient")
     assert [column.name for column in data.info.columns] == ["a", "b"]
+    source = open_table(tmp_path / f"x{suffix}", Reading(DataOptions(group_column="patient")))
+    assert source.groups is not None
+    groups = source.groups["train"]
+    assert (groups.dtype, len(set(groups.tolist()))) == (np.int64, ROWS // 4)
+    assert (groups.reshape(-1, 4) == groups[::4, None]).all()
+    # the number of a group is the same in another file, as in pieces of one table
+    write(tmp_path / f"y{suffix}", ["a", "patient", "b"], [[1.5, f"patient {i % 2}", i] for i in range(ROWS)])
+    other = open_table(tmp_path / f"y{suffix}", Reading(DataOptions(group_column="patient"))).groups
+    assert other is not None
+    assert set(other["train"].tolist()) == {groups[0], groups[4]}
     with pytest.raises(SettingError, match="'patient', which --drop-column leaves out"):
         load(tmp_path / f"x{suffix}", group_column="patient", drop_column=("patient",))
 
@@ -237,3 +250,6 @@ def test_a_model_s_columns_are_found_by_name(tmp_path: Path) -> None:
     assert any("1 column left out, which were not trained on: c" in note for note in notes)
     with pytest.raises(DataError, match="lacks 1 column 'd'"):
         load(path, demands={"columns": ("a", "d"), "lenient": True})
+    plain = write(tmp_path / "y.csv", [], [[-i / 3, i / 7] for i in range(ROWS)])
+    by_order = load(plain, demands={"columns": ("a", "b"), "support": "real", "lenient": True})
+    assert torch.equal(everything(by_order), everything(data))

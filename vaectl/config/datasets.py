@@ -97,9 +97,10 @@ class DataOptions:
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of a file's name in lower case, of a packed file with that before it: ``.csv.gz``."""
+    """The suffix of a file's name in lower case, of a packed table with that before it: ``.csv.gz``."""
     suffixes = [suffix.lower() for suffix in Path(name).suffixes]
-    return "".join(suffixes[-2:] if suffixes[-1:] in ([".gz"], [".zip"]) else suffixes[-1:])
+    both = "".join(suffixes[-2:])
+    return both if both in TABLES else "".join(suffixes[-1:])
 
 
 def dataset_names() -> tuple[str, ...]:

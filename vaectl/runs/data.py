@@ -87,8 +87,8 @@ def load_recorded(run: Run, data_dir: str | Path | None, tell: Tell) -> Data:
         # all notes on own data were shown in training; they are the kind of numbers that they were then
         loading = _loading(location, own, tell, kind="detail" if own else "note")
         most = None if not own or spec.data.options["skip_bad"] else 2 * sum(info.sizes.values()) + 1000
-        demands = _demands(run) if own else {}
-        data = _as_recorded(run, part, dataclasses.replace(loading, most=most, **demands))
+        needs = demands(info, spec.data) if own else {}
+        data = load_alike(part, dataclasses.replace(loading, most=most, **needs), info.fingerprint)
     except UnusableError as error:
         hint = f"all were usable when {run.id} was trained: restore the original files"
         raise DataError(error.message, hint=hint) from None
@@ -106,18 +106,20 @@ def _in_units_of(run: Run, data: Data) -> Data:
     return dataclasses.replace(data, info=dataclasses.replace(data.info, units=run.data_info.units))
 
 
-def _as_recorded(run: Run, part: Part, loading: Loading) -> Data:
-    """Load a run's data, divided as in training: earlier versions did not look at the classes of own data."""
+def load_alike(part: Part, loading: Loading, fingerprint: str) -> Data:
+    """Load own data, divided as they were in training: earlier versions did not look at their classes.
+
+    Args:
+        part: The data part of a spec.
+        loading: How to load it.
+        fingerprint: The fingerprint in training; the result may have another one.
+    """
     from vaectl.data.loading import load_part
 
     data = load_part(part, loading)
-    if (
-        data.info.fingerprint != run.data_info.fingerprint
-        and is_path(part.name)
-        and bool((data.test.labels >= 0).any())
-    ):
+    if data.info.fingerprint != fingerprint and is_path(part.name) and bool((data.test.labels >= 0).any()):
         earlier = load_part(part, dataclasses.replace(loading, by_class=False))
-        if earlier.info.fingerprint == run.data_info.fingerprint:
+        if earlier.info.fingerprint == fingerprint:
             return earlier
     return data
 
@@ -147,7 +149,7 @@ def load_other(run: Run, name: str, data_dir: str | Path | None, tell: Tell, *, 
     part = complete(dataclasses.replace(spec, data=Part(name, _options_for(spec.data, name)))).data
     columns = tuple(column.name for column in info.columns) or None
     loading = dataclasses.replace(
-        _loading(location, own, tell), **_demands(run), columns=columns, lenient=True, divided=divided
+        _loading(location, own, tell), **demands(info, spec.data), columns=columns, lenient=True, divided=divided
     )
     try:
         data = load_part(part, loading)
@@ -207,10 +209,9 @@ def _loading(location: Location, own: bool, tell: Tell, kind: Any = "note") -> L
     )
 
 
-def _demands(run: Run) -> dict[str, Any]:
-    """What a run's model demands of data that are loaded for it."""
-    info, options = run.data_info, run.complete_spec().data.options
-    return {"support": info.support if options["binarize"] == "none" else None, "shape": info.shape}
+def demands(info: DataInfo, part: Part) -> dict[str, Any]:
+    """What a model that was trained on such data demands of data that are loaded for it, for ``Loading``."""
+    return {"support": info.support if part.options["binarize"] == "none" else None, "shape": info.shape}
 
 
 def _options_for(data: Part, name: str) -> dict[str, Any]:

@@ -75,8 +75,7 @@ def gather(processes: Processes, spec: Spec, info: DataInfo, directory: str, sta
             f"process; there are {processes.world}",
             hint="run vaectl train without torchrun",
         )
-    units = None if info.units is None else info.units.to_json()
-    plan = {"config": spec.to_json(), "fingerprint": info.fingerprint, "units": units, "directory": directory}
+    plan = {"config": spec.to_json(), "dataset": info.to_json(), "directory": directory}
     processes.board.post(PLAN, {**plan, "device": state.device.type, "plugins": used_by(spec)})
     with processes.board.one_by_one():
         pass  # the data are loaded
@@ -150,18 +149,18 @@ def _same_data(part: Part, of_leader: Path, data_dir: Path | None, plan: Mapping
     """Load the leader's data on this machine, with the scale that the leader's model has."""
     from vaectl.config.datasets import is_path
     from vaectl.data.base import Loading
-    from vaectl.data.loading import load_part
-    from vaectl.data.units import Units
+    from vaectl.data.info import DataInfo
+    from vaectl.runs.data import demands, load_alike
 
     own = is_path(part.name)
     directory = find_directory(data_dir, of_leader, own=part.name if own else None).path
     if own:
         part = moved(part, directory)
-    data = load_part(part, Loading(directory))
-    if data.info.fingerprint != plan["fingerprint"]:
+    info = DataInfo.from_json(plan["dataset"])
+    data = load_alike(part, Loading(directory, **(demands(info, part) if own else {})), info.fingerprint)
+    if data.info.fingerprint != info.fingerprint:
         raise DataError(f"{data.info.name} in {directory} differs from the data of process 0")
-    units = None if plan["units"] is None else Units.from_json(plan["units"])
-    return dataclasses.replace(data, info=dataclasses.replace(data.info, units=units))
+    return dataclasses.replace(data, info=dataclasses.replace(data.info, units=info.units))
 
 
 def _take_part(processes: Processes, state: TrainState, data: Data, spec: Spec, tell: Tell) -> None:

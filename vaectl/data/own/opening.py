@@ -73,8 +73,6 @@ def _suffix(path: Path) -> str:
     if path.name.lower().endswith(".zarr.zip"):
         return ".zarr"
     suffix = suffix_of(path.name)
-    if suffix not in OPENERS and suffix.endswith(".zip"):  # a name may have other dots
-        suffix = ".zip"
     if is_idx_name(path.name) or (suffix not in (*OPENERS, *PICTURES) and is_idx_file(path)):
         return ".idx"
     return suffix

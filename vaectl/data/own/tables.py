@@ -21,7 +21,7 @@ from vaectl.data.own.text_table import read_text_table
 from vaectl.errors import DataError, SettingError
 
 READERS = {".parquet": read_parquet, ".arrow": read_parquet, ".feather": read_parquet, ".h5ad": read_h5ad}
-# options for images -> what sets them apart from their default
+# options for images, which rows of numbers do not take
 FOR_IMAGES = ("image_size", "grayscale", "crop", "channels", "invert")
 
 

@@ -127,7 +127,7 @@ def head_of(file: TextFile, reading: Reading) -> Head:
 def _renamed(file: TextFile, head: Head, reading: Reading) -> Head:
     """A head with the names of the training examples, if either file has none; refuses two columns of one name."""
     name, width, names = file.path.name, len(head.names), head.names
-    every = reading.names.every if reading.names is not None else ()
+    every = () if reading.names is None else reading.names.every or reading.names.numbers
     unnamed = all(text == str(index + 1) for index, text in enumerate(every))
     if len(every) == width and unnamed == head.named and every != tuple(names):
         assert reading.names is not None
@@ -196,10 +196,7 @@ def _next_row(lines: Lines, delimiter: str) -> tuple[int, list[str]]:
 def _is_header(first: Sequence[str], below: Sequence[str]) -> bool:
     """Whether the first line names the columns: no cell is a number, or a text is above a number."""
     texts = [index for index, cell in enumerate(first) if not _is_value(cell) and cell.strip().lower() not in MISSING]
-    if len(texts) == len(first):
-        # a first row of nothing but true and false is no header
-        return True
-    return any(index < len(below) and _is_value(below[index]) for index in texts)
+    return len(texts) == len(first) or any(index < len(below) and _is_value(below[index]) for index in texts)
 
 
 def _is_value(cell: str) -> bool:
