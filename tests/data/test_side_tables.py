@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
-from vaectl.data.own.containers import open_directory
 
 from tests.support.image_files import labels, load, pictures, save, zipped
+from vaectl.data.own.opening import open_directory
 from vaectl.data.own.source import Reading, Source
 from vaectl.errors import DataError, SettingError
 

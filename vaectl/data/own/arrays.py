@@ -157,8 +157,7 @@ def assembled(
     images, layouts = _laid_out(path, images, reading)
     table = "table" in layouts.values()
     if table and reading.change is not None and reading.change.forced:
-        name = "data.image_size" if reading.change.size is not None else "data.grayscale"
-        raise SettingError(name, f"is for images; {path.name} holds a table")
+        raise SettingError(reading.change.setting, f"is for images; {path.name} holds a table")
     encoding = encoding_of(list(images.values()), reading.support, numbers=table and _are_columns(images, reading))
     _note_axes(path, images["train"], layouts["train"], encoding, reading)
     parts = {part: ArrayRows(array, layouts[part], encoding, reading.change) for part, array in images.items()}

@@ -110,7 +110,7 @@ def _kinds(column: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tup
     texts = any(values.dtype.kind == "U" for values in column.values())
     values = {part: part_values[present[part]] for part, part_values in column.items()}
     numbers, classes = classes_of({part: v if texts else v.astype(np.int64) for part, v in values.items()})
-    labels = {part: unlabelled(len(part_values)) for part, part_values in column.items()}
+    labels = {part: unlabelled(len(part_values)).copy() for part, part_values in column.items()}
     for part, part_numbers in numbers.items():
         labels[part][present[part]] = part_numbers
     return labels, classes

@@ -192,7 +192,7 @@ def _described(
         # one class alone is no class
         source = dataclasses.replace(source, classes=())
         division = dataclasses.replace(
-            division, labels={split: unlabelled(len(division.rows[split])) for split in SPLITS}
+            division, labels={split: unlabelled(len(division.rows[split])).copy() for split in SPLITS}
         )
     rows, keep = source.parts["train"], surveys["train"].images is not None
     support = _support(rows, tally, loading.support)

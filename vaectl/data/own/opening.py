@@ -85,12 +85,13 @@ def open_zip(path: Path, reading: Reading) -> Source:
         DataError: The archive is damaged, or holds none of these.
         SettingError: An option does not apply to these data.
     """
-    if tables_in_zip(path):
-        return open_table(path, reading)
     store = ZipStore(path)
     names = [member.name for member in store.members()]
-    if any(name.endswith(".npy") for name in names) and not any(map(is_picture, names)):
-        return open_npz(path, reading)
+    if not any(map(is_picture, names)):
+        if any(name.endswith(".npy") for name in names):
+            return open_npz(path, reading)
+        if tables_in_zip(path):
+            return open_table(path, reading)
     return open_members(path, store, reading)
 
 

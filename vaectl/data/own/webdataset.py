@@ -102,7 +102,7 @@ def _labels(
     if missing := sum(text == "" for part in texts.values() for text in part):
         reading.note(f"{path.name}: {amount(missing, 'image')} without a label")
     whole = all(text.lstrip("-").isdecimal() and len(text) < 18 for part in texts.values() for text in part if text)
-    labels = {part: unlabelled(len(part_texts)) for part, part_texts in texts.items()}
+    labels = {part: unlabelled(len(part_texts)).copy() for part, part_texts in texts.items()}
     values = {part: np.array([text for text in part_texts if text], np.int64 if whole else str)
               for part, part_texts in texts.items()}  # fmt: skip
     numbers, classes = classes_of(values)
