@@ -229,7 +229,7 @@ def test_a_few_palettes_do_not_give_all_a_transparency(tmp_path: Path) -> None:
     notes: list[str] = []
     loaded = load(root, notes)
     assert loaded.info.shape == (3, 7, 5)
-    assert said(notes, "the transparency of 2 images is dropped")
+    assert said(notes, "the transparency of 2 images", "is dropped")
     opaque.putalpha(100)
     opaque.save(root / "opaque.png")
     notes.clear()
@@ -393,13 +393,13 @@ def test_built_in_sets_are_changed_too() -> None:
 
 
 @pytest.mark.parametrize("storage", ["resident", "stream"])
-@pytest.mark.parametrize("wanted", ["dog", "1"])
-def test_classes_with_names_are_numbered_anew(tmp_path: Path, storage: str, wanted: str) -> None:
+@pytest.mark.parametrize("choice", ["dog", "1"])
+def test_classes_with_names_are_numbered_anew(tmp_path: Path, storage: str, choice: str) -> None:
     root = pets(tmp_path / "pets")
     save(root / "train" / "eel", pictures(3, seed=9))
     save(root / "test" / "eel", pictures(1, seed=8))
     notes: list[str] = []
-    loaded = load(root, notes, classes=(wanted, "eel"), storage=storage)
+    loaded = load(root, notes, classes=(choice, "eel"), storage=storage)
     assert loaded.info.classes == ("dog", "eel")
     assert dict(loaded.info.sizes) == {"train": 8, "validation": 1, "test": 3}
     assert loaded.test.labels.tolist() == [0, 0, 1]
@@ -433,7 +433,7 @@ def test_a_bad_image_of_a_class_is_named(tmp_path: Path) -> None:
 def test_classes_of_a_built_in_set() -> None:
     whole, loaded = load("digits"), load("digits", classes=("3", "5"))
     assert set(loaded.test.labels.tolist()) == {3, 5}
-    kept = np.isin(whole.test.labels, (3, 5))
-    assert torch.equal(loaded.test.batch(slice(None)).x, whole.test.batch(slice(None)).x[torch.from_numpy(kept)])
+    rows = np.isin(whole.test.labels, (3, 5))
+    assert torch.equal(loaded.test.batch(slice(None)).x, whole.test.batch(slice(None)).x[torch.from_numpy(rows)])
     with pytest.raises(SettingError, match="no class of digits; its classes: 0, 1, 2"):
         load("digits", classes=("cat",))

@@ -124,21 +124,21 @@ def celeba(root: Path, suffix: str, folder: str = "img_align_celeba") -> Path:
 
 
 @pytest.mark.parametrize("suffix", ["txt", "csv"])
-@pytest.mark.parametrize("given", ["", "img_align_celeba"])
-def test_celeba(tmp_path: Path, suffix: str, given: str) -> None:
+@pytest.mark.parametrize("below", ["", "img_align_celeba"])
+def test_celeba(tmp_path: Path, suffix: str, below: str) -> None:
     """The splits are its own, and its attributes are kept as 0 and 1; one of them may be the label."""
     root = celeba(tmp_path / "celeba", suffix)
     notes: list[str] = []
-    loaded = load(root / given, notes)
+    loaded = load(root / below, notes)
     assert dict(loaded.info.sizes) == {"train": 12, "validation": 3, "test": 5}
     assert loaded.info.classes == ()
     assert labels(loaded) == [-1] * 20
     assert any("attributes kept: Male, Smiling" in note for note in notes)
     assert any("tells the split" in note for note in notes)
-    opened = source(root / given)
+    opened = source(root / below)
     assert opened.factors["train"]["Male"].tolist() == [n % 2 for n in range(12)]
     assert opened.factors["test"]["Smiling"].tolist() == [int(n % 3 > 0) for n in range(15, 20)]
-    smiling = load(root / given, label_column="Smiling")
+    smiling = load(root / below, label_column="Smiling")
     assert smiling.test.labels.tolist() == [int(n % 3 > 0) for n in range(15, 20)]
 
 

@@ -16,13 +16,13 @@ LISTED = 20
 
 
 def chosen(
-    name: str, wanted: Sequence[str], labels: Mapping[str, np.ndarray], classes: tuple[str, ...]
+    name: str, selection: Sequence[str], labels: Mapping[str, np.ndarray], classes: tuple[str, ...]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], tuple[str, ...]]:
     """Find the examples of some classes.
 
     Args:
         name: Name of the data set.
-        wanted: Names of classes, or their numbers.
+        selection: Names of classes, or their numbers.
         labels: Class of each example by part, int64 (N,), -1 if it has none.
         classes: Names of the labels 0, 1, ... ; empty if they have no names.
 
@@ -42,14 +42,14 @@ def chosen(
         # a class may be called 3, and then 3 does not mean the fourth
         numbers = {str(number): number for number in range(len(classes))}
         numbers |= {text: number for number, text in enumerate(classes)}
-    for text in wanted:
+    for text in selection:
         if text not in numbers:
             listing = ", ".join(known[:LISTED]) + (f" and {len(known) - LISTED} more" if len(known) > LISTED else "")
             raise SettingError(
                 "data.classes", f"names {text!r:.100}, which is no class of {name}; its classes: {listing}",
                 hint=nearest(text, known),
             )  # fmt: skip
-    numbers_left = sorted({numbers[text] for text in wanted})
+    numbers_left = sorted({numbers[text] for text in selection})
     rows = {part: np.flatnonzero(np.isin(part_labels, numbers_left)) for part, part_labels in labels.items()}
     labels_left = {part: labels[part][part_rows] for part, part_rows in rows.items()}
     if classes:

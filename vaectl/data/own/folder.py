@@ -94,9 +94,9 @@ def _open_listed(path: Path, store: Store, listing: Listing, reading: Reading) -
         suffixes = " ".join(sorted(suffix[1:] for suffix in PICTURES))
         raise DataError(f"{path} holds no images", hint=f"names of images end in: {suffixes}")
     tables = side_tables(path, store, listing, layout)
-    walked = [place.folder for places in layout.places.values() for place in places]
-    used = sum(any(not folder or table.file.startswith(f"{folder}/") for folder in walked) for table in tables)
-    if ignored := listing.ignored - used:
+    folders = [place.folder for places in layout.places.values() for place in places]
+    inside = sum(any(not folder or table.file.startswith(f"{folder}/") for folder in folders) for table in tables)
+    if ignored := listing.ignored - inside:
         reading.note(f"{path.name}: {amount(ignored, 'file')} without an image suffix ignored")
     _refuse_links(path, layout.images, bad)
     layout = divided(tables, layout, reading, path.name)
@@ -128,9 +128,9 @@ def open_pictures(pictures: Pictures, reading: Reading) -> Source:
     Image.init()  # must not run in several threads at once
     if reading.options.classes is not None:
         pictures = _wanted(pictures, reading.options.classes, reading)
-    bad, found = pictures.bad, _headers(pictures, reading)
-    places = {part: np.array([place for place, _ in pairs], np.int64) for part, pairs in found.items()}
-    headers = {part: [header for _, header in pairs] for part, pairs in found.items()}
+    bad, pairs_by_part = pictures.bad, _headers(pictures, reading)
+    places = {part: np.array([place for place, _ in pairs], np.int64) for part, pairs in pairs_by_part.items()}
+    headers = {part: [header for _, header in pairs] for part, pairs in pairs_by_part.items()}
     _tell_of_pages(pictures, places, headers, reading)
     sound = [header for part in headers.values() for header in part]
     usable = {part: np.arange(len(part_headers)) for part, part_headers in headers.items()}
@@ -215,10 +215,10 @@ def _by(size: tuple[int, int]) -> str:
 def _headers(pictures: Pictures, reading: Reading) -> dict[str, list[tuple[int, Header]]]:
     """Read the headers of every image file: by part, the place of its file and the header of each image."""
     total, done = sum(map(len, pictures.images.values())), 0
-    found: dict[str, list[tuple[int, Header]]] = {}
+    pairs: dict[str, list[tuple[int, Header]]] = {}
     for part, files in pictures.images.items():
         chunks = (range(start, min(len(files), start + FILES_AT_ONCE)) for start in range(0, len(files), FILES_AT_ONCE))
-        found[part] = []
+        pairs[part] = []
 
         def read(chunk: range, files: Sequence[str] = files) -> list[tuple[int, list[Header] | str]]:
             return [(place, headers_of(pictures.store, files[place])) for place in chunk]
@@ -229,10 +229,10 @@ def _headers(pictures: Pictures, reading: Reading) -> dict[str, list[tuple[int, 
                     if isinstance(headers, str):
                         pictures.bad.append((files[place], headers))
                     else:
-                        found[part] += [(place, header) for header in headers]
+                        pairs[part] += [(place, header) for header in headers]
                 done += len(result)
                 reading.progress(f"{pictures.name}: reading image headers", done, total)
-    return found
+    return pairs
 
 
 def _tell_of_pages(
@@ -263,13 +263,13 @@ def _common(
         if header.bands.endswith("A")
     ] if alpha else []  # fmt: skip
     few = alpha and 2 * len(clear) < sum(forms.values())
-    dropped = few and all(palette or is_opaque(pictures.store, file) for file, palette in clear)
-    bands = ("RGB" if colour else "L") + ("A" if alpha and not dropped else "")
+    drops_alpha = few and all(palette or is_opaque(pictures.store, file) for file, palette in clear)
+    bands = ("RGB" if colour else "L") + ("A" if alpha and not drops_alpha else "")
     depth = max((bits for _, bits in forms), default=8)
     if len(forms) > 1:
         counts = ", ".join(f"{count} {band} with {bits} bits" for (band, bits), count in forms.most_common())
         way = ""
-        if dropped:
+        if drops_alpha:
             way = (
                 f"; the transparency of {amount(len(clear), 'image')} is dropped, as it is that of a palette or unused"
             )

@@ -38,7 +38,7 @@ TEXT_BYTES = 1 << 28
 
 
 class RowNames(Sequence[str]):
-    """The names of the rows of some files, made when they are asked for.
+    """The names of the rows of some files, made when they are name for.
 
     Args:
         files: Name and number of rows of each file.
@@ -214,9 +214,9 @@ def open_image_table(path: Path, shards: Mapping[str, Mapping[str, Path]], readi
     }
     check_count(path, images.values())
     others = [field.name for field in schema if field.name != column and _is_simple(field.type)]
-    unread = [field.name for field in schema if field.name != column and field.name not in others]
-    if unread:
-        reading.note(f"{path.name}: columns ignored: {', '.join(unread[:10])}")
+    complex_columns = [field.name for field in schema if field.name != column and field.name not in others]
+    if complex_columns:
+        reading.note(f"{path.name}: columns ignored: {', '.join(complex_columns[:10])}")
     try:
         columns = {
             name: {part: _values([files[file] for file in names], name) for part, names in shards.items()}
@@ -256,16 +256,16 @@ def _opened(part: Mapping[str, Path]) -> dict[str, Any]:
 
 def _image_column(path: Path, schema: Any, reading: Reading) -> str:
     names = [field.name for field in schema if _are_images(field)]
-    asked = reading.options.images_key
-    if asked is not None and asked not in names:
+    name = reading.options.images_key
+    if name is not None and name not in names:
         raise SettingError(
-            "data.images_key", f"names no column of images: {asked!r:.100}; there are: {', '.join(names)}"
+            "data.images_key", f"names no column of images: {name!r:.100}; there are: {', '.join(names)}"
         )
-    if asked is None and len(names) > 1:
+    if name is None and len(names) > 1:
         reading.note(
             f"{path.name}: column '{names[0]}' is read; --images-key names another one: {', '.join(names[1:])}"
         )
-    return names[0] if asked is None else asked
+    return names[0] if name is None else name
 
 
 def _is_simple(kind: Any) -> bool:

@@ -190,11 +190,17 @@ def classes_by_folder(
         return {part: np.zeros(len(files), np.int64) for part, files in images.items()}, named([top])
     if not inside:
         return {part: unlabelled(len(files)) for part, files in images.items()}, ()
-    trained = {kind for kind in kinds["train"] if kind}
+    training_kinds = {kind for kind in kinds["train"] if kind}
     labels = {}
     for part, files in images.items():
         own = {kind for kind in kinds[part] if kind}
-        if part != "train" and trained and len(own) <= 1 and not own & trained and not (own and "" in kinds[part]):
+        if (
+            part != "train"
+            and training_kinds
+            and len(own) <= 1
+            and not own & training_kinds
+            and not (own and "" in kinds[part])
+        ):
             where = f"all in {own.pop()}, which is no class in training" if own else "in no class folder"
             note(f"{name}: the {part} images are {where}: they have no label")
             kinds[part] = [MARK] * len(files)

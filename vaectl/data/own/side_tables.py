@@ -88,10 +88,10 @@ def divided(tables: Sequence[SideTable], layout: Layout, reading: Reading, name:
     images = layout.images["train"]
     for table in tables:
         split = next((column for column in table.columns if column.lower() in SPLIT_COLUMNS), None)
-        if split is None or (found := _matched(table, images)) is None:
+        if split is None or (rows_of := _matched(table, images)) is None:
             continue
         parts = dict[str, list[str]]()
-        for image, row in zip(images, found, strict=True):
+        for image, row in zip(images, rows_of, strict=True):
             value = "" if row < 0 else str(table.columns[split][row])
             part = NUMBERED[int(value)] if value in ("0", "1", "2") else part_of(value)
             parts.setdefault(part or "", []).append(image)
@@ -140,13 +140,13 @@ def _joined(
     own = {part: files for part, files in images.items() if files and (folder in ("", "..") or
            all(file.startswith(f"{folder}/") for file in (files[0], files[-1])))}  # fmt: skip
     everything = [file for files in own.values() for file in files]
-    found = _matched(table, everything)
-    if found is None:
+    rows_of = _matched(table, everything)
+    if rows_of is None:
         reading.note(f"{path.name}: {table.file} has no column of the names of these images and is ignored")
         return {}
     key = _key_column(table, everything)
-    missing, rows = int((found < 0).sum()), len(next(iter(table.columns.values())))
-    extra = rows - len(np.unique(found[found >= 0]))
+    missing, rows = int((rows_of < 0).sum()), len(next(iter(table.columns.values())))
+    extra = rows - len(np.unique(rows_of[rows_of >= 0]))
     counts = [f"{amount(missing, 'image')} without a row" if missing else "",
               f"{amount(extra, 'row')} without an image" if extra else ""]  # fmt: skip
     notes = ", ".join(filter(None, counts))
@@ -154,13 +154,13 @@ def _joined(
     columns, start = dict[str, dict[str, np.ndarray]](), 0
     places = {}
     for part, files in own.items():
-        places[part] = found[start : start + len(files)]
+        places[part] = rows_of[start : start + len(files)]
         start += len(files)
     for name, values in table.columns.items():
         if name == key or name.lower() in SPLIT_COLUMNS:
             continue
-        typed = _typed(values, signs=ATTRIBUTES in table.file)
-        columns[name] = {part: _taken(typed, rows_of_part) for part, rows_of_part in places.items()}
+        numbers_or_text = _typed(values, signs=ATTRIBUTES in table.file)
+        columns[name] = {part: _taken(numbers_or_text, rows_of_part) for part, rows_of_part in places.items()}
     return columns
 
 
@@ -169,10 +169,10 @@ def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     gaps = rows < 0
     if gaps.any() and values.dtype.kind == "i":
         values = values.astype(np.float64)
-    taken: np.ndarray = values[rows]
+    values_there: np.ndarray = values[rows]
     if gaps.any():
-        taken[gaps] = np.nan if values.dtype.kind == "f" else ""
-    return taken
+        values_there[gaps] = np.nan if values.dtype.kind == "f" else ""
+    return values_there
 
 
 def _matched(table: SideTable, images: Sequence[str]) -> np.ndarray | None:
@@ -181,21 +181,21 @@ def _matched(table: SideTable, images: Sequence[str]) -> np.ndarray | None:
     if key is None:
         return None
     names = _names(images, posixpath.dirname(table.file))
-    found = np.full(len(images), -1, np.int64)
+    rows_of = np.full(len(images), -1, np.int64)
     for row, value in enumerate(table.columns[key]):
         place = _place(names, value)
-        if place is not None and found[place] < 0:
-            found[place] = row
-    return found
+        if place is not None and rows_of[place] < 0:
+            rows_of[place] = row
+    return rows_of
 
 
 def _key_column(table: SideTable, images: Sequence[str]) -> str | None:
     """The column of file names: that with most names of images, if these are at least half of what is looked at."""
     names, best, most = _names(images, posixpath.dirname(table.file)), None, 0
     for column, values in table.columns.items():
-        looked_at = values[:LOOKED_AT]
-        count = sum(_place(names, value) is not None for value in looked_at)
-        if 2 * count >= min(len(looked_at), len(images)) and count > most:
+        sample = values[:LOOKED_AT]
+        count = sum(_place(names, value) is not None for value in sample)
+        if 2 * count >= min(len(sample), len(images)) and count > most:
             best, most = column, count
     return best
 
@@ -225,10 +225,10 @@ def _typed(values: Sequence[Any], *, signs: bool) -> np.ndarray:
             numbers = [np.nan if value in (None, "") else kind(value) for value in values]
             if kind is int and any(isinstance(value, float) and value != int(value) for value in values):
                 continue
-            typed = np.array(numbers, np.float64 if np.nan in numbers else dtype)
+            numbers_or_text = np.array(numbers, np.float64 if np.nan in numbers else dtype)
         except (ValueError, TypeError, OverflowError):
             continue
-        return (typed + 1) // 2 if signs and set(np.unique(typed)) <= {-1, 1} else typed
+        return (numbers_or_text + 1) // 2 if signs and set(np.unique(numbers_or_text)) <= {-1, 1} else numbers_or_text
     texts = [str(value)[:LONGEST_CLASS] if isinstance(value, str | int | float) else "" for value in values]
     return np.array(texts if len(set(texts)) <= MOST_CLASSES + 1 else [""] * len(texts), str)
 
