@@ -521,6 +521,15 @@ def sparse(root: Path) -> Path:
     return path
 
 
+def many_labels(root: Path) -> Path:
+    """Labels of eight gigabytes, of which a few kilobytes are there."""
+    with h5py.File(root / "x.h5", "w") as file:
+        file["images"] = pictures()
+        labels = file.create_dataset("labels", (1 << 30,), "i8", chunks=(1 << 20,), compression="gzip")
+        labels.id.write_direct_chunk((0,), zlib.compress(bytes(8 << 20)))
+    return root / "x.h5"
+
+
 def bursting(root: Path) -> Path:
     """A chunk that unpacks to a thousand times its size."""
     with h5py.File(root / "x.h5", "w") as file:
@@ -591,6 +600,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "hdf5 never written": (unwritten, "'images': it claims 93.1 GiB, and no number of it was ever written"),
     "hdf5 chunks never written": (lambda root: unwritten(root, chunks=(1, 1000, 100)), "it claims 93.1 GiB"),
     "hdf5 of one chunk": (sparse, "97.7 KiB of packed data cannot be the 93.1 GiB"),
+    "many labels": (many_labels, "would take 8.0 GiB of memory"),
     "a chunk that bursts": (bursting, "a chunk unpacks to more than"),
     "no mat": (lambda root: text(root, "x.mat"), "x.mat is not a .mat file"),
     "mat that claims": (claiming_mat, "would take"),

@@ -6,7 +6,7 @@ Shapes: ``N`` examples, ``W`` columns of a table.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +47,8 @@ def keyed(path: Path, members: Mapping[str, Member], reading: Reading) -> Source
         SettingError: An option names no array.
     """
     plain = reading.options.images_key is None and reading.options.labels_key is None
-    if plain and (known := known_of(members)) is not None:
-        _check_usable(path, known.images, members, known.keys)
+    if plain and (known := known_of(path, members)) is not None:
+        _check_usable(path, members, [known.images], known.keys)
         factors = known.factors()
         labels = {} if known.label is None else {"train": factors[known.label]}
         _note_unused(path, members, [known.images, *known.keys], reading)
@@ -60,8 +60,7 @@ def keyed(path: Path, members: Mapping[str, Member], reading: Reading) -> Source
     roles = roles_of(path, members, reading)
     keys = list(roles.images.values())
     labels_keys = {part: key for part, key in roles.labels.items() if _can_be_labels(path, key, members, reading)}
-    for key in keys:
-        _check_usable(path, key, members, list(labels_keys.values()) if key == keys[0] else [])
+    _check_usable(path, members, keys, labels_keys.values())
     _note_unused(path, members, [*keys, *roles.labels.values()], reading)
     _note_roles(path, roles.images, labels_keys, roles.remark, reading)
     candidate = None if roles.labels else maybe_labels(members[keys[0]], members, keys)
@@ -76,12 +75,14 @@ def keyed(path: Path, members: Mapping[str, Member], reading: Reading) -> Source
     )
 
 
-def _check_usable(path: Path, key: str, members: Mapping[str, Member], others: list[str] | tuple[str, ...]) -> None:
-    member = members[key]
-    if member.problem:
-        hint = "save it as an array of numbers" if OBJECTS in member.problem else None
-        raise DataError(f"{path}: array '{key:.100}' {member.problem}", hint=hint)
-    check_size(f"the arrays of {path}", sum(members[name].size for name in {key, *others}), STREAM_INSTEAD)
+def _check_usable(path: Path, members: Mapping[str, Member], images: Collection[str], others: Collection[str]) -> None:
+    """Raise a DataError if images cannot be read, or with the other arrays would take too much memory."""
+    for key in images:
+        if problem := members[key].problem:
+            hint = "save it as an array of numbers" if OBJECTS in problem else None
+            raise DataError(f"{path}: array '{key:.100}' {problem}", hint=hint)
+    size = sum(members[key].opened for key in images) + sum(members[key].whole for key in others)
+    check_size(f"the arrays of {path}", size, STREAM_INSTEAD)
 
 
 def _can_be_labels(path: Path, key: str, members: Mapping[str, Member], reading: Reading) -> bool:
@@ -114,9 +115,8 @@ def _opened(members: Mapping[str, Member], key: str) -> Stored:
 
 
 def _whole(members: Mapping[str, Member], key: str) -> np.ndarray:
-    array = _opened(members, key)
     with naming(key):
-        return array if isinstance(array, np.ndarray) else array[:]
+        return members[key].values()
 
 
 def _why_resident(path: Path, members: Mapping[str, Member], keys: list[str]) -> str | None:
