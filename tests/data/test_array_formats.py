@@ -19,6 +19,7 @@ import scipy.io
 import torch
 import zarr
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_tensors
 
 from vaectl.config.recipes import vae
 from vaectl.config.spec import Part
@@ -159,6 +160,30 @@ def test_every_format_holds_the_same_images_and_labels(tmp_path: Path, kind: str
     assert np.array_equal(everything(stream), expected)
     index = torch.tensor([11, 3, 3, 29, 0])
     assert torch.equal(stream.train.batch(index).x, data.train.batch(index).x)
+
+
+@pytest.mark.parametrize("kind", STREAMABLE)
+def test_what_is_streamed_may_be_larger_than_the_limit(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = STREAMABLE[kind](tmp_path)
+    monkeypatch.setenv("VAECTL_MAX_BYTES", "5K")
+    assert len(everything(load(path, storage="stream"))) == N
+
+
+@pytest.mark.parametrize("kind", READ_WHOLE)
+def test_what_is_read_whole_may_not(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = READ_WHOLE[kind](tmp_path)
+    monkeypatch.setenv("VAECTL_MAX_BYTES", "5K")
+    with pytest.raises(DataError, match="the arrays of .* would take"):
+        load(path)
+
+
+def test_tensors_that_numpy_lacks_become_float32(tmp_path: Path) -> None:
+    tensor = torch.randn(N, 4, 5).to(torch.bfloat16)
+    save_tensors({"images": tensor}, tmp_path / "x.safetensors")
+    data = load(tmp_path / "x.safetensors", storage="stream")
+    assert np.array_equal(everything(data)[:, 0], tensor.float().numpy())
 
 
 def test_rows_are_read_in_any_order_and_only_where_they_are() -> None:

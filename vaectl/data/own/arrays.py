@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vaectl.data.own.keys import maybe_labels, roles_of
-from vaectl.data.own.known import known_of
+from vaectl.data.own.known import Known, known_of
 from vaectl.data.own.members import NUMBERS, Member
 from vaectl.data.own.problems import OBJECTS, naming
 from vaectl.data.own.records import columns_of_records
@@ -29,8 +29,8 @@ LOOKED_AT = 100
 AXES: dict[Layout, str] = {
     "table": "(N, columns)", "grey": "(N, H, W)", "channels last": "(N, H, W, C)", "channels first": "(N, C, H, W)",
 }  # fmt: skip
-# the setting that has no effect on arrays -> its reason
-FOR_TABLES = dict.fromkeys(("label_column", "drop_column", "group_column"), "is for tables with named columns")
+# settings without effect on arrays
+FOR_TABLES = ("label_column", "drop_column", "group_column")
 STREAM_INSTEAD = "save the images as .npy, which can be streamed"
 
 
@@ -48,15 +48,7 @@ def keyed(path: Path, members: Mapping[str, Member], reading: Reading) -> Source
     """
     plain = reading.options.images_key is None and reading.options.labels_key is None
     if plain and (known := known_of(path, members)) is not None:
-        _check_usable(path, members, [known.images], known.keys)
-        factors = known.factors()
-        labels = {} if known.label is None else {"train": factors[known.label]}
-        _note_unused(path, members, [known.images, *known.keys], reading)
-        label = "" if known.label is None else f", and the label is its {known.label}"
-        reading.note(f"{path.name}: {known.title}; its factors {', '.join(factors)} are kept{label}")
-        array = {"train": _opened(members, known.images)}
-        source = assembled(path, array, labels, reading, why_resident=_why_resident(path, members, [known.images]))
-        return dataclasses.replace(source, factors={"train": factors})
+        return _recognised(path, members, known, reading)
     roles = roles_of(path, members, reading)
     keys = list(roles.images.values())
     labels_keys = {part: key for part, key in roles.labels.items() if _can_be_labels(path, key, members, reading)}
@@ -73,6 +65,23 @@ def keyed(path: Path, members: Mapping[str, Member], reading: Reading) -> Source
         reading,
         why_resident=_why_resident(path, members, keys),
     )
+
+
+def _recognised(path: Path, members: Mapping[str, Member], known: Known, reading: Reading) -> Source:
+    """Build a source from a published data set, with its factors."""
+    _check_usable(path, members, [known.images], known.keys)
+    factors = known.factors()
+    _note_unused(path, members, [known.images, *known.keys], reading)
+    label = "" if known.label is None else f", and the label is its {known.label}"
+    reading.note(f"{path.name}: {known.title}; its factors {', '.join(factors)} are kept{label}")
+    source = assembled(
+        path,
+        {"train": _opened(members, known.images)},
+        {} if known.label is None else {"train": factors[known.label]},
+        reading,
+        why_resident=_why_resident(path, members, [known.images]),
+    )
+    return dataclasses.replace(source, factors={"train": factors})
 
 
 def _check_usable(path: Path, members: Mapping[str, Member], images: Collection[str], others: Collection[str]) -> None:
@@ -173,9 +182,9 @@ def assembled(
 
 
 def _refuse_options(path: Path, reading: Reading) -> None:
-    for name, reason in FOR_TABLES.items():
+    for name in FOR_TABLES:
         if getattr(reading.options, name) is not None and not reading.lenient:
-            raise SettingError(f"data.{name}", f"{reason}; {path.name} has none")
+            raise SettingError(f"data.{name}", f"is for tables with named columns; {path.name} has none")
 
 
 def _check_axes(path: Path, part: str, array: Stored) -> None:
