@@ -272,6 +272,27 @@ def test_parts_by_their_names(tmp_path: Path, kind: str, store: str) -> None:
     assert data.test.labels.tolist() == labels
 
 
+@pytest.mark.parametrize("suffix", [".mat", ".npz", ".h5"])
+def test_a_folder_of_a_file_for_each_part(tmp_path: Path, suffix: str) -> None:
+    """As SVHN is published, with a third file that is named as ignored."""
+    root, notes = tmp_path / "svhn", list[str]()
+    root.mkdir()
+    for part, count in (("train", N), ("test", 9), ("extra", 3)):
+        path, arrays = root / f"{part}_32x32{suffix}", {"X": pictures(count), "y": KINDS[:count]}
+        if suffix == ".mat":
+            scipy.io.savemat(path, {"X": arrays["X"].transpose(1, 2, 3, 0), "y": arrays["y"][:, None]})
+        elif suffix == ".npz":
+            np.savez(path, **arrays)  # type: ignore[arg-type]
+        else:
+            with h5py.File(path, "w") as file:
+                file.update(arrays)
+    data = load(root, notes)
+    assert data.info.sizes["test"] == 9
+    assert data.test.labels.tolist() == KINDS[:9].tolist()
+    assert np.array_equal(np.concatenate([*data.test.stored(4)]), pictures(9).transpose(0, 3, 1, 2))
+    assert any("ignored: extra_32x32" in note for note in notes)
+
+
 def test_an_npy_with_labels_beside_is_remarked_on(tmp_path: Path) -> None:
     root, notes = files(tmp_path / "set", x_train=pictures(), y_train=KINDS), list[str]()
     data = load(root / "x_train.npy", notes)
@@ -354,7 +375,11 @@ def test_records_are_tables_with_the_names_of_their_fields(tmp_path: Path, suffi
         assert np.allclose(everything(data)[:, 0, 0, 1], records["height"])
     with pytest.raises(DataError, match="the field 'label' holds <U3, not one number per record") as caught:
         load(path, label_column="age")
-    assert "array[[name for name in array.dtype.names if name != 'label']]" in str(caught.value.hint)
+    assert "--drop-column label" in str(caught.value.hint)
+    dropped = load(path, label_column="age", drop_column=("label", "smoker"))
+    assert [column.name for column in dropped.info.columns] == ["height"]
+    grouped = load(path, group_column="smoker")
+    assert len(np.unique(KINDS[grouped.test.rows.numpy()] > 1)) == 1
 
 
 # --- known factors ----------------------------------------------------------------------------------------------------

@@ -15,12 +15,11 @@ from vaectl.data.own.keys import maybe_labels, roles_of
 from vaectl.data.own.known import Known, known_of
 from vaectl.data.own.members import NUMBERS, Member
 from vaectl.data.own.problems import OBJECTS, naming
-from vaectl.data.own.records import columns_of_records
+from vaectl.data.own.records import records_of
 from vaectl.data.own.rows import SCALINGS, ArrayRows, Encoding, Layout, are_bytes, encoding_of, layout_of
 from vaectl.data.own.shapes import image_axes, square_axes
 from vaectl.data.own.source import Reading, Source, check_count, classes_of, unlabelled
 from vaectl.data.own.stored import Stored, reshaped
-from vaectl.data.units import Column
 from vaectl.errors import DataError, SettingError
 from vaectl.system.reading import check_size
 
@@ -155,9 +154,9 @@ def assembled(
         DataError: The arrays are empty, do not hold numbers, or do not match.
         SettingError: An option has no effect on them.
     """
-    columns: tuple[Column, ...] = ()
-    if images["train"].dtype.names is not None:
-        images, labels, columns = columns_of_records(path, images, labels, reading)
+    records = None if images["train"].dtype.names is None else records_of(path, images, reading)
+    if records is not None:
+        images, labels = records.numbers, records.labels or labels
     else:
         _refuse_options(path, reading)
     for part, array in images.items():
@@ -178,7 +177,17 @@ def assembled(
     raw_labels = {part: _labels(path, part, values, len(images[part]), reading) for part, values in labels.items()}
     indices, classes = classes_of({part: values for part, values in raw_labels.items() if values is not None})
     every = {part: indices.get(part, unlabelled(len(array))) for part, array in images.items()}
-    return Source(parts, every, scaling, classes, why_resident=why_resident, word="rows", columns=columns)
+    return Source(
+        parts,
+        every,
+        scaling,
+        classes,
+        why_resident=why_resident,
+        word="rows",
+        columns=() if records is None else records.columns,
+        names=None if records is None else records.names,
+        groups=None if records is None else records.groups,
+    )
 
 
 def _refuse_options(path: Path, reading: Reading) -> None:
