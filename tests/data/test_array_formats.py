@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import dataclasses
 import gzip
 import json
+import lzma
 import struct
 import zipfile
 import zlib
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numcodecs
 import numpy as np
 import pytest
 import scipy.io
@@ -108,6 +111,19 @@ def files(root: Path, **arrays: np.ndarray) -> Path:
 def saved(save: Callable[..., Any], path: Path, /, *arguments: Any, **options: Any) -> Path:
     save(path, *arguments, **options)
     return path
+
+
+@pytest.mark.parametrize("codec", ["blosc", "lz4", "zstd", "gzip", "zlib", "bz2", "lzma"])
+def test_every_codec_of_zarr_is_read(tmp_path: Path, codec: str) -> None:
+    compressor = numcodecs.get_codec({"id": codec})
+    path = zarr_group(tmp_path / "x.zarr", 2, compressors=compressor)
+    assert np.array_equal(everything(load(path)), pictures().transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("codec", [zarr.codecs.ZstdCodec(), zarr.codecs.GzipCodec(), zarr.codecs.BloscCodec()])
+def test_every_codec_of_zarr_3_is_read(tmp_path: Path, codec: Any) -> None:
+    path = zarr_group(tmp_path / "x.zarr", 3, compressors=codec)
+    assert np.array_equal(everything(load(path)), pictures().transpose(0, 3, 1, 2))
 
 
 BOTH = {"images": pictures(), "labels": KINDS}
@@ -605,6 +621,13 @@ def zarr_claim(root: Path, shape: tuple[int, ...], chunks: tuple[int, ...]) -> P
     return root / "x.zarr"
 
 
+def bursting_zarr(root: Path, codec: dict[str, Any], content: bytes) -> Path:
+    """A chunk that unpacks to far more than its hundred numbers."""
+    path = packed_by(root, codec)
+    (path / "0.0.0").write_bytes(content)
+    return path
+
+
 def packed_by(root: Path, codec: dict[str, Any]) -> Path:
     path = zarr_claim(root, (4, 5, 5), (4, 5, 5))
     metadata = path / ".zarray"
@@ -639,6 +662,7 @@ def wrong_arrays(root: Path) -> Path:
     return root / "set"
 
 
+BURSTS = "unpacks to more than the 100 bytes of its numbers"
 HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no hdf5": (lambda root: text(root, "x.h5"), "x.h5 is not an HDF5 file"),
     "empty hdf5": (lambda root: text(root, "x.h5", b""), "x.h5 is empty"),
@@ -660,6 +684,31 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a huge chunk of zarr": (lambda root: zarr_claim(root, (10**6, 500, 500), (10**6, 500, 500)), "would take 233 GiB"),
     "zarr that pickles": (lambda root: packed_by(root, {"id": "pickle", "protocol": 4}), "x.zarr is damaged"),
     "zarr of another codec": (lambda root: packed_by(root, {"id": "base64"}), "is packed by base64, which is not read"),
+    "zarr that bursts by zlib": (
+        lambda root: bursting_zarr(root, {"id": "zlib"}, zlib.compress(bytes(1 << 24))),
+        BURSTS,
+    ),
+    "zarr that bursts by gzip": (
+        lambda root: bursting_zarr(root, {"id": "gzip"}, gzip.compress(bytes(1 << 24))),
+        BURSTS,
+    ),
+    "zarr that bursts by bz2": (lambda root: bursting_zarr(root, {"id": "bz2"}, bz2.compress(bytes(1 << 24))), BURSTS),
+    "zarr that bursts by lzma": (
+        lambda root: bursting_zarr(root, {"id": "lzma"}, lzma.compress(bytes(1 << 24))),
+        BURSTS,
+    ),
+    "zarr that bursts by zstd": (
+        lambda root: bursting_zarr(root, {"id": "zstd"}, numcodecs.Zstd().encode(bytes(1 << 24))),
+        BURSTS,
+    ),
+    "zarr that bursts by lz4": (
+        lambda root: bursting_zarr(root, {"id": "lz4"}, numcodecs.LZ4().encode(bytes(1 << 24))),
+        BURSTS,
+    ),
+    "zarr that bursts by blosc": (
+        lambda root: bursting_zarr(root, {"id": "blosc"}, numcodecs.Blosc().encode(bytes(1 << 24))),
+        BURSTS,
+    ),
     "zarr with a link": (leading_out, "more is a link that leads out of the folder"),
     "zarr zip": (lambda root: text(root, "x.zarr.zip"), "x.zarr.zip is damaged"),
     "idx that claims": (lambda root: text(root, "x.idx", bytes([0, 0, 8, 3]) + b"\x7f\xff\xff\xff" * 3), "x.idx"),
