@@ -6,21 +6,20 @@ Shapes: ``N`` examples, ``W`` columns of a table.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from vaectl.data.own.keys import maybe_labels, roles_of
-from vaectl.data.own.known import known_of
+from vaectl.data.own.known import Known, known_of
 from vaectl.data.own.members import NUMBERS, Member
 from vaectl.data.own.problems import OBJECTS, naming
-from vaectl.data.own.records import columns_of_records
+from vaectl.data.own.records import records_of
 from vaectl.data.own.rows import SCALINGS, ArrayRows, Encoding, Layout, are_bytes, encoding_of, layout_of
 from vaectl.data.own.shapes import image_axes, square_axes
 from vaectl.data.own.source import Reading, Source, check_count, classes_of, unlabelled
 from vaectl.data.own.stored import Stored, reshaped
-from vaectl.data.units import Column
 from vaectl.errors import DataError, SettingError
 from vaectl.system.reading import check_size
 
@@ -29,8 +28,8 @@ LOOKED_AT = 100
 AXES: dict[Layout, str] = {
     "table": "(N, columns)", "grey": "(N, H, W)", "channels last": "(N, H, W, C)", "channels first": "(N, C, H, W)",
 }  # fmt: skip
-# the setting that has no effect on arrays -> its reason
-FOR_TABLES = dict.fromkeys(("label_column", "drop_column", "group_column"), "is for tables with named columns")
+# settings without effect on arrays
+FOR_TABLES = ("label_column", "drop_column", "group_column")
 STREAM_INSTEAD = "save the images as .npy, which can be streamed"
 
 
@@ -47,21 +46,12 @@ def keyed(path: Path, members: Mapping[str, Member], reading: Reading) -> Source
         SettingError: An option names no array.
     """
     plain = reading.options.images_key is None and reading.options.labels_key is None
-    if plain and (known := known_of(members)) is not None:
-        _check_usable(path, known.images, members, known.keys)
-        factors = known.factors()
-        labels = {} if known.label is None else {"train": factors[known.label]}
-        _note_unused(path, members, [known.images, *known.keys], reading)
-        label = "" if known.label is None else f", and the label is its {known.label}"
-        reading.note(f"{path.name}: {known.title}; its factors {', '.join(factors)} are kept{label}")
-        array = {"train": _opened(members, known.images)}
-        source = assembled(path, array, labels, reading, why_resident=_why_resident(path, members, [known.images]))
-        return dataclasses.replace(source, factors={"train": factors})
+    if plain and (known := known_of(path, members)) is not None:
+        return _recognised(path, members, known, reading)
     roles = roles_of(path, members, reading)
     keys = list(roles.images.values())
     labels_keys = {part: key for part, key in roles.labels.items() if _can_be_labels(path, key, members, reading)}
-    for key in keys:
-        _check_usable(path, key, members, list(labels_keys.values()) if key == keys[0] else [])
+    _check_usable(path, members, keys, labels_keys.values())
     _note_unused(path, members, [*keys, *roles.labels.values()], reading)
     _note_roles(path, roles.images, labels_keys, roles.remark, reading)
     candidate = None if roles.labels else maybe_labels(members[keys[0]], members, keys)
@@ -76,12 +66,31 @@ def keyed(path: Path, members: Mapping[str, Member], reading: Reading) -> Source
     )
 
 
-def _check_usable(path: Path, key: str, members: Mapping[str, Member], others: list[str] | tuple[str, ...]) -> None:
-    member = members[key]
-    if member.problem:
-        hint = "save it as an array of numbers" if OBJECTS in member.problem else None
-        raise DataError(f"{path}: array '{key:.100}' {member.problem}", hint=hint)
-    check_size(f"the arrays of {path}", sum(members[name].size for name in {key, *others}), STREAM_INSTEAD)
+def _recognised(path: Path, members: Mapping[str, Member], known: Known, reading: Reading) -> Source:
+    """Build a source from a published data set, with its factors."""
+    _check_usable(path, members, [known.images], known.keys)
+    factors = known.factors()
+    _note_unused(path, members, [known.images, *known.keys], reading)
+    label = "" if known.label is None else f", and the label is its {known.label}"
+    reading.note(f"{path.name}: {known.title}; its factors {', '.join(factors)} are kept{label}")
+    source = assembled(
+        path,
+        {"train": _opened(members, known.images)},
+        {} if known.label is None else {"train": factors[known.label]},
+        reading,
+        why_resident=_why_resident(path, members, [known.images]),
+    )
+    return dataclasses.replace(source, factors={"train": factors})
+
+
+def _check_usable(path: Path, members: Mapping[str, Member], images: Collection[str], others: Collection[str]) -> None:
+    """Raise a DataError if images cannot be read, or with the other arrays would take too much memory."""
+    for key in images:
+        if problem := members[key].problem:
+            hint = "save it as an array of numbers" if OBJECTS in problem else None
+            raise DataError(f"{path}: array '{key:.100}' {problem}", hint=hint)
+    size = sum(members[key].opened for key in images) + sum(members[key].whole for key in others)
+    check_size(f"the arrays of {path}", size, STREAM_INSTEAD)
 
 
 def _can_be_labels(path: Path, key: str, members: Mapping[str, Member], reading: Reading) -> bool:
@@ -114,9 +123,8 @@ def _opened(members: Mapping[str, Member], key: str) -> Stored:
 
 
 def _whole(members: Mapping[str, Member], key: str) -> np.ndarray:
-    array = _opened(members, key)
     with naming(key):
-        return array if isinstance(array, np.ndarray) else array[:]
+        return members[key].values()
 
 
 def _why_resident(path: Path, members: Mapping[str, Member], keys: list[str]) -> str | None:
@@ -146,9 +154,9 @@ def assembled(
         DataError: The arrays are empty, do not hold numbers, or do not match.
         SettingError: An option has no effect on them.
     """
-    columns: tuple[Column, ...] = ()
-    if images["train"].dtype.names is not None:
-        images, labels, columns = columns_of_records(path, images, labels, reading)
+    records = None if images["train"].dtype.names is None else records_of(path, images, reading)
+    if records is not None:
+        images, labels = records.numbers, records.labels or labels
     else:
         _refuse_options(path, reading)
     for part, array in images.items():
@@ -168,13 +176,23 @@ def assembled(
     raw_labels = {part: _labels(path, part, values, len(images[part]), reading) for part, values in labels.items()}
     indices, classes = classes_of({part: values for part, values in raw_labels.items() if values is not None})
     every = {part: indices.get(part, unlabelled(len(array))) for part, array in images.items()}
-    return Source(parts, every, scaling, classes, why_resident=why_resident, word="rows", columns=columns)
+    return Source(
+        parts,
+        every,
+        scaling,
+        classes,
+        why_resident=why_resident,
+        word="rows",
+        columns=() if records is None else records.columns,
+        names=None if records is None else records.names,
+        groups=None if records is None else records.groups,
+    )
 
 
 def _refuse_options(path: Path, reading: Reading) -> None:
-    for name, reason in FOR_TABLES.items():
+    for name in FOR_TABLES:
         if getattr(reading.options, name) is not None and not reading.lenient:
-            raise SettingError(f"data.{name}", f"{reason}; {path.name} has none")
+            raise SettingError(f"data.{name}", f"is for tables with named columns; {path.name} has none")
 
 
 def _check_axes(path: Path, part: str, array: Stored) -> None:

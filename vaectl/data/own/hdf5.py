@@ -21,7 +21,7 @@ from vaectl.data.own.source import Reading, Source
 from vaectl.data.own.stored import Sliced, Stored
 from vaectl.errors import DataError
 from vaectl.system.extras import require
-from vaectl.system.reading import DEFLATE_RATIO, check_packed, check_size, data_limit, open_regular, size_text
+from vaectl.system.reading import DEFLATE_RATIO, check_packed, data_limit, open_regular, size_text
 
 # limits for a walk through a file
 DEEPEST, MOST_OBJECTS = 32, 10_000
@@ -217,5 +217,4 @@ def _texts_member(path: Path, dataset: Any, shape: tuple[int, ...]) -> Member:
         ]
         return np.concatenate(parts) if parts else np.zeros(0, "U1")
 
-    check_size(f"the texts of {path}", 4 * LONGEST_TEXT * shape[0])
     return Member(shape, np.dtype(f"U{LONGEST_TEXT}"), load)

@@ -59,7 +59,7 @@ def open_idx(path: Path, reading: Reading) -> Source:
                 f"{path} holds {member.dtype} {member.shape}, one number per example, as labels do",
                 hint="name the file of the images, or the folder that holds both",
             )
-        check_size(str(path), member.size, f"unpack it, so that it can be streamed: gunzip {path.name}")
+        check_size(str(path), member.opened, f"unpack it, so that it can be streamed: gunzip {path.name}")
         labels = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
         if labels != path and os.path.isfile(labels) and reading.options.test is None:
             reading.note(f"{path.name}: {labels.name} beside it is not read; name their folder to use both")

@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from vaectl.data.own.members import Member
+from vaectl.system.reading import check_size
 
 DSPRITES = ("color", "shape", "scale", "orientation", "posX", "posY")
 # factor -> number of its values, the slowest first where images are in the order of their factors
@@ -43,8 +45,11 @@ class Known:
     label: str | None
 
 
-def known_of(members: Mapping[str, Member]) -> Known | None:
+def known_of(path: Path, members: Mapping[str, Member]) -> Known | None:
     """The data set whose arrays these are, or None.
+
+    Raises:
+        DataError: Its factors would take too much memory.
 
     References:
         dSprites, https://github.com/google-deepmind/dsprites-dataset; 3D Shapes,
@@ -54,13 +59,13 @@ def known_of(members: Mapping[str, Member]) -> Known | None:
     images, labels = by_name.get("imgs"), by_name.get("latents_classes")
     if images and labels and members[labels].shape == (members[images].shape[0], len(DSPRITES)):
         classes = members[labels]
-        return Known("dSprites", images, (labels,), lambda: _columns(classes, DSPRITES), "shape")
+        return Known("dSprites", images, (labels,), lambda: _columns(path, classes, DSPRITES), "shape")
     images, labels = by_name.get("images"), by_name.get("labels")
     if images is None or members[images].shape[1:] != IMAGE:
         return None
     count = members[images].shape[0]
     if labels and members[labels].shape == (count, len(SHAPES3D)) and members[labels].dtype.kind == "f":
-        factors = _columns(members[labels], tuple(SHAPES3D))
+        factors = _columns(path, members[labels], tuple(SHAPES3D))
         if all(len(np.unique(factors[name])) <= size for name, size in SHAPES3D.items()):
             return Known("3D Shapes", images, (labels,), lambda: factors, "shape")
     if len(members) == 1 and count == math.prod(MPI3D.values()):
@@ -68,10 +73,10 @@ def known_of(members: Mapping[str, Member]) -> Known | None:
     return None
 
 
-def _columns(member: Member, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _columns(path: Path, member: Member, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Each column of an array (N, F) as numbers of its different values, which is what a factor's kinds are."""
-    array = member.load()
-    values = array if isinstance(array, np.ndarray) else array[:]
+    check_size(f"the factors of {path}", member.whole)
+    values = member.values()
     return {name: _kinds(values[:, column]) for column, name in enumerate(names)}
 
 

@@ -42,10 +42,23 @@ class Member:
     damaged: bool = False
 
     @property
-    def size(self) -> int:
-        """Bytes of memory that it takes, or that opening it takes if it streams."""
-        whole = 0 if self.streams else math.prod(self.shape) * max(1, self.dtype.itemsize)
-        return whole + self.unpacked
+    def whole(self) -> int:
+        """Bytes of memory that reading it whole takes."""
+        return math.prod(self.shape) * max(1, self.dtype.itemsize) + self.unpacked
+
+    @property
+    def opened(self) -> int:
+        """Bytes of memory that it takes to have it open: no more than is unpacked at once if it streams."""
+        return self.unpacked if self.streams else self.whole
+
+    def values(self) -> np.ndarray:
+        """The array, read whole.
+
+        Raises:
+            ValueError: It is damaged.
+        """
+        array = self.load()
+        return array if isinstance(array, np.ndarray) else array[:]
 
     @property
     def is_numbers(self) -> bool:

@@ -16,6 +16,8 @@ from vaectl.errors import DataError
 
 # entries of a folder that are looked at, and files that one data set can have
 MOST_ENTRIES, MOST_FILES = 100_000, 10_000
+# files of arrays, of which each split may have one; whatever else lies in a folder is no piece of another
+ARRAYS = (".npz", ".safetensors", ".h5", ".hdf5", ".mat")
 # part of the name of a file that holds a piece: -00000-of-00002, _3
 PIECE = re.compile(r"[-_.]?\d+([-_]of[-_]\d+)?$")
 
@@ -24,7 +26,8 @@ def tables_of(folder: Path) -> dict[str, list[Path]]:
     """The tables in a folder by split, in the order of their names; empty if it holds images, or no tables.
 
     ``train.csv`` and ``test.csv``, ``mnist_train.csv``; ``train-00000-of-00002.parquet``; without any such name all
-    are pieces of the training part. A folder that holds nothing but one sub-folder stands for that.
+    are pieces of the training part. A folder that holds nothing but one sub-folder stands for that. Files of arrays
+    are taken by such names, too: ``train_32x32.mat`` and ``test_32x32.mat``.
 
     Raises:
         DataError: The folder cannot be read, or holds one split in two formats.
@@ -35,10 +38,11 @@ def tables_of(folder: Path) -> dict[str, list[Path]]:
         return tables_of(Path(entries[0].path))
     if any(suffix_of(entry.name) in PICTURES for entry in files):
         return {}
-    tables = [entry.name for entry in files if suffix_of(entry.name) in TABLES]
+    arrays = ARRAYS if len(files) == len(entries) else ()
+    tables = [entry.name for entry in files if suffix_of(entry.name) in (*TABLES, *arrays)]
     parts = {part: [name for name in tables if _part(name) == part] for part in SPLIT_FOLDERS}
     if not parts["train"]:
-        rest = [name for name in tables if _part(name) is None]
+        rest = [name for name in tables if _part(name) is None and suffix_of(name) in TABLES]
         if any(entry.is_dir() for entry in entries) and len(rest) < 2 and not parts["test"]:
             return {}  # a folder of images with a table beside them
         parts["train"] = rest

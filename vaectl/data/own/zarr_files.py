@@ -10,8 +10,10 @@ import os
 import stat
 import warnings
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -20,12 +22,14 @@ from vaectl.data.own.members import Member, damaged, unusable
 from vaectl.data.own.problems import PROBLEMS, data_errors, first_line
 from vaectl.data.own.source import Reading, Source
 from vaectl.data.own.stored import Sliced, Stored
+from vaectl.data.own.zarr_chunks import check_chunks, packer_of
 from vaectl.errors import DataError
 from vaectl.system.extras import require
-from vaectl.system.reading import HEADER_BYTES, check_packed, check_size, size_text
+from vaectl.system.reading import HEADER_BYTES, check_packed, check_size, open_regular, size_text
 
 # files of which a folder has at least one
 MARKS = ("zarr.json", ".zgroup", ".zarray")
+METADATA = (*MARKS, ".zattrs", ".zmetadata")
 # codecs of version 2 that only compute, unlike one that unpickles
 CODECS = frozenset({
     "blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma", "delta", "shuffle", "packbits", "fixedscaleoffset",
@@ -57,7 +61,7 @@ def open_zarr(path: Path, reading: Reading) -> Source:
         if not any(name.rsplit("/", 1)[-1] in MARKS for name in stored):
             raise DataError(f"{path} is not a Zarr store: it has none of {', '.join(MARKS)}")
         for name, size in stored.items():
-            if name.rsplit("/", 1)[-1] in (*MARKS, ".zattrs", ".zmetadata") and size > HEADER_BYTES:
+            if name.rsplit("/", 1)[-1] in METADATA and size > HEADER_BYTES:
                 raise DataError(f"{path} is damaged: {name} has {size_text(size)}; at most {size_text(HEADER_BYTES)}")
         root = zarr.open(zarr.storage.ZipStore(path, mode="r") if is_zip else path, mode="r")
         arrays = {"": root} if isinstance(root, zarr.Array) else _arrays(root)
@@ -91,12 +95,19 @@ def _member(path: Path, key: str, array: Any, stored: dict[str, int]) -> Member:
 
     def load() -> Stored:
         below = f"{key}/" if key else ""
-        sizes = [size for name, size in stored.items() if name.startswith(below)]
+        sizes = {
+            name: size
+            for name, size in stored.items()
+            if name.startswith(below) and name.rsplit("/", 1)[-1] not in METADATA
+        }
         claimed = math.prod(shape) * dtype.itemsize
-        if not shape or not sum(sizes):
+        if not shape or not any(sizes.values()):
             raise ValueError("it holds no numbers")
-        check_packed(claimed, sum(sizes))
-        check_size(f"a chunk of {path}", max(sizes), "save the images as .npy")
+        check_packed(claimed, sum(sizes.values()))
+        check_size(f"a chunk of {path}", max(sizes.values()), "save the images as .npy")
+        if (packer := packer_of(_codecs(array))) is not None:
+            with _opener(path) as opened:
+                check_chunks(sizes.items(), opened, packer, unpacked)
         name = f"{path}: array '{key:.100}'"
         return Sliced(
             shape, dtype, lambda start, stop: array[start:stop], name, chunks[0], lambda rows: array.oindex[rows]
@@ -107,12 +118,29 @@ def _member(path: Path, key: str, array: Any, stored: dict[str, int]) -> Member:
 
 def _unsafe(array: Any) -> str:
     """The name of a codec that may do more than compute; empty if there is none."""
+    if array.metadata.zarr_format == 3:
+        strange = [codec for codec in array.metadata.codecs if not type(codec).__module__.startswith("zarr.codecs")]
+        return type(strange[0]).__name__ if strange else ""
+    return next((name for name in _codecs(array) if name not in CODECS), "")
+
+
+def _codecs(array: Any) -> list[str]:
+    """The names of an array's codecs, in lower case."""
     metadata = array.metadata
     if metadata.zarr_format == 3:
-        strange = [codec for codec in metadata.codecs if not type(codec).__module__.startswith("zarr.codecs")]
-        return type(strange[0]).__name__ if strange else ""
-    codecs = [codec for codec in (metadata.compressor, *(metadata.filters or ())) if codec is not None]
-    return next((name for codec in codecs if (name := str(codec.codec_id)) not in CODECS), "")
+        return [type(codec).__name__.lower().removesuffix("codec") for codec in metadata.codecs]
+    codecs = [codec for codec in (*(metadata.filters or ()), metadata.compressor) if codec is not None]
+    return [str(codec.codec_id) for codec in codecs]
+
+
+@contextmanager
+def _opener(path: Path) -> Iterator[Callable[[str], AbstractContextManager[IO[bytes]]]]:
+    """What opens the files of a store by their names."""
+    if path.is_dir():
+        yield lambda name: open_regular(path / name)
+        return
+    with zipfile.ZipFile(path) as archive:
+        yield archive.open
 
 
 def _folder_sizes(root: Path) -> dict[str, int]:
