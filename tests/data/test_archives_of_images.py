@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from tests.support.image_files import everything, load, pets, pictures, save, tarred, zipped
-from vaectl.data.own import stores
+from vaectl.data.own.pictures import stores
 from vaectl.errors import DataError
 
 

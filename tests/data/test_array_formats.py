@@ -28,8 +28,8 @@ from vaectl.config.recipes import vae
 from vaectl.config.spec import Part
 from vaectl.data import loading
 from vaectl.data.base import Data, Loading
-from vaectl.data.own import known
-from vaectl.data.own.stored import Sliced, taken
+from vaectl.data.own.arrays import known
+from vaectl.data.own.arrays.stored import Sliced, taken
 from vaectl.data.own.streamed import StreamedSplit
 from vaectl.data.units import Column
 from vaectl.errors import DataError, SettingError, VaectlError

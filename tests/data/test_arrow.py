@@ -16,7 +16,7 @@ import torch
 from pyarrow import feather, parquet
 
 from tests.support.tables import everything, load, write
-from vaectl.data.own.arrow_file import claims
+from vaectl.data.own.tables.arrow_file import claims
 from vaectl.errors import DataError, SettingError
 
 ROWS = 40

@@ -35,7 +35,10 @@ from vaectl.data import loading
 from vaectl.data.base import Loading
 from vaectl.data.builtin import idx
 from vaectl.data.loading import load_data
-from vaectl.data.own import ahead, decoding, folder, listing, npy, text_lines
+from vaectl.data.own import ahead
+from vaectl.data.own.arrays import npy
+from vaectl.data.own.pictures import decoding, folder, listing
+from vaectl.data.own.tables import text_lines
 from vaectl.errors import DataError, UsageError
 from vaectl.runs import weights
 from vaectl.system.reading import data_limit

@@ -14,7 +14,7 @@ from vaectl.config.datasets import DataOptions
 from vaectl.config.values import coerce
 from vaectl.data.own.shapes import image_axes, pixel_axes
 from vaectl.data.own.source import Reading
-from vaectl.data.own.tables import open_table
+from vaectl.data.own.tables.opening import open_table
 from vaectl.data.units import Column
 from vaectl.errors import DataError, SettingError
 

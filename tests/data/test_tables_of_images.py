@@ -17,7 +17,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from tests.support.image_files import everything, labels, load, pictures
-from vaectl.data.own import image_tables
+from vaectl.data.own.pictures import parquet as image_tables
 from vaectl.errors import DataError, SettingError
 
 

@@ -1,4 +1,4 @@
-"""Columns of a table, and the scale of real numbers: how a model's numbers become the data's own, and back.
+"""Columns of a table, and the scale of real numbers that makes them the data's own again.
 
 Shapes: ``N`` examples, ``W`` columns, ``X`` data shape (C, H, W).
 """

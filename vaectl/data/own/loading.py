@@ -18,12 +18,12 @@ from vaectl.data.base import Data, Loading, drawn_text
 from vaectl.data.changes import change_of
 from vaectl.data.examples import Examples, edge_of
 from vaectl.data.info import LARGEST_EXAMPLE, LONGEST_SIDE, DataInfo
-from vaectl.data.own.decoding import strict_pictures
-from vaectl.data.own.depth import LARGEST_SIXTEEN, depth_remark
 from vaectl.data.own.division import divide, fingerprint, resident, streamed
 from vaectl.data.own.joining import with_test
 from vaectl.data.own.opening import opened
 from vaectl.data.own.part_scales import Scales, check_scales
+from vaectl.data.own.pictures.decoding import strict_pictures
+from vaectl.data.own.pictures.depth import LARGEST_SIXTEEN, depth_remark
 from vaectl.data.own.rows import SCALINGS, Rows
 from vaectl.data.own.selected import files_of, selected, without_examples
 from vaectl.data.own.source import Names, Reading, Source, check_count, refuse_bad, unlabelled

@@ -8,22 +8,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vaectl.config.datasets import PICTURES, SUFFIXES, TABLES, suffix_of
-from vaectl.data.own.archives import open_npy, open_npz, open_safetensors
-from vaectl.data.own.array_folder import holds_arrays, open_array_folder
-from vaectl.data.own.folder import open_folder, open_members, open_pages
-from vaectl.data.own.hdf5 import open_hdf5
-from vaectl.data.own.idx_files import is_idx_file, is_idx_name, open_idx
-from vaectl.data.own.image_tables import holds_images, open_image_table
-from vaectl.data.own.layout import part_of
-from vaectl.data.own.listing import is_picture
-from vaectl.data.own.matlab import open_matlab
+from vaectl.data.own.arrays.archives import open_npy, open_npz, open_safetensors
+from vaectl.data.own.arrays.folder import holds_arrays, open_array_folder
+from vaectl.data.own.arrays.hdf5 import open_hdf5
+from vaectl.data.own.arrays.idx import is_idx_file, is_idx_name, open_idx
+from vaectl.data.own.arrays.matlab import open_matlab
+from vaectl.data.own.arrays.zarr_store import is_zarr, open_zarr
 from vaectl.data.own.parts import open_parts, tables_of
+from vaectl.data.own.pictures.folder import open_folder, open_members, open_pages
+from vaectl.data.own.pictures.layout import part_of
+from vaectl.data.own.pictures.listing import is_picture
+from vaectl.data.own.pictures.parquet import holds_images, open_image_table
+from vaectl.data.own.pictures.stores import TarStore, ZipStore
+from vaectl.data.own.pictures.webdataset import has_labels, open_shards
 from vaectl.data.own.source import Reading, Source
-from vaectl.data.own.stores import TarStore, ZipStore
-from vaectl.data.own.tables import open_table
-from vaectl.data.own.text_lines import tables_in_zip
-from vaectl.data.own.webdataset import has_labels, open_shards
-from vaectl.data.own.zarr_files import is_zarr, open_zarr
+from vaectl.data.own.tables.opening import open_table
+from vaectl.data.own.tables.text_lines import tables_in_zip
 from vaectl.errors import DataError
 
 # files of images that may hold several

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vaectl.config.datasets import PICTURES, TABLES, suffix_of
 from vaectl.data.own.joining import Opener, alike, chained, following, joined
-from vaectl.data.own.layout import SPLIT_FOLDERS
+from vaectl.data.own.pictures.layout import SPLIT_FOLDERS
 from vaectl.data.own.source import Reading, Source
 from vaectl.errors import DataError
 

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from vaectl.data.changes import Change
-from vaectl.data.own.stored import Stored, taken
+from vaectl.data.own.arrays.stored import Stored, taken
 from vaectl.errors import DataError
 
 # bytes of an array that are read at once

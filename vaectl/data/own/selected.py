@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vaectl.data.own.decoding import FileRows
 from vaectl.data.own.joining import ChainedRows
+from vaectl.data.own.pictures.decoding import FileRows
 from vaectl.data.own.rows import ArrayRows, BadExampleError, Rows
 from vaectl.data.own.source import Source
 from vaectl.data.selection import chosen

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from vaectl.data.own.problems import PROBLEMS, first_line
+from vaectl.data.own.arrays.problems import PROBLEMS, first_line
 from vaectl.errors import DataError
 
 

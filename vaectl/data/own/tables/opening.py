@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vaectl.config.datasets import suffix_of
-from vaectl.data.own.advice import note_columns, refuse_pattern
-from vaectl.data.own.columns import LineNumbers, Table
-from vaectl.data.own.h5ad_table import read_h5ad
-from vaectl.data.own.parquet_table import read_parquet
 from vaectl.data.own.rows import SCALINGS, ArrayRows, Layout
 from vaectl.data.own.shapes import are_pixels, image_axes, pixel_axes
 from vaectl.data.own.source import Names, Reading, Source, classes_of, unlabelled
-from vaectl.data.own.text_table import read_text_table
+from vaectl.data.own.tables.advice import note_columns, refuse_pattern
+from vaectl.data.own.tables.columns import LineNumbers, Table
+from vaectl.data.own.tables.h5ad import read_h5ad
+from vaectl.data.own.tables.parquet import read_parquet
+from vaectl.data.own.tables.text import read_text_table
 from vaectl.errors import DataError, SettingError
 
 READERS = {".parquet": read_parquet, ".arrow": read_parquet, ".feather": read_parquet, ".h5ad": read_h5ad}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaectl.data.own.members import Member
+from vaectl.data.own.arrays.members import Member
 from vaectl.system.reading import check_size
 
 DSPRITES = ("color", "shape", "scale", "orientation", "posX", "posY")

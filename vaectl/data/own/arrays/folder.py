@@ -7,11 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from vaectl.config.datasets import PICTURES
-from vaectl.data.own import npy
-from vaectl.data.own.arrays import keyed
-from vaectl.data.own.idx_files import idx_key, idx_member, is_idx_name
-from vaectl.data.own.members import Member, damaged, unusable
-from vaectl.data.own.problems import OBJECTS, PROBLEMS, data_errors, first_line
+from vaectl.data.own.arrays import npy
+from vaectl.data.own.arrays.assembly import keyed
+from vaectl.data.own.arrays.idx import idx_key, idx_member, is_idx_name
+from vaectl.data.own.arrays.members import Member, damaged, unusable
+from vaectl.data.own.arrays.problems import OBJECTS, PROBLEMS, data_errors, first_line
 from vaectl.data.own.source import Reading, Source
 from vaectl.errors import DataError, amount
 from vaectl.system.reading import open_regular

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vaectl.config.datasets import PICTURES
-from vaectl.data.own.stores import Member
+from vaectl.data.own.pictures.stores import Member
 from vaectl.errors import DataError
 
 # limits for a walk: levels; and entries that are no images, beside so many for each image

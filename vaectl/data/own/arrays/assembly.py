@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from vaectl.data.own.keys import maybe_labels, roles_of
-from vaectl.data.own.known import Known, known_of
-from vaectl.data.own.members import NUMBERS, Member
-from vaectl.data.own.problems import OBJECTS, naming
-from vaectl.data.own.records import records_of
+from vaectl.data.own.arrays.keys import maybe_labels, roles_of
+from vaectl.data.own.arrays.known import Known, known_of
+from vaectl.data.own.arrays.members import NUMBERS, Member
+from vaectl.data.own.arrays.problems import OBJECTS, naming
+from vaectl.data.own.arrays.records import records_of
+from vaectl.data.own.arrays.stored import Stored, reshaped
 from vaectl.data.own.rows import SCALINGS, ArrayRows, Encoding, Layout, are_bytes, encoding_of, layout_of
 from vaectl.data.own.shapes import image_axes, square_axes
 from vaectl.data.own.source import Reading, Source, check_count, classes_of, unlabelled
-from vaectl.data.own.stored import Stored, reshaped
 from vaectl.errors import DataError, SettingError
 from vaectl.system.reading import check_size
 

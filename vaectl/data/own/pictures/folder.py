@@ -16,12 +16,12 @@ from PIL import Image
 
 from vaectl.config.datasets import PICTURES
 from vaectl.data.own.ahead import ahead
-from vaectl.data.own.decoding import CHANNELS, FileRows, Header, headers_of, is_opaque, page_name
-from vaectl.data.own.layout import classes_by_folder, layout_of_folders
-from vaectl.data.own.listing import FolderListing, Listing, MemberListing
-from vaectl.data.own.side_tables import attributes_beside, divided, side_tables
+from vaectl.data.own.pictures.decoding import CHANNELS, FileRows, Header, headers_of, is_opaque, page_name
+from vaectl.data.own.pictures.layout import classes_by_folder, layout_of_folders
+from vaectl.data.own.pictures.listing import FolderListing, Listing, MemberListing
+from vaectl.data.own.pictures.side_tables import attributes_beside, divided, side_tables
+from vaectl.data.own.pictures.stores import FolderStore, Store, TarStore, ZipStore
 from vaectl.data.own.source import Reading, Source, unlabelled
-from vaectl.data.own.stores import FolderStore, Store, TarStore, ZipStore
 from vaectl.data.selection import chosen
 from vaectl.errors import DataError, SettingError, amount
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from vaectl.data.own import npy
-from vaectl.data.own.arrays import keyed
-from vaectl.data.own.members import NUMBERS, Member, damaged, unusable
-from vaectl.data.own.problems import MARKS, PROBLEMS, data_errors, first_line
+from vaectl.data.own.arrays import npy
+from vaectl.data.own.arrays.assembly import keyed
+from vaectl.data.own.arrays.members import NUMBERS, Member, damaged, unusable
+from vaectl.data.own.arrays.problems import MARKS, PROBLEMS, data_errors, first_line
+from vaectl.data.own.arrays.stored import Sliced, Stored
 from vaectl.data.own.source import Reading, Source
-from vaectl.data.own.stored import Sliced, Stored
 from vaectl.errors import DataError
 from vaectl.system.extras import require
 from vaectl.system.reading import DEFLATE_RATIO, check_packed, data_limit, open_regular, size_text

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vaectl.data.changes import Change
+from vaectl.data.own.pictures.stores import Store, UnreadableError
 from vaectl.data.own.rows import BadExampleError
-from vaectl.data.own.stores import Store, UnreadableError
 
 # PIL mode -> channels and depth; all other modes are colour with 8 bits
 MODES = {

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from vaectl.data.own.arrow_file import Stored
-from vaectl.data.own.columns import MOST_COLUMNS
-from vaectl.data.own.roles import Roles
 from vaectl.data.own.source import Reading
+from vaectl.data.own.tables.arrow_file import Stored
+from vaectl.data.own.tables.columns import MOST_COLUMNS
+from vaectl.data.own.tables.roles import Roles
 from vaectl.errors import DataError, SettingError, nearest
 
 # lists from which their usual length is told

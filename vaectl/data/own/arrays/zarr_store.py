@@ -17,11 +17,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from vaectl.data.own.arrays import keyed
-from vaectl.data.own.members import Member, damaged, unusable
-from vaectl.data.own.problems import PROBLEMS, data_errors, first_line
+from vaectl.data.own.arrays.assembly import keyed
+from vaectl.data.own.arrays.members import Member, damaged, unusable
+from vaectl.data.own.arrays.problems import PROBLEMS, data_errors, first_line
+from vaectl.data.own.arrays.stored import Sliced, Stored
 from vaectl.data.own.source import Reading, Source
-from vaectl.data.own.stored import Sliced, Stored
 from vaectl.data.own.zarr_chunks import check_chunks, packer_of
 from vaectl.errors import DataError
 from vaectl.system.extras import require

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from vaectl.data.own import npy
-from vaectl.data.own.arrays import assembled, keyed
+from vaectl.data.own.arrays import npy
+from vaectl.data.own.arrays.assembly import assembled, keyed
+from vaectl.data.own.arrays.keys import refuse_keys
+from vaectl.data.own.arrays.members import Member, damaged, unusable
+from vaectl.data.own.arrays.problems import OBJECTS, PROBLEMS, check_mark, data_errors, first_line
+from vaectl.data.own.arrays.stored import Sliced
 from vaectl.data.own.bounded import Bounded
-from vaectl.data.own.keys import refuse_keys
-from vaectl.data.own.members import Member, damaged, unusable
-from vaectl.data.own.problems import OBJECTS, PROBLEMS, check_mark, data_errors, first_line
 from vaectl.data.own.source import Reading, Source
-from vaectl.data.own.stored import Sliced
 from vaectl.errors import DataError
 from vaectl.system.reading import HEADER_BYTES, check_packed, open_regular, size_text
 

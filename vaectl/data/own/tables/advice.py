@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vaectl.data.own.columns import Table
 from vaectl.data.own.shapes import are_pixels, square_axes
 from vaectl.data.own.source import Reading
+from vaectl.data.own.tables.columns import Table
 from vaectl.errors import DataError
 
 # rows from which on a column may count them, and a column of few numbers be one of classes

@@ -13,10 +13,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from vaectl.data.own.arrays import keyed
-from vaectl.data.own.hdf5 import hdf5_items, hdf5_member
-from vaectl.data.own.members import Member, unusable
-from vaectl.data.own.problems import data_errors
+from vaectl.data.own.arrays.assembly import keyed
+from vaectl.data.own.arrays.hdf5 import hdf5_items, hdf5_member
+from vaectl.data.own.arrays.members import Member, unusable
+from vaectl.data.own.arrays.problems import data_errors
 from vaectl.data.own.source import Reading, Source
 from vaectl.errors import DataError
 from vaectl.system.extras import require

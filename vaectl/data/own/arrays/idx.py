@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from vaectl.data.idx import is_idx, read_array, read_header
-from vaectl.data.own import npy
-from vaectl.data.own.arrays import assembled
-from vaectl.data.own.keys import refuse_keys
-from vaectl.data.own.members import Member, damaged
-from vaectl.data.own.problems import PROBLEMS, data_errors, first_line
+from vaectl.data.own.arrays import npy
+from vaectl.data.own.arrays.assembly import assembled
+from vaectl.data.own.arrays.keys import refuse_keys
+from vaectl.data.own.arrays.members import Member, damaged
+from vaectl.data.own.arrays.problems import PROBLEMS, data_errors, first_line
 from vaectl.data.own.source import Reading, Source
 from vaectl.errors import DataError
 from vaectl.system.reading import check_packed, check_size, open_regular, size_text

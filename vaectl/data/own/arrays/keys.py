@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vaectl.data.own.members import TEXTS, Member, listing
+from vaectl.data.own.arrays.members import TEXTS, Member, listing
 from vaectl.data.own.source import Reading
 from vaectl.errors import DataError, SettingError, nearest
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vaectl.data.own.columns import Labels, LineNumbers, Numbers, Table
-from vaectl.data.own.roles import Roles, roles_of, text_error
 from vaectl.data.own.source import Reading
-from vaectl.data.own.text_form import BOOLS, MISSING, Head, head_of
-from vaectl.data.own.text_lines import TextFile, inspected, lines_of, text_file
+from vaectl.data.own.tables.columns import Labels, LineNumbers, Numbers, Table
+from vaectl.data.own.tables.roles import Roles, roles_of, text_error
+from vaectl.data.own.tables.text_form import BOOLS, MISSING, Head, head_of
+from vaectl.data.own.tables.text_lines import TextFile, inspected, lines_of, text_file
 from vaectl.system.text import from_cell
 
 # rows in which columns of text are looked for

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from vaectl.data.info import LONGEST_CLASS, MOST_CLASSES
-from vaectl.data.own.attributes import attributes_of
-from vaectl.data.own.columns import MOST_COLUMNS
-from vaectl.data.own.layout import Layout, part_of
-from vaectl.data.own.listing import Listing
+from vaectl.data.own.pictures.attributes import attributes_of
+from vaectl.data.own.pictures.layout import Layout, part_of
+from vaectl.data.own.pictures.listing import Listing
+from vaectl.data.own.pictures.stores import FolderStore, Store, UnreadableError
 from vaectl.data.own.source import Reading
-from vaectl.data.own.stores import FolderStore, Store, UnreadableError
+from vaectl.data.own.tables.columns import MOST_COLUMNS
 from vaectl.errors import DataError, SettingError, amount
 from vaectl.system.extras import require
 from vaectl.system.reading import check_size, data_limit, parse_json

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vaectl.data.own.roles import label_index
 from vaectl.data.own.source import Reading, classes_of, unlabelled
+from vaectl.data.own.tables.roles import label_index
 from vaectl.errors import SettingError
 
 SHOWN = 10

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from vaectl.data.info import LONGEST_CLASS
-from vaectl.data.own.folder import Pictures, open_pictures
-from vaectl.data.own.listing import JUNK, is_picture
-from vaectl.data.own.roles import LABEL_NAMES
+from vaectl.data.own.pictures.folder import Pictures, open_pictures
+from vaectl.data.own.pictures.listing import JUNK, is_picture
+from vaectl.data.own.pictures.stores import TarStore, UnreadableError
 from vaectl.data.own.source import Reading, Source, check_count, classes_of, unlabelled
-from vaectl.data.own.stores import TarStore, UnreadableError
+from vaectl.data.own.tables.roles import LABEL_NAMES
 from vaectl.errors import DataError, SettingError, amount
 from vaectl.system.reading import parse_json
 

@@ -16,10 +16,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from vaectl.data.info import LONGEST_CLASS, MOST_CLASSES
-from vaectl.data.own.attributes import attributes_of
-from vaectl.data.own.folder import Pictures, open_pictures
+from vaectl.data.own.pictures.attributes import attributes_of
+from vaectl.data.own.pictures.folder import Pictures, open_pictures
+from vaectl.data.own.pictures.stores import FILE_BYTES, UnreadableError, too_large
 from vaectl.data.own.source import Reading, Source, check_count
-from vaectl.data.own.stores import FILE_BYTES, UnreadableError, too_large
 from vaectl.errors import DataError, SettingError
 from vaectl.system.extras import require
 from vaectl.system.reading import HEADER_BYTES, check_size, data_limit, open_regular, parse_json, size_text

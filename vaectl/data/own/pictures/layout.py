@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vaectl.data.own.listing import DEEPEST, Listing, is_picture
+from vaectl.data.own.pictures.listing import DEEPEST, Listing, is_picture
 from vaectl.data.own.source import named, unlabelled
 from vaectl.errors import DataError, amount
 

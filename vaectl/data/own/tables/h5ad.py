@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from vaectl.data.info import ACCOUNT_BYTES
-from vaectl.data.own.columns import STREAM_INSTEAD, Labels, LineNumbers, Numbers, Table
-from vaectl.data.own.roles import plain_numbers, roles_of
 from vaectl.data.own.source import Reading
+from vaectl.data.own.tables.columns import STREAM_INSTEAD, Labels, LineNumbers, Numbers, Table
+from vaectl.data.own.tables.roles import plain_numbers, roles_of
 from vaectl.errors import DataError
 from vaectl.system.extras import require
 from vaectl.system.reading import check_size, open_regular

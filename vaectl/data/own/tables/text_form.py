@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from vaectl.data.own.columns import MOST_COLUMNS
-from vaectl.data.own.roles import UNNAMED
 from vaectl.data.own.source import Reading
-from vaectl.data.own.text_lines import Lines, TextFile, lines_of
+from vaectl.data.own.tables.columns import MOST_COLUMNS
+from vaectl.data.own.tables.roles import UNNAMED
+from vaectl.data.own.tables.text_lines import Lines, TextFile, lines_of
 from vaectl.errors import DataError, amount
 from vaectl.system.text import from_cell
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vaectl.data.own.members import NUMBERS
-from vaectl.data.own.roles import roles_of
+from vaectl.data.own.arrays.members import NUMBERS
+from vaectl.data.own.arrays.stored import Stored, Viewed
 from vaectl.data.own.source import Names, Reading
-from vaectl.data.own.stored import Stored, Viewed
+from vaectl.data.own.tables.roles import roles_of
 from vaectl.data.units import Column, Kind
 from vaectl.errors import DataError, SettingError
 

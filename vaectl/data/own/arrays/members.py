@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from vaectl.data.own.stored import Stored
+from vaectl.data.own.arrays.stored import Stored
 
 # kinds of numpy types that are numbers, and those that can be names of classes
 NUMBERS, TEXTS = frozenset("buif"), frozenset("US")

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from vaectl.data.info import ACCOUNT_BYTES
-from vaectl.data.own.arrow_file import Stored, stored_file
-from vaectl.data.own.columns import MOST_COLUMNS, STREAM_INSTEAD, Labels, LineNumbers, Numbers, Table
-from vaectl.data.own.lists import Lists, lists_of
-from vaectl.data.own.roles import Roles, no_numbers, roles_of
 from vaectl.data.own.source import Reading
+from vaectl.data.own.tables.arrow_file import Stored, stored_file
+from vaectl.data.own.tables.columns import MOST_COLUMNS, STREAM_INSTEAD, Labels, LineNumbers, Numbers, Table
+from vaectl.data.own.tables.lists import Lists, lists_of
+from vaectl.data.own.tables.roles import Roles, no_numbers, roles_of
 from vaectl.errors import DataError
 from vaectl.system.reading import check_size
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from vaectl.data.own.bounded import Bounded
-from vaectl.data.own.columns import STREAM_INSTEAD
+from vaectl.data.own.tables.columns import STREAM_INSTEAD
 from vaectl.errors import DataError
 from vaectl.system.reading import check_size, data_limit, open_regular, size_text
 

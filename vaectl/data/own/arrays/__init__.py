@@ -1,0 +1,1 @@
+"""Arrays: files of every format as examples and labels by part."""
