@@ -1,4 +1,4 @@
-"""Holding out examples: at random, with every class where chance would leave one out, or whole groups.
+"""Holding out examples: at random, by class where chance would leave one out, or in groups.
 
 Shapes: ``N`` examples.
 """

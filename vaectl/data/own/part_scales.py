@@ -1,4 +1,4 @@
-"""The scales of a data set's parts, compared before training: a test set of bytes beside a training set in [0, 1].
+"""The scales of the parts of a data set, compared before training, because they may differ.
 
 Shapes: ``N`` examples of a part.
 """
