@@ -1,4 +1,4 @@
-"""Images that lie in the rows of a table or of an array of two axes: the axes that their numbers have.
+"""Images in the rows of a table or of an array of two axes: the axes that their numbers have.
 
 Shapes: ``N`` rows, ``W`` columns.
 """
