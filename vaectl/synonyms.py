@@ -91,7 +91,6 @@ FLAGS = _by_word({
     "--dims": "dim dimensions axes components",
     "--split": "subset partition part set",
     "--split validation": "val valid validation dev",
-    "--split test": "test",
     "--split train": "train",
     "--checkpoint": "ckpt weights which",
     "--checkpoint last": "last latest",

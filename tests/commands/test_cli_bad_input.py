@@ -569,7 +569,7 @@ def test_data_that_changed_since_training(cli: Cli, isolated: Path, line: str) -
 
 
 @table(
-    Case("embed run1 --dataset mnist --data-dir big -o a.npz", 1, "--dataset mnist"),
+    Case("embed run1 --dataset mnist --data-dir big -o a.npz", 1, "mnist has images of shape (1, 12, 12)"),
     Case("embed run1 --dataset kmnist --data-dir big -o a.npz", 1, "could not be downloaded"),
     Case("embed run1 --dataset mnist --data-dir none -o a.npz", 1, "--data-dir"),
     Case("eval run1 --data-dir none", 1, "--data-dir"),

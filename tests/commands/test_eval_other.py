@@ -60,8 +60,8 @@ def test_the_runs_own_data_by_name_are_its_own(cli: Cli, runs: Path) -> None:
 
 
 def test_what_cannot_be_evaluated(cli: Cli, runs: Path, isolated: Path) -> None:
-    np.save(isolated / "wide.npy", np.zeros((9, 8, 9), np.uint8))
+    np.save(isolated / "deep.npy", np.zeros((9, 8, 9, 7), np.uint8))
     refuse(cli, ["eval", "run1", "--split", "all"], 2, ["--split all"])
-    refuse(cli, ["eval", "run1", "--dataset", "wide.npy"], 1, ["wide.npy", "(1, 8, 9)", "(1, 8, 8)"])
+    refuse(cli, ["eval", "run1", "--dataset", "deep.npy"], 1, ["deep.npy", "(7, 8, 8)", "(1, 8, 8)"])
     refuse(cli, ["eval", "run1", "--dataset", "gone.npy"], 1, ["gone.npy does not exist"])
     refuse(cli, ["eval", "run1", "--dataset", "mnits"], 2, ["mnits"], "mnist")

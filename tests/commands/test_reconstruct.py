@@ -164,7 +164,7 @@ def test_names_that_would_meet_are_kept_apart(isolated: Path) -> None:
     [
         (["gone"], 2, ["gone"]),
         (["./gone"], 1, ["gone does not exist"]),
-        (["wide.npy"], 1, ["(1, 8, 9)", "(1, 8, 8)"]),
+        (["deep.npy"], 1, ["(7, 8, 8)", "(1, 8, 8)"]),
         (["empty"], 1, ["empty holds no images"]),
         (["x.npy", "-o", "r.gif"], 2, ["unknown format '.gif'"]),
         (["x.npy", "-o", "no/where"], 1, ["the folder no does not exist"]),
@@ -176,6 +176,6 @@ def test_what_is_refused(
     cli: Cli, runs: Path, isolated: Path, arguments: list[str], code: int, names: list[str]
 ) -> None:
     np.save(isolated / "x.npy", digits())
-    np.save(isolated / "wide.npy", np.zeros((9, 8, 9), np.uint8))
+    np.save(isolated / "deep.npy", np.zeros((9, 8, 9, 7), np.uint8))
     (isolated / "empty").mkdir()
     refuse(cli, ["reconstruct", "run1", *arguments], code, names)

@@ -184,7 +184,9 @@ class Change:
         inside = [tuple(shape[1:]) if self.crop is None else self.crop.size for shape in shapes]
         resized = self.size is not None and any(shape != self.size for shape in inside)
         size = f", resized to {self.size[0]} x {self.size[1]}" if self.size is not None and resized else ""
-        colour = {None: ", in grey" if self.grey else "", 1: ", in grey", 3: ", in colour"}[self.channels]
+        colour = ", in grey" if self.grey else ""
+        if self.channels is not None and any(shape[0] != self.channels for shape in shapes):
+            colour = ", in grey" if self.channels == 1 else ", in colour"
         return crop + colour + size + (", inverted" if self.invert else "")
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaectl.config.datasets import TABLES, dataset_names, is_given, is_path, suffix_of
+from vaectl.config.datasets import dataset_names, is_given, is_path
 from vaectl.config.spec import SPLITS, Part
 from vaectl.data.location import DEFAULT, Location, find_directory, moved, place_to_train
-from vaectl.errors import DataError, RunError, amount
+from vaectl.errors import DataError, RunError
 from vaectl.runs.run import Run
 from vaectl.training.events import Progress, Said, Tell
 
@@ -85,7 +84,7 @@ def load_recorded(run: Run, data_dir: str | Path | None, tell: Tell) -> Data:
         )
     try:
         # all notes on own data were shown in training; they are the kind of numbers that they were then
-        loading = _loading(location, own, tell, kind="detail" if own else "note")
+        loading = loading_at(location, own, tell, kind="detail" if own else "note")
         most = None if not own or spec.data.options["skip_bad"] else 2 * sum(info.sizes.values()) + 1000
         needs = demands(info, spec.data) if own else {}
         data = load_alike(part, dataclasses.replace(loading, most=most, **needs), info.fingerprint)
@@ -124,66 +123,6 @@ def load_alike(part: Part, loading: Loading, fingerprint: str) -> Data:
     return data
 
 
-def load_other(run: Run, name: str, data_dir: str | Path | None, tell: Tell, *, divided: bool = True) -> Data:
-    """Load another data set, prepared as the run's own data are, with the same shape and kind of numbers.
-
-    Args:
-        run: The run.
-        name: A built-in data set, or a path.
-        data_dir: The directory of built-in data sets; None for that of the environment, or the run's.
-        tell: Called with ``Said`` and ``Progress`` events.
-        divided: Whether data at a path that have no splits are divided as for training.
-
-    Raises:
-        DataError: They are missing or damaged, or do not fit the run's model.
-    """
-    from vaectl.data.loading import load_part
-    from vaectl.data.own.source import UnusableError
-    from vaectl.model.builder import complete
-
-    info, spec = run.data_info, run.complete_spec()
-    own, recorded = is_path(name), run.record["data_directory"]
-    built_in = not (is_path(spec.data.name) or is_given(spec.data.name))
-    location = find_directory(data_dir, Path(recorded) if built_in else None)
-    tell(Said(f"data: {name}" if own else f"data: {name} in {location.path}", "detail"))
-    part = complete(dataclasses.replace(spec, data=Part(name, _options_for(spec.data, name)))).data
-    columns = tuple(column.name for column in info.columns) or None
-    loading = dataclasses.replace(
-        _loading(location, own, tell), **demands(info, spec.data), columns=columns, lenient=True, divided=divided
-    )
-    try:
-        data = load_part(part, loading)
-    except UnusableError as error:
-        raise DataError(error.message, hint="repair them, or remove them from the data") from None
-    except DataError as error:
-        # for own data the hint may name a flag of train
-        raise DataError(error.message, hint=None if own else error.hint) from None
-    if data.info.shape != info.shape:
-        raise DataError(
-            f"--dataset {name} has examples of shape {data.info.shape}; {run.id} takes {info.shape}",
-            hint=_misfit(data.info.shape, info.shape),
-        )
-    if data.info.support != info.support:
-        raise DataError(f"--dataset {name} has {data.info.support} data; {run.id} takes {info.support} data")
-    return data
-
-
-def _misfit(shape: Sequence[int], expected: Sequence[int]) -> str | None:
-    """A hint for examples of another shape (C, H, W) than a run's; None if they are rows of a table."""
-    if 1 in expected[1:] or 1 in shape[1:]:
-        return None
-    advice = []
-    if shape[0] != expected[0]:
-        kinds = {1: "grey", 2: "grey with transparency", 3: "RGB", 4: "RGB with transparency"}
-        ours, theirs = (kinds.get(channels, f"{channels}-channel") for channels in (expected[0], shape[0]))
-        advice.append(f"save the images as {ours}, with {amount(expected[0], 'channel')}; they are {theirs}")
-    if shape[1:] != expected[1:]:
-        advice.append(
-            f"make them {' x '.join(map(str, expected[1:]))} pixels; a run trained with --image-size resizes other data"
-        )
-    return "; ".join(advice)
-
-
 def load_named(part: Part, data_dir: str | Path | None, tell: Tell) -> Data:
     """Load the data set that a spec names, to train on it.
 
@@ -193,10 +132,10 @@ def load_named(part: Part, data_dir: str | Path | None, tell: Tell) -> Data:
     """
     from vaectl.data.loading import load_part
 
-    return load_part(part, _loading(place_to_train(part.name, data_dir), is_path(part.name), tell))
+    return load_part(part, loading_at(place_to_train(part.name, data_dir), is_path(part.name), tell))
 
 
-def _loading(location: Location, own: bool, tell: Tell, kind: Any = "note") -> Loading:
+def loading_at(location: Location, own: bool, tell: Tell, kind: Any = "note") -> Loading:
     """The directory and the callbacks with which a source loads its data."""
     from vaectl.data.base import Loading
 
@@ -212,19 +151,6 @@ def _loading(location: Location, own: bool, tell: Tell, kind: Any = "note") -> L
 def demands(info: DataInfo, part: Part) -> dict[str, Any]:
     """What a model that was trained on such data demands of data that are loaded for it, for ``Loading``."""
     return {"support": info.support if part.options["binarize"] == "none" else None, "shape": info.shape}
-
-
-def _options_for(data: Part, name: str) -> dict[str, Any]:
-    """The options of a run's data that also apply to another data set."""
-    names = ["image_size", "grayscale", "crop", "channels", "invert", "binarize", "binarize_seed"]
-    own = is_path(name)
-    if not own and not is_path(data.name):
-        names.append("validation_fraction")
-    if own:
-        names += ["skip_bad", "shape", "images_key", "labels_key"]
-    if own and suffix_of(name) in TABLES:
-        names += ["label_column", "drop_column", "group_column"]
-    return {option: data.options[option] for option in names}
 
 
 def _check_same(run: Run, info: DataInfo, name: str, hint: str) -> None:

@@ -148,7 +148,7 @@ def assess(
     Args:
         run: The run of the model.
         model: The model.
-        data: The data: the run's own, or others from ``runs.data.load_other``.
+        data: The data: the run's own, or others from ``runs.preparing.load_other``.
         split: Name of the split, or ``all``.
         checkpoint: The checkpoint whose weights the model has.
         seed: Seed of the random draws.

@@ -121,7 +121,8 @@ PathArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="[PATH]",
-        help="Your own data: an image, a folder, an array or a table; by default the run's test split.",
+        help="Your own data: an image, a folder, an array or a table, or - for standard input; by default the run's "
+        "test split.",
         show_default=False,
     ),
 ]

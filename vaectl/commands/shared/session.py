@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,16 +14,21 @@ from vaectl.config.datasets import dataset_names, is_path, located
 from vaectl.config.spec import ALL
 from vaectl.data.location import find_directory
 from vaectl.errors import OutputError, UsageError, check_choice
-from vaectl.runs.data import load_other, load_recorded
+from vaectl.runs.data import load_recorded
 from vaectl.runs.evaluating import evaluate_into, kept_evaluation
+from vaectl.runs.preparing import load_other
 from vaectl.runs.run import CHECKPOINTS, Run
 from vaectl.system.files import beside, check_output, write_output
+from vaectl.system.incoming import received
 
 if TYPE_CHECKING:
     import torch
 
     from vaectl.data.base import Data
     from vaectl.model.vae import VAE
+
+# stands for what is piped in
+STANDARD_INPUT = "-"
 
 
 class Session:
@@ -45,6 +52,7 @@ class Session:
         self.run, self.screen = run, screen
         self.device: torch.device = resolve_device(device)
         self._data_dir = data_dir
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._models: dict[str, VAE] = {}
         self._data: dict[tuple[str | None, bool], Data] = {}
 
@@ -83,13 +91,16 @@ class Session:
         """Data to use the model on, and the split: by default all of another path, and the test split of the run's own.
 
         Args:
-            name: Name or path of another data set; None for the run's own.
+            name: Name or path of another data set, or - for standard input; None for the run's own.
             split: Name of the split, ``all``, or None for the default.
             whole: Whether any path stands for all its examples in their order, also that of the run's own data.
 
         Raises:
             DataError, UsageError: As ``data`` and ``is_other``.
         """
+        if name == STANDARD_INPUT:
+            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="vaectl-")
+            name = str(received(sys.stdin.buffer, Path(self._folder.name)))
         if name is not None and whole and is_path(name) and split in (None, ALL):
             with Shown(self.screen) as listener:
                 return load_other(self.run, name, self._data_dir, listener.on, divided=False), ALL

@@ -15,7 +15,7 @@ from vaectl.data.own.arrays.idx import is_idx_file, is_idx_name, open_idx
 from vaectl.data.own.arrays.matlab import open_matlab
 from vaectl.data.own.arrays.zarr_store import is_zarr, open_zarr
 from vaectl.data.own.parts import open_parts, tables_of
-from vaectl.data.own.pictures.folder import open_folder, open_members, open_pages
+from vaectl.data.own.pictures.folder import open_folder, open_members, open_picture
 from vaectl.data.own.pictures.layout import part_of
 from vaectl.data.own.pictures.listing import is_picture
 from vaectl.data.own.pictures.parquet import holds_images, open_image_table
@@ -26,8 +26,6 @@ from vaectl.data.own.tables.opening import open_table
 from vaectl.data.own.tables.text_lines import tables_in_zip
 from vaectl.errors import DataError
 
-# files of images that may hold several
-STACKS = (".tif", ".tiff")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar")
 # limits for the search of data files in a folder: levels of folders, and folders
 DEEPEST, MOST_FOLDERS = 3, 100
@@ -59,12 +57,7 @@ def opened(path: Path, reading: Reading) -> Source:
     if not os.path.isfile(path):
         raise DataError(f"cannot read {path}: it is not a regular file")
     if suffix in PICTURES:
-        pages = open_pages(path, reading) if suffix in STACKS else None
-        if pages is None:
-            raise DataError(
-                f"{path} is one image, and data are a folder of images or an array: name the folder that it is in"
-            )
-        return pages
+        return open_picture(path, reading)
     return OPENERS[suffix](path, reading)
 
 

@@ -71,18 +71,21 @@ def open_members(path: Path, store: ZipStore | TarStore, reading: Reading) -> So
     return _open_listed(path, store, MemberListing(path, store.members(), reading.most), reading)
 
 
-def open_pages(path: Path, reading: Reading) -> Source | None:
-    """Open a TIFF file of several pages, each of which is an example; None if it has one page.
+def open_picture(path: Path, reading: Reading) -> Source:
+    """Open an image file: each page of a TIFF file is an example. One image is enough for a model that exists.
 
     Raises:
+        DataError: It is damaged, or one image to be trained on.
         SettingError: The requested change does not apply to its pages.
     """
     store, files = FolderStore(path.parent), {"train": [path.name]}
     headers = headers_of(store, path.name)
     if isinstance(headers, str):
         raise DataError(f"{path} {headers}")
-    if len(headers) == 1:
-        return None
+    if len(headers) == 1 and not reading.lenient:
+        raise DataError(
+            f"{path} is one image, and data are a folder of images or an array: name the folder that it is in"
+        )
     pictures = Pictures(path.name, store, files, {"train": unlabelled(1)}, (), [], {})
     return open_pictures(pictures, reading)
 
