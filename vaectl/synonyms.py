@@ -138,7 +138,7 @@ COMMANDS = _by_word({
     "train --dry-run": "config settings plan data info-data check-data describe-data",
     "eval": "test evaluate evaluation validate val metrics score",
     "sample": "generate gen samples draw decode",
-    "sample RUN --reconstruct": "reconstruct recon reconstruction",
+    "reconstruct": "recon reconstruction autoencode denoise roundtrip",
     "sample RUN --interpolate": "interpolate interpolation",
     "embed": "encode encoder embedding embeddings transform latents infer predict",
     "plot-latent": "plot visualize visualise viz latent scatter plots plot-latents latent-plot umap tsne pca",
