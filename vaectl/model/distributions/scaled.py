@@ -1,4 +1,4 @@
-"""Real data on a scale of their own: what a model sees of them, and its distributions in the data's units.
+"""Real data on a scale of their own: as a model sees them, and as its distributions give them.
 
 Shapes: ``*N`` draw and batch dimensions, ``B`` batch, ``X`` data shape.
 """

@@ -1,4 +1,4 @@
-"""Folders of array files, of which each is an image or label array of a part: ``X_train.npy``, ``t10k-labels...``."""
+"""Folders of array files, each an image or label array of a part: ``X_train.npy``, ``y_test.npy``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MATLAB's ``.mat`` files: version 5 to 7 through scipy, and 7.3, which is HDF5 with its axes in reverse.
+"""MATLAB's ``.mat`` files: version 5 to 7 through scipy, and 7.3, which is HDF5 with reversed axes.
 
 Shapes: ``N`` examples.
 """

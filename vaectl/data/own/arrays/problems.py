@@ -1,4 +1,4 @@
-"""Errors for files that cannot be read: whatever a library raises becomes one line that names the file."""
+"""Errors for files that cannot be read: whatever a library raises becomes one line with the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Remarks on the columns of a table that may not be meant as they are, and on rows that are bad in one way.
+"""Remarks on columns of a table that may not be meant as they are, and on rows bad in one way.
 
 Shapes: ``N`` rows, ``W`` columns of numbers.
 """

@@ -1,4 +1,4 @@
-"""Annotated matrices, ``.h5ad``: observations are rows, variables columns, and a column of ``obs`` holds the labels.
+"""Annotated matrices, ``.h5ad``: observations are rows, variables columns; ``obs`` has the labels.
 
 anndata reads the elements; nothing else of the file is opened.
 

@@ -1,4 +1,4 @@
-"""Tables of numbers: a row is an example of shape (1, 1, W), or holds an image; one column may hold the labels.
+"""Tables of numbers, of which a row is an example; one column may hold the labels.
 
 Shapes: ``N`` rows, ``W`` columns of numbers.
 """

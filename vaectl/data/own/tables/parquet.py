@@ -1,4 +1,4 @@
-"""Tables of Arrow's formats, read a few rows at a time, so that memory holds little more than numbers.
+"""Tables of Arrow's formats, read a few rows at a time, so that memory holds little beside numbers.
 
 Shapes: ``B`` rows at once, ``W`` columns of numbers.
 """

@@ -1,4 +1,4 @@
-"""How a table of text is written: its delimiter, the names of its columns, and the form of its numbers."""
+"""How a table of text is written: its delimiter, the names of its columns, its form of numbers."""
 
 from __future__ import annotations
 
