@@ -49,7 +49,7 @@ def test_the_flag_may_name_own_data_themselves(tmp_path: Path) -> None:
     (tmp_path / "new" / "x.npy").touch()
     for flag in (tmp_path / "new", str(tmp_path / "new" / "x.npy")):
         assert find_directory(flag, own="/old/x.npy").path == tmp_path / "new"
-    with pytest.raises(DataError, match="is not a directory"):
+    with pytest.raises(DataError, match="is a file; it is the directory of data sets"):
         find_directory(tmp_path / "new" / "x.npy")
 
 

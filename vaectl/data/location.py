@@ -118,8 +118,12 @@ def _check(location: Location) -> None:
     """Refuse a directory that is not there or cannot be read."""
     name, directory = location.said, location.path
     if not os.path.isdir(directory):
-        problem = "is not a directory" if os.path.exists(directory) else "does not exist"
-        raise DataError(f"{name} {directory} {problem}", hint=f"to download into it: mkdir -p {directory}")
+        if os.path.exists(directory):
+            raise DataError(
+                f"{name} {directory} is a file; it is the directory of data sets",
+                hint=f"name data of your own with --dataset {directory}",
+            )
+        raise DataError(f"{name} {directory} does not exist", hint=f"to download into it: mkdir -p {directory}")
     if not os.access(directory, os.R_OK | os.X_OK):
         raise DataError(f"{name} {directory} cannot be read")
 
