@@ -55,6 +55,18 @@ def test_test_examples_that_are_trained_on_are_counted(tmp_path: Path) -> None:
     assert any("4 test examples are also training examples" in text for _, text in found.rows())
 
 
+def test_the_columns_of_a_table_are_named_with_their_ranges(tmp_path: Path) -> None:
+    rows = "\n".join(f"{20 + i % 50},{i / 7:.3f},{'true' if i % 3 else 'false'}" for i in range(60))
+    (tmp_path / "t.csv").write_text(f"age,rate,member\n{rows}\n")
+    text = dict(report(tmp_path / "t.csv").rows())["columns"]
+    assert text == "age 20 to 69, rate 0 to 8.429, member true or false"
+    (tmp_path / "w.csv").write_text(
+        ",".join(f"c{i}" for i in range(11)) + "\n" + "".join("1.5," * 10 + "2\n" for _ in "ab" * 9)
+    )
+    assert dict(report(tmp_path / "w.csv").rows())["columns"].endswith("c7 1.5 to 1.5 and 3 more")
+    assert report(tmp_path / "t.csv").to_json()["columns"][0] == ["age", "whole", 20.0, 69.0]
+
+
 def test_the_report_of_a_built_in_set_is_of_its_examples() -> None:
     loaded = loading.load("digits", Loading(Path("nowhere")))
     found = reported(loaded)

@@ -16,10 +16,13 @@ import numpy as np
 from vaectl.config.spec import SPLITS
 from vaectl.data.info import DataInfo
 from vaectl.data.survey import Tally, in_pieces
+from vaectl.data.units import Kind
 from vaectl.errors import amount
 
 # number of classes that a line names
 SHOWN_CLASSES = 12
+# number of columns that a line names
+SHOWN_COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Report:
         classes: Number of examples by class name; empty if there are no labels.
         left_out: Number of examples that could not be used.
         streamed: Whether the examples are streamed.
+        columns: Name, kind, smallest and largest number of each named column of a table; empty for other data.
         scale: How the model sees real numbers, and whether that is hard to learn; empty for other numbers.
         likelihoods: Names of the likelihoods that fit, the best first.
         why: The reason, as a sentence.
@@ -59,13 +63,15 @@ class Report:
     classes: Mapping[str, int]
     left_out: int
     streamed: bool
+    columns: tuple[tuple[str, Kind, float, float], ...]
     scale: str
     likelihoods: tuple[str, ...]
     why: str
 
     def to_json(self) -> dict[str, Any]:
         """The report as a JSON object."""
-        lists = {"shape": list(self.shape), "likelihoods": list(self.likelihoods)}
+        lists: dict[str, Any] = {"shape": list(self.shape), "likelihoods": list(self.likelihoods)}
+        lists["columns"] = [list(column) for column in self.columns]
         return dataclasses.asdict(self) | lists | {"sizes": dict(self.sizes), "classes": dict(self.classes)}
 
     def rows(self) -> list[tuple[str, str]]:
@@ -79,6 +85,10 @@ class Report:
             ("values", f"{KINDS[self.support]} ({self.stored}), {self.low:.4g} to {self.high:.4g}, "
                        f"mean {self.mean:.4g}, standard deviation {self.std:.4g}"),
         ]  # fmt: skip
+        if self.columns:
+            some = ", ".join(_column_text(*column) for column in self.columns[:SHOWN_COLUMNS])
+            others = len(self.columns) - SHOWN_COLUMNS
+            lines.append(("columns", some + (f" and {others} more" if others > 0 else "")))
         if self.scale:
             lines.append(("scale", self.scale))
         if self.classes:
@@ -142,6 +152,20 @@ def _repetitions(digests: Mapping[str, np.ndarray]) -> tuple[int, int]:
     return duplicates, int(known_tests.sum())
 
 
+def _columns(info: DataInfo, tally: Tally) -> tuple[tuple[str, Kind, float, float], ...]:
+    lows, highs = tally.low.ravel().tolist(), tally.high.ravel().tolist()
+    return tuple(
+        (column.name, column.kind, low, high) for column, low, high in zip(info.columns, lows, highs, strict=False)
+    )
+
+
+def _column_text(name: str, kind: Kind, low: float, high: float) -> str:
+    """A column in a few words: ``age 18 to 90``."""
+    if kind == "bool":
+        return f"{name} true or false"
+    return f"{name} {low:.0f} to {high:.0f}" if kind == "whole" else f"{name} {low:.4g} to {high:.4g}"
+
+
 def _scale(info: DataInfo) -> str:
     """How a model sees real numbers, with a remark if nobody scales numbers that are hard to learn."""
     if info.units is None:
@@ -189,5 +213,5 @@ def report_of(
     return Report(
         info.name, info.shape, info.support, stored, dict(info.sizes), low, high, tally.mean, tally.std, tally.binary,
         tally.constant, duplicates, repeated,
-        class_counts, left_out, streamed, _scale(info), likelihoods, why,
+        class_counts, left_out, streamed, _columns(info, tally), _scale(info), likelihoods, why,
     )  # fmt: skip
