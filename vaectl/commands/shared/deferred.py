@@ -20,6 +20,7 @@ COMMANDS = {
     "sample": "Decode samples of the prior to an image grid or an array.",
     "reconstruct": "Reconstruct your own images or rows, with the bound of each.",
     "embed": "Encode a data set to latents: posterior mean, scale, label and row of each example.",
+    "score": "Score how unusual examples are, with p-values from the run's validation split, and flag anomalies.",
     "plot-latent": "Plot the latent space: scatter, manifold grid or traversal.",
     "runs": "List runs, or show one.",
 }
@@ -28,7 +29,7 @@ COMMANDS = {
 PANELS = {
     "Train": ("train",),
     "Judge": ("eval", "compare", "selftest"),
-    "Use": ("sample", "reconstruct", "embed"),
+    "Use": ("sample", "reconstruct", "embed", "score"),
     "See": ("plot-latent", "runs"),
 }
 
@@ -49,6 +50,7 @@ EXAMPLES = {
     "sample": ("vaectl sample run1", "vaectl sample run1 --reconstruct -n 32 -f -o pairs.png"),
     "reconstruct": ("vaectl reconstruct run1", "vaectl reconstruct run1 photos -f -o out"),
     "embed": ("vaectl embed run1", "vaectl embed run1 --split all -f -o codes.csv"),
+    "score": ("vaectl score run1 photos --threshold fpr=0.01", "vaectl score run1 photos --maps maps -f -o scores.csv"),
     "plot-latent": ("vaectl plot-latent run1", "vaectl plot-latent run1 --kind manifold -f -o map.png"),
     "compare": ("vaectl compare run1 run2", "vaectl compare run1 run2 -f -o report.html"),
     "runs": ("vaectl runs --sort elbo", "vaectl runs latest"),
@@ -57,7 +59,7 @@ EXAMPLES = {
 
 
 # commands with a folder, whose options are in cli.py
-FOLDERS = ("train", "compare")
+FOLDERS = ("train", "compare", "score")
 
 
 def function_of(name: str) -> Any:

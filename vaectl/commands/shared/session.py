@@ -66,7 +66,7 @@ class Session:
 
     def is_other_path(self, name: str | None) -> bool:
         """Whether a name is the path of own data other than the run's."""
-        return name is not None and is_path(name) and located(name) != self.run.complete_spec().data.name
+        return name is not None and is_path(name) and self._is_other(located(name))
 
     def data(self, name: str | None = None, *, divided: bool = True) -> Data:
         """The run's data set, which must be the one it was trained on, or another of the same shape.
@@ -127,8 +127,13 @@ class Session:
             return False
         if not is_path(name):
             check_choice("--dataset", name, dataset_names(), other="a path")
-            return name != self.run.complete_spec().data.name
+            return self._is_other(name)
         return self.is_other_path(name)
+
+    def _is_other(self, name: str) -> bool:
+        """Whether a name is not that of the run's data; the whole of data of which it has some classes is other."""
+        part = self.run.complete_spec().data
+        return name != part.name or part.options["classes"] is not None
 
 
 def check_destination(

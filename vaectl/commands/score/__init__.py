@@ -1,0 +1,1 @@
+"""``vaectl score``: anomaly scores, calibrated."""

@@ -1,0 +1,343 @@
+"""``vaectl score``: score examples by how unusual they are, with p-values from normal examples of the run's data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vaectl.commands.score import files, text
+from vaectl.commands.score.threshold import Threshold
+from vaectl.commands.shared.listening import Shown
+from vaectl.commands.shared.marks import Marks
+from vaectl.commands.shared.options import (
+    Checkpoint,
+    DataDir,
+    Device,
+    Force,
+    Json,
+    OtherSplit,
+    ProgressMode,
+    Quiet,
+    RunArgument,
+    Seed,
+    Verbose,
+    choice,
+    number,
+    output_option,
+    state,
+)
+from vaectl.commands.shared.pace import Clock
+from vaectl.commands.shared.plugins import Plugins, load
+from vaectl.commands.shared.render import Screen
+from vaectl.commands.shared.session import Session
+from vaectl.config.datasets import BUILT_IN
+from vaectl.config.spec import ALL, SPLITS
+from vaectl.errors import DataError, UsageError, amount, check_choice
+from vaectl.evaluation.anomaly.names import DEFAULT, SCORES
+from vaectl.runs.run import Run
+from vaectl.runs.scoring import (
+    MOST_CALIBRATION,
+    Scored,
+    calibration_split,
+    detections,
+    least_calibration,
+    score_examples,
+)
+from vaectl.system.files import check_output, write_output
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vaectl.data.base import Data
+    from vaectl.data.examples import Examples
+
+ALL_SCORES = "all"
+
+
+def score_cli(
+    context: typer.Context,
+    run: RunArgument,
+    path: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PATH]",
+            help=f"What to score: a file or folder, or {', '.join(BUILT_IN)}; by default the run's own test split.",
+            show_default=False,
+        ),
+    ] = None,
+    score: Annotated[
+        str | None,
+        choice("--score", (*SCORES, ALL_SCORES), "The score; a higher one is more unusual.", show_default=DEFAULT),
+    ] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            "--threshold",
+            metavar="fpr=RATE|SCORE",
+            show_default="none",
+            help="Flag examples whose p-value is at most a false positive rate, or whose score is above a number.",
+        ),
+    ] = None,
+    anomaly: Annotated[
+        str | None,
+        typer.Option(
+            "--anomaly",
+            metavar="LABEL,...",
+            show_default="1 of 0 and 1, else classes that the run was not trained on",
+            help="The labels that are anomalies, for AUROC and average precision.",
+        ),
+    ] = None,
+    split: OtherSplit = None,
+    count: Annotated[
+        int, typer.Option("-n", metavar="N", parser=number(int, 1, 10_000), help="How many examples to show.")
+    ] = 10,
+    output: Annotated[
+        Path | None,
+        output_option("Write scores and p-values of all examples: .npz, .csv or .parquet."),
+    ] = None,
+    maps: Annotated[
+        Path | None,
+        typer.Option(
+            "--maps",
+            metavar="DIR",
+            readable=False,
+            show_default=False,
+            help="Write a picture of what is unexpected in each flagged example, or in the N most unusual ones.",
+        ),
+    ] = None,
+    force: Force = False,
+    checkpoint: Checkpoint = "best",
+    data_dir: DataDir = None,
+    plugin: Plugins = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    as_json: Json = False,
+    progress: ProgressMode = "auto",
+) -> None:
+    """Score how unusual examples are, with p-values from the run's validation split, and flag anomalies."""
+    import numpy as np
+
+    from vaectl.data.joined import joined
+
+    screen = Screen(quiet, verbose, as_json, progress)
+    if split is not None:
+        check_choice("--split", split, (*SPLITS, ALL))
+    if score is not None:
+        check_choice("--score", score, (*SCORES, ALL_SCORES))
+    limit = None if threshold is None else Threshold.parse(threshold)
+    words = None if anomaly is None else [word.strip() for word in anomaly.split(",")]
+    _check_outputs(output, maps, force=force)
+    load(plugin, screen)
+    session = Session(Run.open(run, state(context).runs_dir), screen, device, data_dir)
+    other = session.is_other(path)
+    split = split or (ALL if session.is_other_path(path) else "test")
+    data = session.data(path, divided=split != ALL) if other else session.data()
+    own = _own(session, limit, screen) if other else data
+    names = SPLITS if split == ALL else (split,)
+    examples = joined(data, names).to(session.device)
+    if len(examples) == 0:
+        raise DataError(f"--split {split}: {data.info.name} has no {split} examples")
+    calibration = None if own is None else calibration_split(own, () if other else names)
+    _check_calibration(limit, own, calibration, session, screen)
+    model, clock = session.model(checkpoint), Clock()
+    asked = list(SCORES) if score == ALL_SCORES else [score or DEFAULT]
+    with Shown(screen) as listener:
+        scored = score_examples(
+            model, examples, own, calibration, asked, required=score is not None, seed=seed, tell=listener.on
+        )
+    main = next(name for name in (score, DEFAULT, *scored.values) if name in scored.values)
+    values, p = scored.values[main], scored.p.get(main)
+    flagged = np.zeros(len(values), bool) if limit is None else limit.flags(values, p)
+    marks = Marks(data, session.run.data_info.classes).of_all(split)
+    classes = marks.get("class", np.array([str(label) for label in joined(data, names).labels.tolist()]))
+    known = detections(scored, classes, words, own, data)
+    order = np.argsort(-values, kind="stable")
+    pictured: list[Path] = []
+    if maps is not None:
+        chosen = _mapped(order, flagged, limit, count, screen)
+        titles = {place: _title(place, rank, main, values, p, marks) for rank, place in enumerate(chosen.tolist(), 1)}
+        normal = None if own is None or calibration is None else own.split(calibration).to(session.device)
+        with screen.counting("maps", len(chosen)) as counted:
+            pictured = files.write_maps(
+                maps, model, examples, chosen, titles, session.run.data_info, normal, counted
+            )  # fmt: skip
+    if output is not None:
+        columns = {**marks, **_columns(scored), **({} if limit is None else {"flagged": flagged})}
+        _write(output, columns, session, checkpoint, examples, force=force)
+        screen.note(f"scores of {amount(len(values), 'example')}: {output}")
+    document = {
+        "run": session.run.id,
+        "dataset": data.info.name,
+        "split": split,
+        "n": len(values),
+        "checkpoint": checkpoint,
+        "seed": seed,
+        "score": main,
+        "scores": scored.summary(),
+        "unavailable": scored.unavailable,
+        "calibration": None if scored.calibration is None else dict(
+            zip(("split", "n"), scored.calibration, strict=True)
+        ),
+        "threshold": None if limit is None else _threshold(limit, flagged),
+        "examples": [_example(place, rank, values, p, flagged, marks) for rank, place in enumerate(order[:count], 1)],
+        "anomalies": None if isinstance(known, str) else list(known[1]),
+        "detection": None if isinstance(known, str) else known[0],
+        "misled": None if scored.misled is None else scored.misled.to_json(),
+        "output": None if output is None else str(output),
+        "maps": list(map(str, pictured)),
+        **clock.pace(len(values)).to_json(),
+    }  # fmt: skip
+    _show(document, known, scored, session, screen)
+
+
+def _check_outputs(output: Path | None, maps: Path | None, *, force: bool) -> None:
+    from vaectl.output import arrays
+
+    if output is not None:
+        check_output(output, arrays.FORMATS, force=force)
+        arrays.require_format(output.suffix.lower())
+    if maps is not None:
+        files.check_folder(maps, force=force)
+    if force and output is None and maps is None:
+        raise UsageError("--force without -o or --maps has nothing to overwrite")
+
+
+def _own(session: Session, limit: Threshold | None, screen: Screen) -> Data | None:
+    """The run's own data; None, with a warning, if they cannot be loaded and are not necessary."""
+    try:
+        return session.data()
+    except DataError as error:
+        if limit is not None and limit.fpr is not None:
+            raise
+        screen.warn(f"no p-values, because the run's own data cannot be loaded: {error.message}")
+        return None
+
+
+def _check_calibration(
+    limit: Threshold | None, own: Data | None, split: str | None, session: Session, screen: Screen
+) -> None:
+    """Check that there are enough normal examples for a rate, and say which ones they are if that is unusual."""
+    rows = 0 if own is None or split is None else min(len(own.split(split)), MOST_CALIBRATION)
+    if limit is not None and limit.fpr is not None:
+        if split is None:
+            raise DataError(
+                f"--threshold fpr={limit.fpr:g} takes normal examples beside those that are scored; "
+                f"{session.run.id} has none left",
+                hint="train with --validation-fraction 0.1, score another split, or give a score as --threshold",
+            )
+        least_calibration(limit.fpr, rows, f"the {split} split of {session.run.id}")
+    if own is not None and split is None:
+        screen.note("no p-values: no split of the run's own data is left to compare with")
+    elif split == "test":
+        screen.note(f"p-values come from the test split, because {session.run.id} has no other validation examples")
+
+
+def _mapped(order: np.ndarray, flagged: np.ndarray, limit: Threshold | None, count: int, screen: Screen) -> np.ndarray:
+    """The examples to draw: all flagged ones with a threshold, else the most unusual."""
+    chosen = order[:count] if limit is None else order[flagged[order]]
+    if len(chosen) > files.MOST_MAPS:
+        screen.note(f"maps of the {files.MOST_MAPS} most unusual of {len(chosen):,} flagged examples")
+    return chosen[: files.MOST_MAPS]
+
+
+def _write(
+    output: Path,
+    columns: Mapping[str, np.ndarray],
+    session: Session,
+    checkpoint: str,
+    examples: Examples,
+    *,
+    force: bool,
+) -> None:
+    from vaectl.output import arrays
+
+    def write(path: Path) -> None:
+        rows = files.table_rows(columns, session.model(checkpoint), examples, session.run.data_info)
+        arrays.save(rows, len(examples), path)
+
+    write_output(output, write, force=force)
+
+
+def _columns(scored: Scored) -> dict[str, np.ndarray]:
+    """``score_NAME`` and ``p_NAME``: not the bare name, because ``eval --per-example`` calls the bound itself elbo."""
+    return {f"score_{name}": values for name, values in scored.values.items()} | {
+        f"p_{name}": values for name, values in scored.p.items()
+    }
+
+
+def _threshold(limit: Threshold, flagged: np.ndarray) -> dict[str, Any]:
+    expected = None if limit.fpr is None else limit.fpr * len(flagged)
+    return {
+        "fpr": limit.fpr, "score": limit.score, "rule": str(limit), "flagged": int(flagged.sum()), "expected": expected,
+    }  # fmt: skip
+
+
+def _example(
+    place: int,
+    rank: int,
+    values: np.ndarray,
+    p: np.ndarray | None,
+    flagged: np.ndarray,
+    marks: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+    """One of the most unusual examples as JSON: its marks, score, p-value and flag."""
+    own = {name: column[place].item() for name, column in marks.items()}
+    return {
+        "rank": rank, **own, "score": float(values[place]), "p": None if p is None else float(p[place]),
+        "flagged": bool(flagged[place]),
+    }  # fmt: skip
+
+
+def _title(
+    place: int, rank: int, name: str, values: np.ndarray, p: np.ndarray | None, marks: Mapping[str, np.ndarray]
+) -> str:
+    """The title of an example's map."""
+    where = str(marks["file"][place]) if "file" in marks else f"row {marks['row'][place]}"
+    which = f" of {marks['split'][place]}" if "split" in marks and "file" not in marks else ""
+    chance = "" if p is None else f", p = {text.p_text(float(p[place]))}"
+    return f"{rank}. {text.shortened(where)}{which}: {name} {text.number(float(values[place]))}{chance}"
+
+
+def _show(
+    document: Mapping[str, Any],
+    known: tuple[dict[str, Any], Sequence[str]] | str,
+    scored: Scored,
+    session: Session,
+    screen: Screen,
+) -> None:
+    """Print the result, and warn where a likelihood misleads."""
+    title = (
+        f"{document['run']}  {document['dataset']}, {document['split']}, {amount(document['n'], 'example')}  "
+        f"score {document['score']}: {SCORES[document['score']]}"
+    )
+    pieces: list[Any] = [
+        title,
+        screen.table(*text.example_rows(document["examples"])),
+    ]
+    if line := text.summary(document):
+        pieces.append(line)
+    if len(document["scores"]) > 1:
+        header = [("score", "left"), ("mean", "right"), ("mean of normal examples", "right")]
+        pieces.append(screen.table(header, text.mean_rows(document["scores"])))
+    if not isinstance(known, str):
+        header = [("score", "left"), ("AUROC", "left"), ("average precision", "left")]
+        pieces += [
+            f"anomalies: {', '.join(known[1])}; with 95 % intervals",
+            screen.table(header, text.detection_rows(known[0])),
+        ]
+    flagged = document["threshold"]
+    short = str(flagged["flagged"]) if flagged else f"{document['scores'][document['score']]['mean']:.4f}"
+    screen.result(document, short=short, text=pieces)
+    if isinstance(known, str):
+        screen.detail(f"no AUROC: {known}")
+    for name, reason in scored.unavailable.items():
+        screen.note(f"no score {name}: {reason}")
+    if document["maps"]:
+        screen.note(f"{amount(len(document['maps']), 'map')} in {Path(document['maps'][0]).parent}")
+    if scored.misled is not None and scored.calibration is not None:
+        screen.warn(scored.misled.sentence(f"the {scored.calibration[0]} split of {session.run.id}"))

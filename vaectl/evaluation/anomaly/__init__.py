@@ -1,0 +1,1 @@
+"""Anomaly scores, their calibration, and how well they tell known anomalies."""
