@@ -110,6 +110,8 @@ def write_maps(
     from vaectl.evaluation.anomaly.maps import surprise
     from vaectl.output import plots
 
+    if len(order) == 0:
+        return []
     batch = examples.batch(torch.from_numpy(np.ascontiguousarray(order)).to(examples.device))
     parts = [
         surprise(model, batch.rows(slice(start, start + MAPS_AT_ONCE))) for start in range(0, len(batch), MAPS_AT_ONCE)
