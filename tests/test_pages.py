@@ -16,6 +16,7 @@ from vaectl.errors import VaectlError
 # page -> commands that its reader has typed before
 BEFORE = {
     "README.md": (),
+    "docs/anomalies.md": (),
     "docs/codes.md": ("vaectl train",),
     "docs/data.md": (),
     "docs/networks.md": (),

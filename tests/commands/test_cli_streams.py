@@ -32,6 +32,7 @@ COMMANDS = {
     "eval": ("eval", "run1"),
     "sample": ("sample", "run1", "-n", "4"),
     "embed": ("embed", "run1"),
+    "score": ("score", "run1"),
     "plot-latent": ("plot-latent", "run1", "-n", "20"),
     "compare": ("compare", "run1", "run2"),
     "runs": ("runs",),
@@ -94,6 +95,8 @@ def test_quiet_prints_only_the_id_path_or_number(cli: Cli, runs: Path, isolated:
         assert text == "run3\n"
     elif command == "eval":
         assert float(text) < 0
+    elif command == "score":  # the mean of minus the bounds
+        assert float(text) > 0
     elif command == "compare":
         assert [float(value) < 0 for value in text.split()] == [True, True]
     elif command.startswith("runs"):
@@ -482,7 +485,7 @@ print(json.dumps(found))
 
 def test_light_commands_import_nothing_heavy(runs: Path) -> None:
     """--help, --version, completion, runs and the text of compare load neither torch, numpy nor matplotlib."""
-    leaves = ("train", "eval", "sample", "embed", "plot-latent", "compare", "runs")
+    leaves = ("train", "eval", "sample", "embed", "score", "plot-latent", "compare", "runs")
     lines: list[dict[str, Any]] = [
         {"args": arguments, "env": []}
         for arguments in (

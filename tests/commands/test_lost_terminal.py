@@ -31,6 +31,7 @@ COMMANDS = {
     ("eval", "run1", "-o", "out.json"): "out.json",
     ("sample", "run1", "-o", "out.png"): "out.png",
     ("embed", "run1", "-o", "out.npz"): "out.npz",
+    ("score", "run1", "-o", "out.csv"): "out.csv",
     ("plot-latent", "run1", "-o", "out.png"): "out.png",
     ("compare", "run1", "run2", "-o", "out.md"): "out.md",
     ("runs",): "runs/run1/run.json",
