@@ -309,6 +309,7 @@ def test_which_labels_are_anomalies() -> None:
     assert told(names(3, 4, 3, 5), trained={"3"}) == [False, True, False, True]
     assert told(names(3, 4, 3, 5), ["5"], trained={"3"}) == [False, False, False, True]
     assert told(names("cat", "dog"), ["1"], classes=("cat", "dog")) == [False, True]
+    assert told(names("scratch", "Good", "dent")) == [True, False, True]
     assert "unknown" in str(told(names(3, 4)))
     assert "no labels" in str(told(names(-1, -1)))
     assert "not trained on" in str(told(names("dog"), trained={"cat"}))

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 MOST_CALIBRATION = 5000
 # standard errors of a difference that are taken for more than chance
 BEYOND_CHANCE = 2
-# scores that do not have a likelihood's fault
-INSTEAD = ("regret", "distance")
+# the score that did not have a likelihood's fault where it was measured, see docs/anomalies.md
+INSTEAD = ("regret",)
 
 
 @dataclass(frozen=True)

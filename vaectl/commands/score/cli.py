@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vaectl.commands.score import files, text
+from vaectl.commands.score.parts import columns_of, example_of, threshold_of, title_of
 from vaectl.commands.score.threshold import Threshold
 from vaectl.commands.shared.listening import Shown
 from vaectl.commands.shared.marks import Marks
@@ -19,6 +20,7 @@ from vaectl.commands.shared.options import (
     Force,
     Json,
     OtherSplit,
+    PathArgument,
     ProgressMode,
     Quiet,
     RunArgument,
@@ -33,7 +35,7 @@ from vaectl.commands.shared.pace import Clock
 from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
 from vaectl.commands.shared.session import Session
-from vaectl.config.datasets import BUILT_IN
+from vaectl.config.datasets import is_path, located
 from vaectl.config.spec import ALL, SPLITS
 from vaectl.errors import DataError, UsageError, amount, check_choice
 from vaectl.evaluation.anomaly.names import DEFAULT, SCORES
@@ -60,14 +62,7 @@ ALL_SCORES = "all"
 def score_cli(
     context: typer.Context,
     run: RunArgument,
-    path: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[PATH]",
-            help=f"What to score: a file or folder, or {', '.join(BUILT_IN)}; by default the run's own test split.",
-            show_default=False,
-        ),
-    ] = None,
+    path: PathArgument = None,
     score: Annotated[
         str | None,
         choice("--score", (*SCORES, ALL_SCORES), "The score; a higher one is more unusual.", show_default=DEFAULT),
@@ -134,10 +129,14 @@ def score_cli(
     _check_outputs(output, maps, force=force)
     load(plugin, screen)
     session = Session(Run.open(run, state(context).runs_dir), screen, device, data_dir)
-    other = session.is_other(path)
-    split = split or (ALL if session.is_other_path(path) else "test")
-    data = session.data(path, divided=split != ALL) if other else session.data()
+    data, split = session.examples(path, split, whole=True)
+    # a path stands for all that it holds, also if the run was trained on a part of that
+    other = path is not None and (session.is_other(path) or (is_path(path) and split == ALL))
     own = _own(session, limit, screen) if other else data
+    if path is not None and split == ALL and located(path) == session.run.complete_spec().data.name:
+        screen.note(
+            f"{path} holds what {session.run.id} was trained on, and those examples look more usual than new ones"
+        )
     names = SPLITS if split == ALL else (split,)
     examples = joined(data, names).to(session.device)
     if len(examples) == 0:
@@ -160,14 +159,14 @@ def score_cli(
     pictured: list[Path] = []
     if maps is not None:
         chosen = _mapped(order, flagged, limit, count, screen)
-        titles = {place: _title(place, rank, main, values, p, marks) for rank, place in enumerate(chosen.tolist(), 1)}
+        titles = {place: title_of(place, rank, main, values, p, marks) for rank, place in enumerate(chosen.tolist(), 1)}
         normal = None if own is None or calibration is None else own.split(calibration).to(session.device)
         with screen.counting("maps", len(chosen)) as counted:
             pictured = files.write_maps(
                 maps, model, examples, chosen, titles, session.run.data_info, normal, counted
             )  # fmt: skip
     if output is not None:
-        columns = {**marks, **_columns(scored), **({} if limit is None else {"flagged": flagged})}
+        columns = {**marks, **columns_of(scored), **({} if limit is None else {"flagged": flagged})}
         _write(output, columns, session, checkpoint, examples, force=force)
         screen.note(f"scores of {amount(len(values), 'example')}: {output}")
     document = {
@@ -183,8 +182,8 @@ def score_cli(
         "calibration": None if scored.calibration is None else dict(
             zip(("split", "n"), scored.calibration, strict=True)
         ),
-        "threshold": None if limit is None else _threshold(limit, flagged),
-        "examples": [_example(place, rank, values, p, flagged, marks) for rank, place in enumerate(order[:count], 1)],
+        "threshold": None if limit is None else threshold_of(limit, flagged),
+        "examples": [example_of(place, rank, values, p, flagged, marks) for rank, place in enumerate(order[:count], 1)],
         "anomalies": None if isinstance(known, str) else list(known[1]),
         "detection": None if isinstance(known, str) else known[0],
         "misled": None if scored.misled is None else scored.misled.to_json(),
@@ -197,12 +196,13 @@ def score_cli(
 
 def _check_outputs(output: Path | None, maps: Path | None, *, force: bool) -> None:
     from vaectl.output import arrays
+    from vaectl.output.folders import check_folder
 
     if output is not None:
         check_output(output, arrays.FORMATS, force=force)
         arrays.require_format(output.suffix.lower())
     if maps is not None:
-        files.check_folder(maps, force=force)
+        check_folder(maps, force=force, flag="--maps")
     if force and output is None and maps is None:
         raise UsageError("--force without -o or --maps has nothing to overwrite")
 
@@ -261,46 +261,6 @@ def _write(
         arrays.save(rows, len(examples), path)
 
     write_output(output, write, force=force)
-
-
-def _columns(scored: Scored) -> dict[str, np.ndarray]:
-    """``score_NAME`` and ``p_NAME``: not the bare name, because ``eval --per-example`` calls the bound itself elbo."""
-    return {f"score_{name}": values for name, values in scored.values.items()} | {
-        f"p_{name}": values for name, values in scored.p.items()
-    }
-
-
-def _threshold(limit: Threshold, flagged: np.ndarray) -> dict[str, Any]:
-    expected = None if limit.fpr is None else limit.fpr * len(flagged)
-    return {
-        "fpr": limit.fpr, "score": limit.score, "rule": str(limit), "flagged": int(flagged.sum()), "expected": expected,
-    }  # fmt: skip
-
-
-def _example(
-    place: int,
-    rank: int,
-    values: np.ndarray,
-    p: np.ndarray | None,
-    flagged: np.ndarray,
-    marks: Mapping[str, np.ndarray],
-) -> dict[str, Any]:
-    """One of the most unusual examples as JSON: its marks, score, p-value and flag."""
-    own = {name: column[place].item() for name, column in marks.items()}
-    return {
-        "rank": rank, **own, "score": float(values[place]), "p": None if p is None else float(p[place]),
-        "flagged": bool(flagged[place]),
-    }  # fmt: skip
-
-
-def _title(
-    place: int, rank: int, name: str, values: np.ndarray, p: np.ndarray | None, marks: Mapping[str, np.ndarray]
-) -> str:
-    """The title of an example's map."""
-    where = str(marks["file"][place]) if "file" in marks else f"row {marks['row'][place]}"
-    which = f" of {marks['split'][place]}" if "split" in marks and "file" not in marks else ""
-    chance = "" if p is None else f", p = {text.p_text(float(p[place]))}"
-    return f"{rank}. {text.shortened(where)}{which}: {name} {text.number(float(values[place]))}{chance}"
 
 
 def _show(

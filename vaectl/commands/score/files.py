@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaectl.errors import OutputError
 from vaectl.system.files import writing
 
 if TYPE_CHECKING:
@@ -25,24 +23,6 @@ MOST_CONTRIBUTIONS, MOST_MAPS, USUAL_ROWS = 100, 200, 1000
 PART, MAPS_AT_ONCE = 1000, 20
 # ends of the colours of maps: the quantiles of all maps that are written
 TAIL = 0.002
-
-
-def check_folder(folder: Path, *, force: bool) -> None:
-    """Check the folder of ``--maps`` before any work is done for it.
-
-    Raises:
-        OutputError: It is a file, holds something and ``force`` is false, or cannot be written or made.
-    """
-    present = os.path.lexists(folder)
-    if present and not folder.is_dir():
-        raise OutputError(f"--maps {folder} is not a folder", hint="name a folder")
-    if not present and not folder.parent.is_dir():
-        hint = f"create it with: mkdir -p {folder.parent}"
-        raise OutputError(f"--maps {folder}: the folder {folder.parent} does not exist", hint=hint)
-    if not os.access(folder if present else folder.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"--maps {folder} cannot be written")
-    if present and any(folder.iterdir()) and not force:
-        raise OutputError(f"--maps {folder} is not empty", hint="write into it with --force, or name another one")
 
 
 def names_of(info: DataInfo) -> list[str]:

@@ -12,8 +12,9 @@ import numpy as np
 
 from vaectl.errors import UsageError, did_you_mean
 
-# labels that say normal and anomaly themselves
+# labels that say normal and anomaly themselves, and classes that say normal where nothing else does
 TWO = {"0", "1"}
+NORMAL = {"good", "normal", "ok", "nominal", "inlier"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ def truth_of(
         anomalies = {_meant(word, present, classes) for word in words}
     elif present == TWO and TWO.issuperset(trained or ()):
         anomalies = {"1"}
+    elif not trained and len(normal := {name for name in present if name.lower() in NORMAL}) == 1:
+        anomalies = present - normal
     elif not trained:
         return "which labels are anomalies is unknown; name them with --anomaly"
     else:
