@@ -2,7 +2,7 @@
 
 ``digits``: a net for each of MNIST's digits, which has to find the other nine. ``fashion``: MNIST against Fashion-MNIST
 and the other way. ``tables``: sets of ADBench beside PyOD's VAE and isolation forest, on the same splits. ``patches``:
-the pixels of pasted patches in maps.
+the pixels of pasted patches in maps. ``rates``: false alarms among MNIST's test images beside the rates asked for.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from vaectl.data.base import Data, Raw, Split, split_data
 from vaectl.data.info import DataInfo
 from vaectl.data.thinned import thinned
 from vaectl.evaluation.anomaly.aggregate import aggregate_posterior
+from vaectl.evaluation.anomaly.calibration import p_values
 from vaectl.evaluation.anomaly.detection import detection
 from vaectl.evaluation.anomaly.names import SCORES
 from vaectl.evaluation.anomaly.scores import anomaly_scores
@@ -39,7 +40,8 @@ from vaectl.stats import mean_and_se
 from vaectl.training.trainer import fit
 
 RESULTS = Path(__file__).parent / "results"
-SECTIONS = ("patches", "digits", "fashion", "tables")
+SECTIONS = ("patches", "rates", "digits", "fashion", "tables")
+RATES = (0.01, 0.05, 0.1)
 # rows of a table, splits of it, and the part that is trained on
 MOST_ROWS, SEEDS, TRAINING_PART = 10_000, 3, 0.7
 # training images of a convolutional net
@@ -84,6 +86,18 @@ def digits(data_dir: Path, epochs: int, most: int) -> dict[str, Any]:
         print("digit", digit, auroc, f"{time.perf_counter() - started:.0f} s", flush=True)
     means = {name: float(np.mean([row[name]["auroc"] for row in rows.values()])) for name in SCORES}
     return {"epochs": epochs, "examples": most, "by_digit": rows, "mean_auroc": means}
+
+
+def rates(data_dir: Path) -> dict[str, Any]:
+    """The part of MNIST's test images that is flagged with thresholds from its 5,000 validation images."""
+    whole = load_data("mnist", data_dir)
+    data = Data(thinned(whole.train, CONV_EXAMPLES), whole.validation, whole.test, whole.info)
+    model = trained(vae(latent_dim=8, hidden_dims=(128, 64), epochs=10), data)
+    normal, new = (every_score(model, data, part) for part in (data.validation, data.test))
+    return {
+        name: {str(rate): float((p_values(new[name], normal[name]) <= rate).mean()) for rate in RATES}
+        for name in SCORES
+    }
 
 
 def fashion(data_dir: Path, epochs: int, most: int) -> dict[str, Any]:
@@ -265,6 +279,9 @@ def report(document: Mapping[str, Any]) -> None:
     """Print the tables of what was measured."""
     if part := document.get("patches"):
         show("map by pixel", ["mean AUROC"], [[name, f"{value:.3f}"] for name, value in part["mean"].items()])
+    if part := document.get("rates"):
+        rows = [[name, *(f"{part[name][str(rate)]:.4f}" for rate in RATES)] for name in SCORES]
+        show("false alarms at", [f"{rate:.0%}" for rate in RATES], rows)
     if part := document.get("digits"):
         rows = [[digit, *(f"{row[name]['auroc']:.3f}" for name in SCORES)] for digit, row in part["by_digit"].items()]
         show("digit", list(SCORES), [*rows, ["mean", *(f"{part['mean_auroc'][name]:.3f}" for name in SCORES)]])
@@ -299,6 +316,7 @@ def main() -> None:
     arguments = parser.parse_args()
     work: dict[str, Callable[[], dict[str, Any]]] = {
         "patches": lambda: patches(arguments.data_dir),
+        "rates": lambda: rates(arguments.data_dir),
         "digits": lambda: digits(arguments.data_dir, arguments.epochs, arguments.digit_examples),
         "fashion": lambda: fashion(arguments.data_dir, arguments.conv_epochs, arguments.examples),
         "tables": lambda: tables(arguments.adbench, arguments.sets, arguments.pyod),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
+from tests.support.own import load
 from tests.support.toys import drawn, points, toy_data
 from vaectl import vae, vq_vae
 from vaectl.data.base import Split
@@ -144,6 +146,19 @@ def test_examples_are_thinned_evenly() -> None:
     assert torch.equal(part.batch(slice(3, 4)).x, data.train.batch(slice(24, 25)).x)
     assert part.labels[3] == data.train.labels[24]
     assert thinned(data.train, 1000) is data.train
+
+
+def test_streamed_examples_are_thinned_and_scored_alike(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (90, 1, 8, 8), dtype=np.uint8))
+    held, streamed = (load(tmp_path / "x.npy", storage=storage) for storage in ("memory", "stream"))
+    model, _ = build(vae(latent_dim=2, hidden_dims=(8,)), held.info)
+    parts = [thinned(data.train, 20) for data in (held, streamed)]
+    assert [len(part) for part in parts] == [20, 20]
+    assert parts[0].rows.tolist() == parts[1].rows.tolist()
+    means = [aggregate_posterior(model, data.train, most=20).mean for data in (held, streamed)]
+    torch.testing.assert_close(*means)
+    first, second = (anomaly_scores(model, part, ("elbo", "regret")) for part in parts)
+    assert all((first[name] == second[name]).all() for name in first)
 
 
 def test_scores_are_the_same_with_the_same_seed_and_agree_with_an_evaluation() -> None:

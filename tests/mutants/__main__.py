@@ -40,6 +40,7 @@ SOURCES = {
                         "tests/runs/test_comparison.py"],
     "vaectl/evaluation/*.py": ["tests/evaluation", "tests/training/test_trainer.py", "tests/output/test_pictures.py",
                                *_model("priors", "quantizers")],
+    "vaectl/evaluation/anomaly/*.py": ["tests/evaluation/test_anomaly.py"],
     "vaectl/model/likelihoods.py": _model("likelihoods", "numerics"),
     "vaectl/model/distributions/*.py": _model("bernoulli", "code_priors", "doors", "likelihoods", "numerics"),
     "vaectl/model/objectives/*.py": _model("objectives", "quantizers", "total_correlation"),
