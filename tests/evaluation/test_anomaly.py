@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import Independent, Laplace, Normal, kl_divergence
 
 from tests.support.own import load
 from tests.support.toys import drawn, points, toy_data
@@ -26,7 +26,7 @@ from vaectl.evaluation.anomaly.detection import detection
 from vaectl.evaluation.anomaly.labels import Truth, truth_of
 from vaectl.evaluation.anomaly.maps import surprise
 from vaectl.evaluation.anomaly.names import SCORES
-from vaectl.evaluation.anomaly.regret import likelihood_regret
+from vaectl.evaluation.anomaly.regret import is_gaussian, likelihood_regret
 from vaectl.evaluation.anomaly.scores import anomaly_scores, unavailable
 from vaectl.evaluation.metrics import evaluate
 from vaectl.evaluation.oracles import LinearGaussian
@@ -165,6 +165,9 @@ def test_scores_are_the_same_with_the_same_seed_and_agree_with_an_evaluation() -
     data = toy_data()
     model, _ = build(vae(latent_dim=2, hidden_dims=(16,)), data.info)
     names, aggregate = tuple(SCORES), aggregate_posterior(model, data.train)
+    told: dict[str, int] = {}
+    anomaly_scores(model, data.test, names, aggregate=aggregate, progress=told.__setitem__)
+    assert told == {"elbo": 100, "bound": 100, "regret": 100}
     first, second, third = (anomaly_scores(model, data.test, names, aggregate=aggregate, seed=s) for s in (0, 0, 1))
     assert list(first) == list(SCORES)
     assert all((first[name] == second[name]).all() for name in names)
@@ -188,6 +191,10 @@ def test_codes_have_no_distance_and_no_regret() -> None:
 
 
 def test_a_posterior_with_full_covariance_has_no_regret() -> None:
+    laplace = Laplace(torch.zeros(2, 3), torch.ones(3))
+    assert is_gaussian(Independent(Normal(torch.zeros(2, 3), torch.ones(3)), 1))
+    assert not is_gaussian(Independent(laplace, 1))
+    assert not is_gaussian(laplace)
     oracle = LinearGaussian.random(6, 2, 0.5)
     assert {*unavailable(oracle.full_model(), points(drawn(oracle)))} == {"regret"}
 
