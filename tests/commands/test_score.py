@@ -182,7 +182,7 @@ def test_simpler_data_are_warned_of(cli: Cli, runs: Path, isolated: Path) -> Non
     result = cli("score", "run1", "simple.npy", "--score", "elbo")
     assert "warning: these examples have a higher bound on average than the validation split of run1" in result.stderr
     found = document(cli, "run1", "simple.npy", "--score", "elbo")
-    assert found["misled"]["excess"] > 2 * found["misled"]["se"]
+    assert found["misled"]["excess"] > 3 * found["misled"]["se"]
     assert found["misled"]["instead"] == ["regret"]
     assert "warning" not in cli("score", "run1").stderr
 

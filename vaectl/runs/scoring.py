@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # most calibration examples, spread evenly over their split; a p-value then has steps of 0.0002
 MOST_CALIBRATION = 5000
 # standard errors of a difference that are taken for more than chance
-BEYOND_CHANCE = 2
+BEYOND_CHANCE = 3
 # the score that did not have a likelihood's fault where it was measured, see docs/anomalies.md
 INSTEAD = ("regret",)
 
@@ -97,6 +97,7 @@ def score_examples(
     names: Sequence[str],
     *,
     required: bool = True,
+    foreign: bool = True,
     seed: int = 0,
     tell: Tell = lambda event: None,
 ) -> Scored:
@@ -109,6 +110,7 @@ def score_examples(
         split: The split of ``own`` to calibrate on, or None.
         names: Names of the scores; of several those that the model has.
         required: Whether a single score that the model does not have is an error; else it is replaced by elbo.
+        foreign: Whether the examples may be of another kind than the run's own, so that a likelihood can mislead.
         seed: Seed of the draws; those of calibration examples are others.
         tell: Called with ``Progress`` and ``Said`` events.
 
@@ -163,7 +165,9 @@ def score_examples(
         {name: p_values(named[name], normal[name]) for name in named},
         (str(split), len(normal["elbo"])),
         lacking,
-        misled(-values["elbo"], -normal["elbo"], [name for name in INSTEAD if name not in missing]),
+        None
+        if not foreign
+        else misled(-values["elbo"], -normal["elbo"], [name for name in INSTEAD if name not in missing]),
         {name: normal[name] for name in named},
     )
 
@@ -176,7 +180,7 @@ def least_calibration(rate: float, rows: int, where: str) -> None:
 
 
 def misled(bounds: np.ndarray, normal: np.ndarray, instead: Sequence[str]) -> Misled | None:
-    """Whether new examples have a higher bound on average than normal ones, beyond two standard errors.
+    """Whether new examples have a higher bound on average than normal ones, beyond three standard errors.
 
     Args:
         bounds: Bounds on the log-likelihood of the new examples in nats (N,).

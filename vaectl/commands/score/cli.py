@@ -146,9 +146,8 @@ def score_cli(
     model, clock = session.model(checkpoint), Clock()
     asked = list(SCORES) if score == ALL_SCORES else [score or DEFAULT]
     with Shown(screen) as listener:
-        scored = score_examples(
-            model, examples, own, calibration, asked, required=score is not None, seed=seed, tell=listener.on
-        )
+        options: dict[str, Any] = {"required": score is not None, "foreign": other, "seed": seed, "tell": listener.on}
+        scored = score_examples(model, examples, own, calibration, asked, **options)
     main = next(name for name in (score, DEFAULT, *scored.values) if name in scored.values)
     values, p = scored.values[main], scored.p.get(main)
     flagged = np.zeros(len(values), bool) if limit is None else limit.flags(values, p)
