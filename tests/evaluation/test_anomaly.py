@@ -14,6 +14,7 @@ from torch.distributions import Independent, Laplace, Normal, kl_divergence
 from tests.support.own import load
 from tests.support.toys import drawn, points, toy_data
 from vaectl import vae, vq_vae
+from vaectl.config.recipes import RECIPES
 from vaectl.data.base import Split
 from vaectl.data.batch import Batch
 from vaectl.data.info import DataInfo
@@ -393,3 +394,17 @@ def test_a_pasted_patch_is_the_most_unexpected_part() -> None:
     x[truth] = 1.0
     nats = surprise(model, Batch(x)).nats
     assert roc_auc_score(truth[dark].flatten(), nats[dark].flatten()) > 0.9
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_has_scores_and_maps(recipe: str) -> None:
+    """Finite ones, for all scores that it is said to have."""
+    data = toy_data(train=60, test=20, side=8)
+    model, _ = build(RECIPES[recipe](), data.info)
+    names = [name for name in SCORES if name not in unavailable(model, data.test)]
+    assert {"elbo", "recon", "kl"} <= {*names}
+    aggregate = aggregate_posterior(model, data.train) if "distance" in names else None
+    scores = anomaly_scores(model, data.test, names, aggregate=aggregate)
+    assert list(scores) == names
+    assert all(np.isfinite(values).all() and values.shape == (20,) for values in scores.values())
+    assert surprise(model, data.test.batch(slice(None))).nats.isfinite().all()
