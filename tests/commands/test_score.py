@@ -138,8 +138,7 @@ def test_maps_of_digits(cli: Cli, runs: Path, isolated: Path) -> None:
 def test_colours_have_maps(cli: Cli, isolated: Path) -> None:
     folder(isolated / "rgb", pictures(40, (8, 8)))
     train(cli, "--dataset", "rgb", "--hidden-dims", "8")
-    folder(isolated / "one", pictures(1, (8, 8), seed=1))
-    found = document(cli, "run1", "one", "--maps", "out", "-o", "s.npz")
+    found = document(cli, "run1", "rgb/000.png", "--maps", "out", "-o", "s.npz")
     assert found["n"] == len(found["maps"]) == 1
     assert found["misled"] is None
     with np.load(isolated / "s.npz") as values:
@@ -221,7 +220,7 @@ def test_a_run_whose_data_are_gone_still_scores(cli: Cli, isolated: Path) -> Non
         (["--threshold", "nan"], 2, ["--threshold", "'nan'"]),
         (["--threshold", "fpr=0.001"], 1, ["at least 999 calibration examples", "has 125"]),
         (["--anomaly", "12"], 2, ["--anomaly 12"]),
-        (["wide.npy"], 1, ["wide.npy", "(1, 8, 9)", "(1, 8, 8)"]),
+        (["five.csv"], 1, ["five.csv"]),
         (["empty"], 1, ["empty"]),
         (["gone.npy"], 1, ["gone.npy does not exist"]),
         (["-o", "s.txt"], 2, ["s.txt", ".txt"]),
@@ -233,5 +232,6 @@ def test_a_run_whose_data_are_gone_still_scores(cli: Cli, isolated: Path) -> Non
 )
 def test_what_cannot_be_scored(cli: Cli, runs: Path, isolated: Path, arguments: list[str], code: int, texts: list[str]) -> None:  # fmt: skip # noqa: E501
     np.save(isolated / "wide.npy", np.zeros((9, 8, 9), np.uint8))
+    (isolated / "five.csv").write_text("a,b,c,d,e\n" + "0.1,0.2,0.3,0.4,0.5\n" * 9)
     (isolated / "empty").mkdir()
     refuse(cli, ["score", "run1", *arguments], code, texts)

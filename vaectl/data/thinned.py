@@ -27,13 +27,14 @@ def thinned(examples: Examples, most: int) -> Examples:
     if count <= most:
         return examples
     index = torch.arange(most) * count // most
+    factors = {name: values[index.numpy()] for name, values in examples.factors.items()}
     labels, given = examples.labels[index.to(examples.labels.device)], _rows(examples.given, index)
     if isinstance(examples, Split):
         return Split(
             examples.images[index.to(examples.device)],
             labels,
             examples.rows[index.to(examples.device)],
-            factors={name: values[index.numpy()] for name, values in examples.factors.items()},
+            factors=factors,
             given=given,
             observed=_rows(examples.observed, index),
         )
@@ -42,6 +43,7 @@ def thinned(examples: Examples, most: int) -> Examples:
         stream,
         positions=stream.positions[index.numpy()],
         labels=labels,
+        factors=factors,
         grey=None,
         given=given,
         observed=_rows(stream.observed, index),
