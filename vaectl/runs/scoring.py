@@ -34,7 +34,7 @@ class Misled:
     Attributes:
         excess: Difference of the mean bounds in nats.
         se: Its standard error.
-        instead: Scores of the model that do not have this fault.
+        instead: Further scores of the model that do not have this fault.
     """
 
     excess: float
@@ -167,7 +167,7 @@ def score_examples(
         lacking,
         None
         if not foreign
-        else misled(-values["elbo"], -normal["elbo"], [name for name in INSTEAD if name not in missing]),
+        else misled(-values["elbo"], -normal["elbo"], [name for name in INSTEAD if name not in (*missing, *names)]),
         {name: normal[name] for name in named},
     )
 

@@ -1,4 +1,4 @@
-"""``vaectl score``: score examples by how unusual they are, with p-values from normal examples of the run's data."""
+"""``vaectl score``: how unusual examples are, with p-values, thresholds, maps and AUROC."""
 
 from __future__ import annotations
 
