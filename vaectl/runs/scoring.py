@@ -1,4 +1,4 @@
-"""Score examples with a run's model, and compare them with normal examples of the run's own data."""
+"""Score examples with a run's model, and compare them with normal ones of its data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Gaussian with the moments of the training set's posteriors, and the distance of a posterior mean from it.
+"""The moments of the training set's posteriors, and distances from that Gaussian.
 
 Shapes: ``N`` examples, ``B`` batch, ``D`` latent (flattened).
 """

@@ -1,4 +1,4 @@
-"""How well a score tells anomalies from normal examples where the labels are known, with bootstrap intervals.
+"""AUROC and average precision of scores where labels are known, with bootstrap intervals.
 
 Shapes: ``N`` examples, ``R`` resamples, ``G`` different scores.
 """

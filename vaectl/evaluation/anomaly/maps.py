@@ -1,4 +1,4 @@
-"""How unexpected each value of an example is: pictures of local defects, and the columns behind a score.
+"""The unexpectedness of each value: maps of local defects, and the columns behind a score.
 
 Shapes: ``B`` batch, ``X`` data shape (C, H, W).
 """

@@ -1,4 +1,4 @@
-"""An example beside its reconstruction and the map of what is unexpected in it; for a row of a table, its columns."""
+"""Maps of what is unexpected in an image, and bars for the columns of a row."""
 
 from __future__ import annotations
 
