@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import Cli
+from tests.conftest import REPOSITORY, Cli
 from tests.support.own import folder, pictures
 from tests.support.refusals import refuse, snapshot
 from vaectl.evaluation.anomaly.names import SCORES
@@ -235,3 +238,14 @@ def test_what_cannot_be_scored(cli: Cli, runs: Path, isolated: Path, arguments: 
     (isolated / "five.csv").write_text("a,b,c,d,e\n" + "0.1,0.2,0.3,0.4,0.5\n" * 9)
     (isolated / "empty").mkdir()
     refuse(cli, ["score", "run1", *arguments], code, texts)
+
+
+def test_an_image_from_standard_input(runs: Path, isolated: Path) -> None:
+    folder(isolated / "one", pictures(1, (16, 16), channels=1))
+    piped = (isolated / "one" / "000.png").read_bytes()
+    command = [sys.executable, "-m", "vaectl", "score", "run1", "-", "--json", "--maps", "out"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    result = subprocess.run(command, input=piped, capture_output=True, env=environment, timeout=120)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert (found["n"], found["calibration"]["split"], len(found["maps"])) == (1, "validation", 1)

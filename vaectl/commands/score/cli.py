@@ -34,7 +34,7 @@ from vaectl.commands.shared.options import (
 from vaectl.commands.shared.pace import Clock
 from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
-from vaectl.commands.shared.session import Session
+from vaectl.commands.shared.session import STANDARD_INPUT, Session
 from vaectl.config.datasets import is_path, located
 from vaectl.config.spec import ALL, SPLITS
 from vaectl.errors import DataError, UsageError, amount, check_choice
@@ -131,7 +131,7 @@ def score_cli(
     session = Session(Run.open(run, state(context).runs_dir), screen, device, data_dir)
     data, split = session.examples(path, split, whole=True)
     # a path stands for all that it holds, also if the run was trained on a part of that
-    other = path is not None and (session.is_other(path) or (is_path(path) and split == ALL))
+    other = path is not None and (path == STANDARD_INPUT or session.is_other(path) or (is_path(path) and split == ALL))
     own = _own(session, limit, screen) if other else data
     if path is not None and split == ALL and located(path) == session.run.complete_spec().data.name:
         screen.note(
