@@ -168,8 +168,8 @@ def tables(folder: Path, most_sets: int, peer: Sequence[str]) -> dict[str, Any]:
                     model = trained(vae(**TABLE_NET, likelihood__scale=scale, seed=seed), data)
                     scores = every_score(model, data, data.test)
                     for name, values in scores.items():
-                        found = detection(values, data.test.labels.numpy() == 1, resamples=2)
-                        mine[prefix + name] = found.auroc.value
+                        outcome = detection(values, data.test.labels.numpy() == 1, resamples=2)
+                        mine[prefix + name] = outcome.auroc.value
                     mine[f"seconds {prefix}".strip()] = time.perf_counter() - started
                     started = time.perf_counter()
                 results.append({**mine, **theirs.get(f"{number:02}-{seed}", {})})

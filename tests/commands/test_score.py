@@ -52,28 +52,28 @@ def test_the_runs_own_test_split(cli: Cli, runs: Path) -> None:
     scores = [float(row.split()[2]) for row in rows]
     assert scores == sorted(scores, reverse=True)
     assert snapshot(runs) == before
-    found = document(cli, "run1", "--score", "elbo")
+    outcome = document(cli, "run1", "--score", "elbo")
     own = json.loads(cli("eval", "run1", "--json").stdout)["metrics"]
-    assert found["scores"]["elbo"]["mean"] == pytest.approx(-own["elbo"], abs=4 * own["elbo_se"])
-    assert found["calibration"] == {"split": "validation", "n": 125}
-    assert len(found["examples"]) == 10
-    assert found["threshold"] is found["detection"] is found["misled"] is None
-    assert document(cli, "run1", "--score", "elbo")["examples"] == found["examples"]
-    assert document(cli, "run1", "--score", "elbo", "--seed", "1")["examples"] != found["examples"]
+    assert outcome["scores"]["elbo"]["mean"] == pytest.approx(-own["elbo"], abs=4 * own["elbo_se"])
+    assert outcome["calibration"] == {"split": "validation", "n": 125}
+    assert len(outcome["examples"]) == 10
+    assert outcome["threshold"] is outcome["detection"] is outcome["misled"] is None
+    assert document(cli, "run1", "--score", "elbo")["examples"] == outcome["examples"]
+    assert document(cli, "run1", "--score", "elbo", "--seed", "1")["examples"] != outcome["examples"]
 
 
 def test_every_score_finds_noise(cli: Cli, runs: Path, isolated: Path) -> None:
     """elbo, bound and recon find noise for certain; with labels 0 and 1, 1 is the anomaly."""
     noisy(isolated)
-    found = document(cli, "run1", "noisy.npz", "--score", "all", "--anomaly", "1", "-o", "s.csv")
-    assert list(found["detection"]) == list(found["scores"]) == list(SCORES)
-    assert found["anomalies"] == ["1"]
+    outcome = document(cli, "run1", "noisy.npz", "--score", "all", "--anomaly", "1", "-o", "s.csv")
+    assert list(outcome["detection"]) == list(outcome["scores"]) == list(SCORES)
+    assert outcome["anomalies"] == ["1"]
     for name in ("elbo", "bound", "recon"):
-        row = found["detection"][name]
+        row = outcome["detection"][name]
         assert row["auroc"] > 0.95
         assert row["auroc_low"] <= row["auroc"] <= row["auroc_high"] <= 1
         assert row["share"] == 0.25
-    assert found["scores"]["elbo"]["mean"] > found["scores"]["elbo"]["normal_mean"]
+    assert outcome["scores"]["elbo"]["mean"] > outcome["scores"]["elbo"]["normal_mean"]
     text = cli("score", "run1", "noisy.npz", "--score", "all", "--anomaly", "1").stdout
     assert "AUROC" in text
     assert "average precision" in text
@@ -94,13 +94,13 @@ def test_classes_that_the_run_did_not_see_are_anomalies(cli: Cli, isolated: Path
         if name == "good":
             folder(isolated / "normal" / name, images)
     train(cli, "--dataset", "normal", "--hidden-dims", "16", "--latent-dim", "2", "--validation-fraction", "0.5")
-    found = document(cli, "run1", "all", "--score", "recon", "--threshold", "fpr=0.1", "-o", "s.parquet")
-    assert found["anomalies"] == ["bad"]
-    assert found["detection"]["recon"]["auroc"] == 1
-    assert found["threshold"]["flagged"] >= 40
-    assert found["threshold"]["expected"] == pytest.approx(8)
-    assert found["examples"][0]["file"].startswith("bad/")
-    assert found["examples"][0]["class"] == "bad"
+    outcome = document(cli, "run1", "all", "--score", "recon", "--threshold", "fpr=0.1", "-o", "s.parquet")
+    assert outcome["anomalies"] == ["bad"]
+    assert outcome["detection"]["recon"]["auroc"] == 1
+    assert outcome["threshold"]["flagged"] >= 40
+    assert outcome["threshold"]["expected"] == pytest.approx(8)
+    assert outcome["examples"][0]["file"].startswith("bad/")
+    assert outcome["examples"][0]["class"] == "bad"
     assert "bad/" in cli("score", "run1", "all").stdout
 
 
@@ -122,9 +122,9 @@ def test_thresholds(cli: Cli, runs: Path) -> None:
 
 def test_maps_of_digits(cli: Cli, runs: Path, isolated: Path) -> None:
     """One picture for each of the most unusual examples, three panels wide; with a threshold for each flagged one."""
-    found = document(cli, "run1", "--maps", "out", "-n", 4)
-    assert found["maps"] == [f"out/{number:04}.png" for number in range(1, 5)]
-    for name in found["maps"]:
+    outcome = document(cli, "run1", "--maps", "out", "-n", 4)
+    assert outcome["maps"] == [f"out/{number:04}.png" for number in range(1, 5)]
+    for name in outcome["maps"]:
         with Image.open(isolated / name) as picture:
             assert 900 < picture.width < 1200
             assert 300 < picture.height < 700
@@ -141,9 +141,9 @@ def test_maps_of_digits(cli: Cli, runs: Path, isolated: Path) -> None:
 def test_colours_have_maps(cli: Cli, isolated: Path) -> None:
     folder(isolated / "rgb", pictures(40, (8, 8)))
     train(cli, "--dataset", "rgb", "--hidden-dims", "8")
-    found = document(cli, "run1", "rgb/000.png", "--maps", "out", "-o", "s.npz")
-    assert found["n"] == len(found["maps"]) == 1
-    assert found["misled"] is None
+    outcome = document(cli, "run1", "rgb/000.png", "--maps", "out", "-o", "s.npz")
+    assert outcome["n"] == len(outcome["maps"]) == 1
+    assert outcome["misled"] is None
     with np.load(isolated / "s.npz") as values:
         assert values["file"].tolist() == ["000.png"]
         assert values["score_elbo"].shape == (1,)
@@ -158,19 +158,19 @@ def test_a_tables_columns_have_contributions_and_bars(cli: Cli, isolated: Path) 
     lines = ["a,b,c", *(",".join(f"{v:.6g}" for v in row) for row in values[:20])]
     (isolated / "new.csv").write_text("\n".join(lines) + "\n")
     train(cli, "--dataset", "t.csv", "--likelihood", "gaussian", "--hidden-dims", "8", "--latent-dim", "1")
-    found = document(cli, "run1", "new.csv", "-o", "s.csv", "--maps", "bars", "-n", 2, "--score", "recon")
-    assert found["examples"][0]["row"] == 7
+    outcome = document(cli, "run1", "new.csv", "-o", "s.csv", "--maps", "bars", "-n", 2, "--score", "recon")
+    assert outcome["examples"][0]["row"] == 7
     rows = list(csv.DictReader((isolated / "s.csv").read_text().splitlines()))
     own = {name: float(rows[7][f"contribution_{name}"]) for name in "abc"}
     assert max(own, key=lambda name: own[name]) == "b"
-    assert [Path(name).exists() for name in found["maps"]] == [True, True]
+    assert [Path(name).exists() for name in outcome["maps"]] == [True, True]
 
 
 def test_codes_are_scored_without_distances(cli: Cli, isolated: Path) -> None:
     train(cli, "--model", "vq-vae", "--dataset", "digits")
-    found = document(cli, "run1", "--score", "all", "--maps", "out", "-n", 1)
-    assert list(found["scores"]) == ["elbo", "recon", "kl"]
-    assert {*found["unavailable"]} == {"bound", "distance", "regret"}
+    outcome = document(cli, "run1", "--score", "all", "--maps", "out", "-n", 1)
+    assert list(outcome["scores"]) == ["elbo", "recon", "kl"]
+    assert {*outcome["unavailable"]} == {"bound", "distance", "regret"}
     refuse(cli, ["score", "run1", "--score", "regret"], 2, ["no score regret", "codes"], "elbo, recon, kl")
     assert "no score regret: its latents are codes" in cli("score", "run1", "--score", "all").stderr
 
@@ -183,9 +183,9 @@ def test_simpler_data_are_warned_of(cli: Cli, runs: Path, isolated: Path) -> Non
     np.save(isolated / "simple.npy", np.repeat(simple[None], 50, 0))
     result = cli("score", "run1", "simple.npy", "--score", "elbo")
     assert "warning: these examples have a higher bound on average than the validation split of run1" in result.stderr
-    found = document(cli, "run1", "simple.npy", "--score", "elbo")
-    assert found["misled"]["excess"] > 3 * found["misled"]["se"]
-    assert found["misled"]["instead"] == ["regret"]
+    outcome = document(cli, "run1", "simple.npy", "--score", "elbo")
+    assert outcome["misled"]["excess"] > 3 * outcome["misled"]["se"]
+    assert outcome["misled"]["instead"] == ["regret"]
     assert "warning" not in cli("score", "run1").stderr
 
 
@@ -247,5 +247,5 @@ def test_an_image_from_standard_input(runs: Path, isolated: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     result = subprocess.run(command, input=piped, capture_output=True, env=environment, timeout=120)
     assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout)
-    assert (found["n"], found["calibration"]["split"], len(found["maps"])) == (1, "validation", 1)
+    outcome = json.loads(result.stdout)
+    assert (outcome["n"], outcome["calibration"]["split"], len(outcome["maps"])) == (1, "validation", 1)

@@ -305,8 +305,8 @@ def test_intervals_cover_what_they_should() -> None:
     anomalous = np.repeat([True, False], [60, 140])
     for seed in range(100):
         scores = np.random.default_rng(seed).standard_normal(200) + anomalous
-        found = detection(scores, anomalous, resamples=400).auroc
-        held += found.low <= truth <= found.high
+        outcome = detection(scores, anomalous, resamples=400).auroc
+        held += outcome.low <= truth <= outcome.high
     assert 88 <= held <= 100
 
 

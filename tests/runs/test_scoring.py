@@ -17,16 +17,16 @@ from vaectl.runs.scoring import calibration_split, detections, misled, score_exa
 
 def test_a_likelihood_misleads_where_the_bound_is_higher_beyond_chance() -> None:
     normal, new = np.array([-10.0, -12.0, -11.0, -9.0]), np.array([-5.0, -6.0, -4.0])
-    found = misled(new, normal, ("regret",))
-    assert found is not None
-    assert found.excess == 5.5
-    assert found.se == pytest.approx(math.hypot(1 / math.sqrt(3), np.std(normal, ddof=1) / 2))
-    assert "by 5.50 ± 0.87 nats" in found.sentence("here")
-    assert found.sentence("here").endswith("see --score regret too")
+    outcome = misled(new, normal, ("regret",))
+    assert outcome is not None
+    assert outcome.excess == 5.5
+    assert outcome.se == pytest.approx(math.hypot(1 / math.sqrt(3), np.std(normal, ddof=1) / 2))
+    assert "by 5.50 ± 0.87 nats" in outcome.sentence("here")
+    assert outcome.sentence("here").endswith("see --score regret too")
     assert misled(normal, new, ()) is None
     assert misled(normal + 1, normal, ()) is None  # 1.1 standard errors
     assert misled(new[:1], normal, ()) is None  # a single example has no standard error
-    assert found.to_json() == {"excess": found.excess, "se": found.se, "instead": ["regret"]}
+    assert outcome.to_json() == {"excess": outcome.excess, "se": outcome.se, "instead": ["regret"]}
 
 
 def test_the_split_to_calibrate_on() -> None:
@@ -67,9 +67,9 @@ def test_classes_of_the_training_examples_are_normal() -> None:
     model, _ = build(vae(latent_dim=2, hidden_dims=(8,)), data.info)
     scored = score_examples(model, data.test, data, "validation", ("recon",))
     labels = np.array([str(label) for label in data.test.labels.tolist()])
-    found = detections(scored, labels, ["0"], data, data)
-    assert not isinstance(found, str)
-    assert found[1] == ("0",)
+    outcome = detections(scored, labels, ["0"], data, data)
+    assert not isinstance(outcome, str)
+    assert outcome[1] == ("0",)
     other = detections(scored, labels, ["1"], data, data)
     assert not isinstance(other, str)
-    assert found[0]["recon"]["auroc"] == pytest.approx(1 - other[0]["recon"]["auroc"])
+    assert outcome[0]["recon"]["auroc"] == pytest.approx(1 - other[0]["recon"]["auroc"])

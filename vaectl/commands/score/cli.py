@@ -144,10 +144,10 @@ def score_cli(
     calibration = None if own is None else calibration_split(own, () if other else names)
     _check_calibration(limit, own, calibration, session, screen)
     model, clock = session.model(checkpoint), Clock()
-    asked = list(SCORES) if score == ALL_SCORES else [score or DEFAULT]
+    requested = list(SCORES) if score == ALL_SCORES else [score or DEFAULT]
     with Shown(screen) as listener:
         options: dict[str, Any] = {"required": score is not None, "foreign": other, "seed": seed, "tell": listener.on}
-        scored = score_examples(model, examples, own, calibration, asked, **options)
+        scored = score_examples(model, examples, own, calibration, requested, **options)
     main = next(name for name in (score, DEFAULT, *scored.values) if name in scored.values)
     values, p = scored.values[main], scored.p.get(main)
     flagged = np.zeros(len(values), bool) if limit is None else limit.flags(values, p)
