@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Collection
@@ -52,7 +54,6 @@ class Session:
         self.run, self.screen = run, screen
         self.device: torch.device = resolve_device(device)
         self._data_dir = data_dir
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._models: dict[str, VAE] = {}
         self._data: dict[tuple[str | None, bool], Data] = {}
 
@@ -99,8 +100,11 @@ class Session:
             DataError, UsageError: As ``data`` and ``is_other``.
         """
         if name == STANDARD_INPUT:
-            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="vaectl-")
-            name = str(received(sys.stdin.buffer, Path(self._folder.name)))
+            folder = tempfile.mkdtemp(prefix="vaectl-")
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)  # it is read for as long as the command runs
+            name = str(received(sys.stdin.buffer, Path(folder)))
+        if name is not None and whole and not is_path(name):
+            check_choice("PATH", name, dataset_names(), other="a path")
         if name is not None and whole and is_path(name) and split in (None, ALL):
             with Shown(self.screen) as listener:
                 return load_other(self.run, name, self._data_dir, listener.on, divided=False), ALL
