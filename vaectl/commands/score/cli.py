@@ -239,6 +239,8 @@ def _check_calibration(
 def _mapped(order: np.ndarray, flagged: np.ndarray, limit: Threshold | None, count: int, screen: Screen) -> np.ndarray:
     """The examples to draw: all flagged ones with a threshold, else the most unusual."""
     chosen = order[:count] if limit is None else order[flagged[order]]
+    if not len(chosen):
+        screen.note("no maps, because no example is flagged")
     if len(chosen) > files.MOST_MAPS:
         screen.note(f"maps of the {files.MOST_MAPS} most unusual of {len(chosen):,} flagged examples")
     return chosen[: files.MOST_MAPS]
