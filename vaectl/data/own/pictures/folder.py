@@ -95,7 +95,8 @@ def _open_listed(path: Path, store: Store, listing: Listing, reading: Reading) -
         raise DataError(f"{path} holds no images", hint=f"names of images end in: {suffixes}")
     tables = side_tables(path, store, listing, layout)
     folders = [place.folder for places in layout.places.values() for place in places]
-    inside = sum(any(not folder or table.file.startswith(f"{folder}/") for folder in folders) for table in tables)
+    own = [table.file for table in tables if not table.file.startswith("../")]
+    inside = sum(any(not folder or file.startswith(f"{folder}/") for folder in folders) for file in own)
     if ignored := listing.ignored - inside:
         reading.note(f"{path.name}: {amount(ignored, 'file')} without an image suffix ignored")
     _refuse_links(path, layout.images, bad)
@@ -245,6 +246,11 @@ def _tell_of_pages(
         pages, files = pages + int(counts[counts > 1].sum()), files + int((counts > 1).sum())
     if files:
         reading.note(f"{pictures.name}: {pages:,} pages in {amount(files, 'file')}; each page is an example")
+    if coarse := sum(header.coarse for part in headers.values() for header in part):
+        reading.note(
+            f"{pictures.name}: {amount(coarse, 'image')} with colours of 16 bits, of which the upper 8 are read; "
+            "arrays in .npy keep all 16"
+        )
     if moving := sum(header.moving for part in headers.values() for header in part):
         reading.note(f"{pictures.name}: {amount(moving, 'animation')}, of which only the first frame is read")
 
