@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
+import pyarrow as pa
 import pytest
+import scipy.io
 import tifffile
+import torch
+from pyarrow import feather
 
-from tests.support.image_files import labels, load, pictures, save, tarred
-from vaectl.data.base import Loading
+from tests.support.idx import idx_file
+from tests.support.image_files import everything, labels, load, pictures, save, tarred
+from tests.support.tables import write
+from vaectl.data.base import Data, Loading
 from vaectl.data.loading import load as load_data
 from vaectl.errors import DataError
 
@@ -144,3 +151,144 @@ def test_a_part_is_not_compared_with_itself(tmp_path: Path) -> None:
     notes: list[str] = []
     load(tmp_path / "x.npy", notes)
     assert not said(notes, "same scale")
+
+
+# --- arrays and tables ------------------------------------------------------------------------------------------------
+
+
+def idx(path: Path, array: np.ndarray) -> None:
+    path.write_bytes(idx_file(array.shape, body=array.tobytes()))
+
+
+def numbers(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, 6, 5), dtype=np.uint8)
+
+
+def pixels(images: torch.Tensor) -> np.ndarray:
+    grey: np.ndarray = (images[..., 0, :, :] * 255).round().to(torch.uint8).numpy()
+    return grey
+
+
+def is_like(loaded: Data, train: np.ndarray, test: np.ndarray) -> None:
+    """The test part is as written, with labels that count from 0 to 2, and no training example is lost."""
+    assert (pixels(loaded.test.batch(slice(None)).x) == test).all()
+    assert loaded.test.labels.tolist() == (np.arange(len(test)) % 3).tolist()
+    assert loaded.info.sizes["train"] + loaded.info.sizes["validation"] == len(train)
+    pairs = [(split.batch(slice(None)).x, split.labels) for split in (loaded.train, loaded.validation)]
+    images, kinds = (torch.cat(both) for both in zip(*pairs, strict=True))
+    for image, kind in zip(images, kinds.tolist(), strict=True):
+        [row] = np.flatnonzero((train == pixels(image)).all((1, 2)))
+        assert kind == row % 3
+
+
+@pytest.mark.parametrize("storage", ["resident", "stream"])
+@pytest.mark.parametrize("kind", ["npz", "h5", "npy"])
+def test_images_and_labels_in_files_of_their_own(tmp_path: Path, kind: str, storage: str) -> None:
+    """KMNIST's .npz files, PatchCamelyon's .h5 files with labels of four axes, and pieces in .npy files."""
+    root, train, test = tmp_path / "set", numbers(24), numbers(9, 1)
+    root.mkdir()
+    for part, images in (("train", train), ("test", test)):
+        kinds = np.arange(len(images)) % 3
+        if kind == "npz":
+            np.savez(root / f"kmnist-{part}-imgs.npz", images)
+            np.savez(root / f"kmnist-{part}-labels.npz", kinds)
+        elif kind == "h5":
+            for name, array in (("x", images), ("y", kinds.reshape(-1, 1, 1, 1))):
+                with h5py.File(root / f"patches_split_{part}_{name}.h5", "w") as file:
+                    file[name] = array
+        else:
+            for piece, rows in enumerate(np.array_split(np.arange(len(images)), 2 if part == "test" else 11)):
+                np.save(root / f"x_{part}_{piece}.npy", images[rows])
+                np.save(root / f"y_{part}_{piece}.npy", kinds[rows])
+    is_like(load(root, storage=storage), train, test)
+
+
+def test_arrays_of_one_image_each_are_not_joined_as_rows(tmp_path: Path) -> None:
+    for number in range(12):
+        np.save(tmp_path / f"slice_{number}.npy", numbers(1)[0])
+    with pytest.raises(DataError, match=r"12 arrays slice_0, slice_1, ... of shape \(6, 5\)") as caught:
+        load(tmp_path)
+    assert "np.stack" in str(caught.value.hint)
+
+
+def test_labels_are_told_by_the_rest_of_their_names(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "cats.h5", "w") as file:
+        file["train_set_x"], file["train_set_y"], file["list_classes"] = numbers(20), np.arange(20) % 3, [b"a", b"b"]
+    assert labels(load(tmp_path / "cats.h5")) == sorted((np.arange(20) % 3).tolist())
+    arrays = {}
+    for name, kind in (("digits", 0), ("letters", 1)):
+        for part in ("train", "test"):
+            arrays |= {f"{name}-{part}-images": numbers(20), f"{name}-{part}-labels": np.full(20, kind)}
+    np.savez(tmp_path / "both.npz", **arrays)
+    assert labels(load(tmp_path / "both.npz", images_key="letters-images")) == [1] * 40
+
+
+def test_the_only_folder_of_idx_files(tmp_path: Path) -> None:
+    """torchvision's MNIST/raw."""
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    for part, count in (("train", 24), ("t10k", 9)):
+        idx(tmp_path / "MNIST" / "raw" / f"{part}-images-idx3-ubyte", numbers(count, count))
+        idx(tmp_path / "MNIST" / "raw" / f"{part}-labels-idx1-ubyte", (np.arange(count) % 3).astype(np.uint8))
+    is_like(load(tmp_path / "MNIST"), numbers(24, 24), numbers(9, 9))
+
+
+def test_structs_of_matlab(tmp_path: Path) -> None:
+    """EMNIST's: dataset.train.images, ..."""
+    parts = {part: {"images": numbers(count, count).reshape(count, 30), "labels": (np.arange(count) % 3)[:, None],
+                    "writers": np.ones((count, 1))} for part, count in (("train", 24), ("test", 9))}  # fmt: skip
+    scipy.io.savemat(tmp_path / "emnist.mat", {"dataset": {**parts, "mapping": np.eye(3)}}, do_compression=True)
+    is_like(load(tmp_path / "emnist.mat", shape=(6, 5)), numbers(24, 24), numbers(9, 9))
+
+
+def test_a_struct_of_matlab_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scipy.io.savemat(tmp_path / "x.mat", {"s": {"images": np.zeros((500, 500))}}, do_compression=True)
+    monkeypatch.setenv("VAECTL_MAX_BYTES", "1000000")
+    with pytest.raises(DataError, match="the limit is"):
+        load(tmp_path / "x.mat")
+
+
+def test_columns_of_matlab_are_images_of_the_shape(tmp_path: Path) -> None:
+    """Frey's face: 560 numbers of 1965 images."""
+    scipy.io.savemat(tmp_path / "frey.mat", {"ff": numbers(40).reshape(40, 30).T})
+    notes: list[str] = []
+    loaded = load(tmp_path / "frey.mat", notes, shape=(6, 5))
+    assert (pixels(everything(loaded)) == numbers(40)).all()
+    assert said(notes, "the last axis of 'ff'")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".arrow", ".parquet"])
+def test_tables_in_folders_of_splits(tmp_path: Path, suffix: str) -> None:
+    for part, count in (("train", 20), ("test", 4)):
+        (tmp_path / "set" / part).mkdir(parents=True)
+        write(tmp_path / "set" / part / f"data{suffix}", ("a", "b"), [(row + 0.5, -row) for row in range(count)])
+        (tmp_path / "set" / part / "state.json").write_text("{}")
+    (tmp_path / "set" / "dataset_dict.json").write_text("{}")
+    loaded = load(tmp_path / "set")
+    assert loaded.test.batch(slice(None)).x.flatten(1).tolist() == [[row + 0.5, -row] for row in range(4)]
+
+
+def test_labels_in_a_table_of_their_own_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "X_train.csv", ("a", "b"), [(row, 2) for row in range(20)])
+    write(tmp_path / "y_train.csv", ("label",), [(row % 2,) for row in range(20)])
+    with pytest.raises(DataError, match=r"labels in a table of their own, y_train.csv"):
+        load(tmp_path)
+
+
+def test_images_in_arrow_files_are_refused_with_the_way_to_read_them(tmp_path: Path) -> None:
+    images = pa.array([{"bytes": b"png", "path": None}] * 12)
+    feather.write_feather(pa.table({"image": images}), tmp_path / "x.arrow")
+    with pytest.raises(DataError, match="column 'image' holds images or other bytes") as caught:
+        load(tmp_path / "x.arrow")
+    assert "to_parquet" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [("x.pkl", "numpy.savez"), ("x.xlsx", ".csv"), ("x.txt", ".csv or .tsv"), ("x.npy.gz", "unpack"),
+     ("x.dcm", "numpy.save"), ("x.abc", ".npy, .npz")],
+)  # fmt: skip
+def test_the_way_to_convert_other_files_is_said(tmp_path: Path, name: str, way: str) -> None:
+    (tmp_path / name).write_bytes(b"something")
+    with pytest.raises(DataError, match="unknown format") as caught:
+        load(tmp_path / name)
+    assert way in str(caught.value.hint)

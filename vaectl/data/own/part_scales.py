@@ -66,9 +66,8 @@ class Scales:
         mean = total / count
         low, high = float(survey.ranges[:, 0].min()), float(survey.ranges[:, 1].max())
         usual = float(np.median(survey.ranges[:, 1] - survey.ranges[:, 0]))
-        self.parts[part] = Scale(
-            low, high, mean, math.sqrt(max(0.0, squares / count - mean**2)), usual, len(survey.good)
-        )
+        std = math.sqrt(max(0.0, squares / count - mean**2))
+        self.parts[part] = Scale(low, high, mean, std, usual, len(survey.good))
 
 
 def check_scales(path: Path, parts: Mapping[str, Scale], note: Callable[[str], None], *, strict: bool = True) -> None:

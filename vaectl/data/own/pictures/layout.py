@@ -242,10 +242,8 @@ def classes_by_folder(
         images[part] = [file for file, kind in zip(files, kinds[part], strict=True) if kind]
     names = sorted({kind for part_kinds in kinds.values() for kind in part_kinds if kind and kind != MARK})
     if any(kind.lower() in ASPECTS or PIECES.search(kind) for kind in names) and len(names) > 1:
-        note(
-            f"{name}: its folders {', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''} are read as classes; "
-            f"--classes {names[0]} keeps one of them"
-        )
+        some = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+        note(f"{name}: its folders {some} are read as classes; --classes {names[0]} keeps one of them")
     number = {kind: index for index, kind in enumerate(names)} | {MARK: -1}
     labels = {part: np.array([number[kind] for kind in kinds[part] if kind], np.int64) for part in images}
     return labels, named(names)
