@@ -18,7 +18,7 @@ from tests.support.image_files import everything, labels, load, pictures, save, 
 from tests.support.tables import write
 from vaectl.data.base import Data, Loading
 from vaectl.data.loading import load as load_data
-from vaectl.errors import DataError
+from vaectl.errors import DataError, SettingError
 
 
 def said(notes: list[str], *words: str) -> bool:
@@ -292,3 +292,30 @@ def test_the_way_to_convert_other_files_is_said(tmp_path: Path, name: str, way: 
     with pytest.raises(DataError, match="unknown format") as caught:
         load(tmp_path / name)
     assert way in str(caught.value.hint)
+
+
+# --- options without effect -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["shape", "labels_key", "images_key"])
+@pytest.mark.parametrize("kind", ["folder", "tar", "pages"])
+def test_options_for_other_data_are_refused_for_images(tmp_path: Path, kind: str, option: str) -> None:
+    path = save(tmp_path / "p", pictures(12))
+    if kind == "tar":
+        path = tarred(path, tmp_path / "p.tar")
+    elif kind == "pages":
+        path = tmp_path / "p.tif"
+        tifffile.imwrite(path, numbers(12))
+    options = {option: (7, 5) if option == "shape" else "images"}
+    with pytest.raises(SettingError, match=option):
+        load(path, **options)
+    load_data(str(path), Loading(Path("nowhere"), lenient=True), **options)
+
+
+def test_options_for_other_data_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "p.tif", numbers(12))
+    with pytest.raises(SettingError, match=r"label_column is for a table of the images by name; p.tif has none"):
+        load(tmp_path / "p.tif", label_column="a")
+    write(tmp_path / "x.csv", ("a", "b"), [(row + 0.5, 2) for row in range(20)])
+    with pytest.raises(SettingError, match=r"images_key is for arrays; x.csv is a table"):
+        load(tmp_path / "x.csv", images_key="a")

@@ -21,7 +21,7 @@ from vaectl.data.own.pictures.layout import classes_by_folder, layout_of_folders
 from vaectl.data.own.pictures.listing import FolderListing, Listing, MemberListing
 from vaectl.data.own.pictures.side_tables import attributes_beside, divided, side_tables
 from vaectl.data.own.pictures.stores import FolderStore, Store, TarStore, ZipStore
-from vaectl.data.own.source import Reading, Source, unlabelled
+from vaectl.data.own.source import Reading, Source, refuse_options, unlabelled
 from vaectl.data.selection import chosen
 from vaectl.errors import DataError, SettingError, amount
 
@@ -83,6 +83,7 @@ def open_pages(path: Path, reading: Reading) -> Source | None:
         raise DataError(f"{path} {headers}")
     if len(headers) == 1:
         return None
+    refuse_options(reading, {"label_column": f"is for a table of the images by name; {path.name} has none"})
     pictures = Pictures(path.name, store, files, {"train": unlabelled(1)}, (), [], {})
     return open_pictures(pictures, reading)
 
@@ -120,12 +121,20 @@ def _refuse_links(path: Path, images: Mapping[str, Sequence[str]], bad: Sequence
         )
 
 
-def open_pictures(pictures: Pictures, reading: Reading) -> Source:
+def open_pictures(pictures: Pictures, reading: Reading, *, keyed: bool = False) -> Source:
     """Open image files: read their headers, and find the size, the channels and the depth of all.
+
+    Args:
+        pictures: The files.
+        reading: How to read them.
+        keyed: Whether the option ``images_key`` names what they are in.
 
     Raises:
         SettingError: The requested change does not apply to these images.
     """
+    refuse_options(reading, {"shape": f"is for rows of numbers; {pictures.name} holds images"})
+    for option in ("labels_key",) if keyed else ("labels_key", "images_key"):
+        refuse_options(reading, {option: f"is for files of arrays; {pictures.name} holds images"})
     Image.init()  # must not run in several threads at once
     if reading.options.classes is not None:
         pictures = _wanted(pictures, reading.options.classes, reading)

@@ -145,6 +145,8 @@ def _joined(
         reading.note(f"{path.name}: {table.file} has no column of the names of these images and is ignored")
         return {}
     key = _key_column(table, everything)
+    if all(name == key or name.lower() in SPLIT_COLUMNS for name in table.columns):
+        return {}  # it tells only the split
     missing, rows = int((rows_of < 0).sum()), len(next(iter(table.columns.values())))
     extra = rows - len(np.unique(rows_of[rows_of >= 0]))
     counts = [f"{amount(missing, 'image')} without a row" if missing else "",
