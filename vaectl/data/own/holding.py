@@ -100,7 +100,8 @@ def rare_text(labels: Mapping[str, np.ndarray], classes: tuple[str, ...]) -> str
     kinds = np.unique(np.concatenate([*labels.values()]))
     kinds, texts = kinds[kinds >= 0], list[str]()
     for split, its in labels.items():
-        if not len(its) or len(kinds) < 2:
+        # a split without any label lacks no class in particular
+        if not (its >= 0).any() or len(kinds) < 2:
             continue
         counts = (np.searchsorted(np.sort(its), kinds + 1) - np.searchsorted(np.sort(its), kinds)).tolist()
         for count, amount in ((0, "no example"), (1, "one example")):

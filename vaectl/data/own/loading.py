@@ -152,7 +152,8 @@ def _surveyed(path: Path, source: Source, keep: bool, reading: Reading) -> tuple
         surveys[part] = survey(rows, tally, keep=keep, progress=progress)
         scales.add(part, surveys[part])
         before += len(rows)
-    check_scales(path, scales.parts, reading.note)
+    strict = not reading.lenient and reading.support is None and reading.shape is None
+    check_scales(path, scales.parts, reading.note, strict=strict)
     return surveys, tally
 
 

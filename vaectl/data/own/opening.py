@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from vaectl.config.datasets import PICTURES, SUFFIXES, TABLES, suffix_of
@@ -30,6 +32,20 @@ COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.z
 # limits for the search of data files in a folder: levels of folders, and folders
 DEEPEST, MOST_FOLDERS = 3, 100
 SHOWN = 5
+# suffix of a file that is not read -> how to convert it
+HOW = {
+    **dict.fromkeys((".pkl", ".pickle", ".pt", ".pth", ".joblib", ".rds", ".rdata"),
+                    "objects are never loaded: save its arrays with numpy.savez"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as .csv"),
+    **dict.fromkeys((".txt", ".dat", ".data", ".tab"), "if it is a table of numbers, call it .csv or .tsv"),
+    **dict.fromkeys((".json", ".jsonl", ".ndjson", ".sav", ".dta", ".sas7bdat", ".db", ".sqlite"),
+                    "if it is a table, save it as .csv or .parquet: pandas reads it"),
+    **dict.fromkeys((".dcm", ".nii", ".mha", ".fits", ".czi", ".nd2", ".lif"),
+                    "save its pixels with numpy.save, images first, or as .tif"),
+    **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv"), "save its frames as images in a folder"),
+    **dict.fromkeys((".tfrecord", ".tfrecords", ".bin", ".lmdb", ".mdb"), "save its arrays with numpy.savez"),
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst"), "unpack it"),
+}  # fmt: skip
 
 
 def opened(path: Path, reading: Reading) -> Source:
@@ -51,9 +67,8 @@ def opened(path: Path, reading: Reading) -> Source:
         )
     suffix = _suffix(path)
     if suffix not in OPENERS and suffix not in PICTURES:
-        raise DataError(
-            f"{path}: unknown format '{suffix}'", hint=f"a folder of images, or a file: {', '.join(SUFFIXES)}"
-        )
+        hint = HOW.get(suffix, f"a folder of images, or a file: {', '.join(SUFFIXES)}")
+        raise DataError(f"{path}: unknown format '{suffix}'", hint=hint)
     if not os.path.isfile(path):
         raise DataError(f"cannot read {path}: it is not a regular file")
     if suffix in PICTURES:
@@ -128,13 +143,27 @@ def open_directory(root: Path, reading: Reading) -> Source:
         return open_image_table(root, _parts(root, shards, reading), reading)
     if files and (parts := tables_of(root)):
         return open_parts(root, parts, reading, opened)
-    if holds_arrays(root):
-        return open_array_folder(root, reading)
+    if holds_arrays(inner := _inner(root)):
+        if inner != root:
+            reading.note(f"{root.name}: {inner.relative_to(root)} in it is read, the only folder there")
+        return open_array_folder(inner, reading)
     if archives:
         places = {part: {f"{name}/": path for name, path in members.items()}
                   for part, members in _parts(root, archives, reading).items()}  # fmt: skip
         return open_shards(root, places, reading)
     return open_folder(root, reading)
+
+
+def _inner(root: Path) -> Path:
+    """The folder itself, or the one below folders that hold nothing but one other folder, such as MNIST/raw."""
+    for _ in range(DEEPEST):
+        with suppress(OSError), os.scandir(root) as entries:
+            visible = list(itertools.islice((entry for entry in entries if not entry.name.startswith(".")), 2))
+            if len(visible) == 1 and visible[0].is_dir(follow_symlinks=False):
+                root = root / visible[0].name
+                continue
+        break
+    return root
 
 
 def _data_files(root: Path) -> list[str]:

@@ -17,8 +17,8 @@ from vaectl.errors import DataError
 
 # parts whose numbers differ by more than this factor in every measure of their spread are on different scales
 REFUSED, REMARKED = 10.0, 3.0
-# a part of fewer examples, or of one number only, tells nothing
-FEWEST = 2
+# a part of fewer examples tells nothing, and one of fewer than the second number gives no more than a remark
+FEWEST, FEWEST_REFUSED = 2, 10
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Scale:
         low, high: Smallest and largest number.
         mean, std: Mean and standard deviation of all numbers.
         usual: The median of the examples' ranges, which a few large numbers do not change.
+        count: Number of examples.
     """
 
     low: float
@@ -36,6 +37,7 @@ class Scale:
     mean: float
     std: float
     usual: float
+    count: int
 
     @property
     def text(self) -> str:
@@ -64,11 +66,18 @@ class Scales:
         mean = total / count
         low, high = float(survey.ranges[:, 0].min()), float(survey.ranges[:, 1].max())
         usual = float(np.median(survey.ranges[:, 1] - survey.ranges[:, 0]))
-        self.parts[part] = Scale(low, high, mean, math.sqrt(max(0.0, squares / count - mean**2)), usual)
+        std = math.sqrt(max(0.0, squares / count - mean**2))
+        self.parts[part] = Scale(low, high, mean, std, usual, len(survey.good))
 
 
-def check_scales(path: Path, parts: Mapping[str, Scale], note: Callable[[str], None]) -> None:
+def check_scales(path: Path, parts: Mapping[str, Scale], note: Callable[[str], None], *, strict: bool = True) -> None:
     """Compare each part with the training part.
+
+    Args:
+        path: The data, for messages.
+        parts: The scale of each part.
+        note: Called with a remark on parts that may be on different scales.
+        strict: Whether different scales are an error; for data that a model was trained on they are a remark.
 
     Raises:
         DataError: A part is on another scale, by a factor of ten or more.
@@ -81,13 +90,13 @@ def check_scales(path: Path, parts: Mapping[str, Scale], note: Callable[[str], N
             continue
         ratio = _ratio(train, scale)
         both = f"train goes from {train.text}; {part} from {scale.text}"
-        if ratio > REFUSED:
+        if strict and ratio > REFUSED and min(train.count, scale.count) >= FEWEST_REFUSED:
             raise DataError(
                 f"{path.name}: its parts are on different scales: {both}",
                 hint="bring both to the same scale, such as bytes or [0, 1], and save them again",
             )
         apart = abs(train.mean - scale.mean) > REMARKED * max(train.std, scale.std) > 0
-        signs = any(one.low >= 0 and other.low <= -one.high / 2 for one, other in ((train, scale), (scale, train)))
+        signs = any(one.low >= 0 and other.low <= -one.high / 2 < 0 for one, other in ((train, scale), (scale, train)))
         if ratio > REMARKED or apart or signs:
             note(f"{path.name}: are its parts on the same scale? {both}")
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vaectl.config.datasets import PICTURES, TABLES, suffix_of
+from vaectl.data.own.arrays.folder import ARCHIVES
 from vaectl.data.own.joining import Opener, alike, chained, following, joined
-from vaectl.data.own.pictures.layout import SPLIT_FOLDERS
+from vaectl.data.own.pictures.layout import SPLIT_FOLDERS, part_of
 from vaectl.data.own.source import Reading, Source
 from vaectl.errors import DataError
 
@@ -20,6 +21,8 @@ MOST_ENTRIES, MOST_FILES = 100_000, 10_000
 ARRAYS = (".npz", ".safetensors", ".h5", ".hdf5", ".mat")
 # part of the name of a file that holds a piece: -00000-of-00002, _3
 PIECE = re.compile(r"[-_.]?\d+([-_]of[-_]\d+)?$")
+# the name of a table that holds nothing but labels
+LABELS = re.compile(r"(y|labels?|targets?)[-_.]", re.IGNORECASE)
 
 
 def tables_of(folder: Path) -> dict[str, list[Path]]:
@@ -44,10 +47,12 @@ def tables_of(folder: Path) -> dict[str, list[Path]]:
     if not parts["train"]:
         rest = [name for name in tables if _part(name) is None and suffix_of(name) in TABLES]
         if any(entry.is_dir() for entry in entries) and len(rest) < 2 and not parts["test"]:
-            return {}  # a folder of images with a table beside them
+            return _below(entries)  # or a folder of images with a table beside them
         parts["train"] = rest
     if not parts["train"]:
-        return {}
+        return {} if any(suffix_of(name) in ARRAYS for name in tables) else _below(entries)
+    if any(len(names) > 1 and suffix_of(names[0]) in ARCHIVES for names in parts.values()):
+        return {}  # images and labels in files of their own
     for part, names in parts.items():
         if len({suffix_of(name) for name in names}) > 1:
             raise DataError(
@@ -55,6 +60,19 @@ def tables_of(folder: Path) -> dict[str, list[Path]]:
                 hint="name one of the files",
             )
     return {part: [folder / name for name in names] for part, names in parts.items() if names}
+
+
+def _below(entries: Sequence[os.DirEntry[str]]) -> dict[str, list[Path]]:
+    """The tables in folders that are called as splits are; empty if there are none, or files of images."""
+    parts = dict[str, list[Path]]()
+    for entry in entries:
+        part = part_of(entry.name) if entry.is_dir() else None
+        if part is not None:
+            inside = _entries(Path(entry.path))
+            if any(other.is_dir() or suffix_of(other.name) in PICTURES for other in inside):
+                return {}
+            parts[part] = [Path(other.path) for other in inside if suffix_of(other.name) in TABLES]
+    return {part: parts[part] for part in SPLIT_FOLDERS if parts.get(part)} if parts.get("train") else {}
 
 
 def open_parts(folder: Path, parts: Mapping[str, Sequence[Path]], reading: Reading, opened: Opener) -> Source:
@@ -72,6 +90,12 @@ def open_parts(folder: Path, parts: Mapping[str, Sequence[Path]], reading: Readi
     files = [(part, file) for part, members in parts.items() for file in members]
     if len(files) > MOST_FILES:
         raise DataError(f"{folder} holds {len(files):,} files of data; at most {MOST_FILES:,}")
+    labels = [file.name for _, file in files if LABELS.match(file.name)]
+    if 0 < len(labels) < len(files):
+        raise DataError(
+            f"{folder} holds labels in a table of their own, {labels[0]}",
+            hint="add them to the table of the numbers, as a column called label",
+        )
     listing = "; ".join(f"{part}: {_listed(members)}" for part, members in parts.items())
     beside = sorted({entry.name for entry in _entries(files[0][1].parent)} - {file.name for _, file in files})
     reading.note(f"{folder.name}: {listing}" + (f"; ignored: {', '.join(beside[:5])}" if beside else ""))

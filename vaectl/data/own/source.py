@@ -13,7 +13,7 @@ from vaectl.data.changes import Change
 from vaectl.data.info import ACCOUNT_BYTES, LONGEST_CLASS, MOST_CLASSES
 from vaectl.data.own.rows import Rows
 from vaectl.data.units import Column
-from vaectl.errors import DataError
+from vaectl.errors import DataError, SettingError
 from vaectl.system.reading import check_size
 
 # number of bad examples listed in an error
@@ -123,6 +123,18 @@ def check_count(path: Path, parts: Iterable[Sized]) -> None:
     """
     count = sum(map(len, parts))
     check_size(f"the account of the {count:,} examples of {path}", count * ACCOUNT_BYTES)
+
+
+def refuse_options(reading: Reading, reasons: Mapping[str, str]) -> None:
+    """Raise a SettingError for an option that is set and would be ignored; a lenient reading passes over it.
+
+    Args:
+        reading: How the source is read.
+        reasons: What each option is for and what the source is, as the rest of a sentence, by option.
+    """
+    for name, reason in reasons.items():
+        if getattr(reading.options, name) is not None and not reading.lenient:
+            raise SettingError(f"data.{name}", reason)
 
 
 def refuse_bad(name: str, source: Source, bad: Sequence[tuple[str, str]], total: int) -> None:

@@ -67,13 +67,17 @@ def open_npz(path: Path, reading: Reading) -> Source:
     with data_errors(path):
         check_mark(path, ".npz")
         with open_regular(path) as file, zipfile.ZipFile(Bounded(file)) as archive:
-            room = path.stat().st_size
-            members = {
-                name.removesuffix(".npy"): _npz_member(path, archive, archive.getinfo(name), room)
-                for name in archive.namelist()
-                if name.endswith(".npy")
-            }
-            return keyed(path, members, reading)
+            return keyed(path, npz_members(path, archive), reading)
+
+
+def npz_members(path: Path, archive: zipfile.ZipFile) -> dict[str, Member]:
+    """The arrays of an open archive."""
+    room = path.stat().st_size
+    return {
+        name.removesuffix(".npy"): _npz_member(path, archive, archive.getinfo(name), room)
+        for name in archive.namelist()
+        if name.endswith(".npy")
+    }
 
 
 def _npz_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, room: int) -> Member:

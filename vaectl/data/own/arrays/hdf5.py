@@ -41,11 +41,13 @@ def open_hdf5(path: Path, reading: Reading) -> Source:
         DataError: The file is damaged, its keys are unknown, or its arrays do not match.
     """
     with data_errors(path):
-        items = hdf5_items(path)
-        members = {
-            key: item if isinstance(item, Member) else hdf5_member(path, key, item) for key, item in items.items()
-        }
-        return keyed(path, members, reading)
+        return keyed(path, hdf5_members(path), reading)
+
+
+def hdf5_members(path: Path) -> dict[str, Member]:
+    """The arrays of an HDF5 file; errors as ``hdf5_items``."""
+    items = hdf5_items(path)
+    return {key: item if isinstance(item, Member) else hdf5_member(path, key, item) for key, item in items.items()}
 
 
 def hdf5_items(path: Path) -> dict[str, Any]:

@@ -99,7 +99,25 @@ def _labels_for(images: Mapping[str, str], keys: Collection[str]) -> dict[str, s
         forms = [form for word in words for name in LABELS for form in (f"{word}_{name}", f"{name}_{word}")]
         if form := next((form for form in (*forms, *LABELS) if form in plain_keys), None):
             labels[part] = plain_keys[form]
+    return labels or _beside(images, keys)
+
+
+def _beside(images: Mapping[str, str], keys: Collection[str]) -> dict[str, str]:
+    """The keys of labels that differ from those of images in one word: train_set_y, emnist-letters-train-labels."""
+    labels = dict[str, str]()
+    for part, image in images.items():
+        own = _words(image)
+        alike = [key for key in keys if _words(key)[:2] == own[:2] and _words(key)[2] in LABELS]
+        if len(alike) == 1:
+            labels[part] = alike[0]
     return labels
+
+
+def _words(key: str) -> tuple[str | None, str, str]:
+    """The part in a key, what is left of it but the last word, and that word."""
+    part, stem = next(iter(_part_of(key)), (None, key))
+    before, _, word = _plain(stem).rpartition("_")
+    return part, before, word
 
 
 def _usual(keys: Collection[str]) -> Roles | None:
@@ -136,7 +154,8 @@ def _likely(members: Mapping[str, Member]) -> Roles | None:
         images = next(parts for parts in stems.values() if parts.get("train") == first)
         others = (parts for stem, parts in stems.items() if stem.lower() in LABELS and parts is not images)
         labels = next(others, dict[str, str]())
-        return Roles(images, {part: key for part, key in labels.items() if part in images})
+        labels = {part: key for part, key in labels.items() if part in images}
+        return Roles(images, labels or _beside(images, [key for key in members if key not in images.values()]))
     alone = _only(members)
     if alone is None:
         return None
@@ -147,7 +166,7 @@ def _likely(members: Mapping[str, Member]) -> Roles | None:
 
 def _only(members: Mapping[str, Member]) -> str | None:
     """The key of the only array that can be images, or whose name says so."""
-    numbers = {key: member for key, member in members.items() if member.is_numbers and _plain(key) not in LABELS}
+    numbers = {key: member for key, member in members.items() if member.is_numbers and _words(key)[2] not in LABELS}
     pictures = [key for key, member in numbers.items() if len(member.shape) in (3, 4)]
     tables = [key for key, member in numbers.items() if len(member.shape) == 2]
     wide = [key for key in tables if members[key].shape[1] >= MANY_COLUMNS]

@@ -5,9 +5,11 @@ Shapes: ``N`` examples.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,12 +17,12 @@ import numpy as np
 
 from vaectl.data.own.arrays.assembly import keyed
 from vaectl.data.own.arrays.hdf5 import hdf5_items, hdf5_member
-from vaectl.data.own.arrays.members import Member, unusable
+from vaectl.data.own.arrays.members import NUMBERS, Member, unusable
 from vaectl.data.own.arrays.problems import data_errors
 from vaectl.data.own.source import Reading, Source
 from vaectl.errors import DataError
 from vaectl.system.extras import require
-from vaectl.system.reading import open_regular
+from vaectl.system.reading import check_size, open_regular
 
 # class of an array -> type of its numbers
 CLASSES = {
@@ -30,6 +32,8 @@ CLASSES = {
 # bytes of the header of a version 5 file; mark of a packed array; bytes that are unpacked at once
 HEADER, PACKED, PART_BYTES = 128, 15, 1 << 20
 USUAL_CHANNELS = (1, 3, 4)
+# levels of structs within structs
+DEEPEST = 8
 
 
 def open_matlab(path: Path, reading: Reading) -> Source:
@@ -69,6 +73,8 @@ def _members(path: Path, reading: Reading) -> dict[str, Member]:
             raise DataError(f"{path} is not a .mat file", hint="MATLAB and scipy.io.savemat write such files")
         unpacked = _unpacked(file)
     listed = {key: (tuple(shape), kind) for key, shape, kind in whosmat(path)}
+    structs = [key for key, one in listed.items() if one == ((1, 1), "struct")]
+    nested = {key: _fields(path, key, unpacked) for key in structs}
     orders = _orders(path, {key: shape for key, (shape, _) in listed.items()}, reading)
 
     def member(key: str, shape: tuple[int, ...], kind: str) -> Member:
@@ -82,7 +88,25 @@ def _members(path: Path, reading: Reading) -> dict[str, Member]:
 
         return Member(shape, np.dtype(CLASSES[kind]), load, unpacked=unpacked)
 
-    return {key: member(key, shape, kind) for key, (shape, kind) in listed.items()}
+    members = {key: member(key, *listed[key]) for key in listed if not nested.get(key)}
+    return members | {field: member for fields in nested.values() for field, member in fields.items()}
+
+
+def _fields(path: Path, key: str, unpacked: int) -> dict[str, Member]:
+    """The arrays in a struct and in those within it, by their names with those of the structs before them."""
+    from scipy.io import loadmat
+
+    check_size(f"'{key:.100}' of {path}", max(unpacked, path.stat().st_size))
+    structs, members = [(key, loadmat(path, variable_names=[key])[key], 0)], dict[str, Member]()
+    while structs:
+        prefix, struct_of, depth = structs.pop()
+        for name in struct_of.dtype.names or ():
+            value = struct_of[0, 0][name]
+            if value.dtype.names is not None and value.shape == (1, 1) and depth < DEEPEST:
+                structs.append((f"{prefix}/{name}", value, depth + 1))
+            elif value.dtype.kind in NUMBERS:
+                members[f"{prefix}/{name}"] = Member(value.shape, value.dtype, partial(np.asarray, value))
+    return members
 
 
 def _is_matlab(file: BinaryIO) -> bool:
@@ -125,7 +149,9 @@ def _orders(path: Path, shapes: Mapping[str, tuple[int, ...]], reading: Reading)
     orders = dict[str, tuple[int, ...]]()
     for key, shape in shapes.items():
         axes = tuple(range(len(shape)))
-        last = len(shape) > 1 and _are_last(shape, lengths)
+        wanted = reading.options.shape
+        columns = wanted is not None and len(shape) == 2 and shape[0] == math.prod(wanted) != shape[1]
+        last = len(shape) > 1 and (columns or _are_last(shape, lengths))
         orders[key] = (axes[-1], *axes[:-1]) if last else axes
         if last and min(shape[0], shape[1]) > 1:
             reading.note(f"{path.name}: the last axis of '{key}' {shape} is that of its examples")

@@ -5,7 +5,7 @@ Shapes: ``N`` examples, ``B`` of them read at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -113,6 +113,41 @@ class Viewed:
     def __getitem__(self, index: slice | np.ndarray, /) -> np.ndarray:
         """Read as ``Stored`` says."""
         return self.view(self.array[index])
+
+
+@dataclass(frozen=True)
+class Chained:
+    """Arrays of examples of one shape and type, one after another.
+
+    Attributes:
+        arrays: The arrays.
+    """
+
+    arrays: Sequence[Stored]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis, N first."""
+        return (len(self), *self.arrays[0].shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the numbers."""
+        return self.arrays[0].dtype
+
+    def __len__(self) -> int:
+        return sum(map(len, self.arrays))
+
+    def __getitem__(self, index: slice | np.ndarray, /) -> np.ndarray:
+        """Read as ``Stored`` says."""
+        rows = np.arange(len(self))[index] if isinstance(index, slice) else index
+        ends = np.cumsum([len(array) for array in self.arrays])
+        parts = [np.empty((0, *self.shape[1:]), self.dtype)]
+        for array, start, end in zip(self.arrays, [0, *ends.tolist()], ends.tolist(), strict=False):
+            inside = rows[np.searchsorted(rows, start) : np.searchsorted(rows, end)]
+            if len(inside):
+                parts.append(array[inside - start])
+        return np.concatenate(parts)
 
 
 def reshaped(array: Stored, axes: tuple[int, ...]) -> Viewed:

@@ -45,6 +45,7 @@ class Header:
         page: Number of the page of a file with several, from 0.
         palette: Whether the channels are those of a palette's colours.
         moving: Whether the file holds further frames, of an animation.
+        coarse: Whether the file has colours of 16 bits, of which PIL reads 8.
     """
 
     size: tuple[int, int]
@@ -53,6 +54,7 @@ class Header:
     page: int = 0
     palette: bool = False
     moving: bool = False
+    coarse: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,8 @@ def _form(image: Image.Image, page: int = 0) -> Header:
         bands, depth = MODES.get(image.mode, ("RGB", 8))
         if depth == 8 and "transparency" in image.info and bands in ("L", "RGB") and image.mode != "1":
             bands = {"L": "LA", "RGB": "RGBA"}[bands]
-    return Header((height, width), bands, depth, page, palette)
+    coarse = depth == 8 and any(";16" in str(part[3]) for part in getattr(image, "tile", ()))
+    return Header((height, width), bands, depth, page, palette, coarse=coarse)
 
 
 def headers_of(store: Store, name: str) -> list[Header] | str:

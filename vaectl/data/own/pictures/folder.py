@@ -21,7 +21,7 @@ from vaectl.data.own.pictures.layout import classes_by_folder, layout_of_folders
 from vaectl.data.own.pictures.listing import FolderListing, Listing, MemberListing
 from vaectl.data.own.pictures.side_tables import attributes_beside, divided, side_tables
 from vaectl.data.own.pictures.stores import FolderStore, Store, TarStore, ZipStore
-from vaectl.data.own.source import Reading, Source, unlabelled
+from vaectl.data.own.source import Reading, Source, refuse_options, unlabelled
 from vaectl.data.selection import chosen
 from vaectl.errors import DataError, SettingError, amount
 
@@ -86,6 +86,7 @@ def open_picture(path: Path, reading: Reading) -> Source:
         raise DataError(
             f"{path} is one image, and data are a folder of images or an array: name the folder that it is in"
         )
+    refuse_options(reading, {"label_column": f"is for a table of the images by name; {path.name} has none"})
     pictures = Pictures(path.name, store, files, {"train": unlabelled(1)}, (), [], {})
     return open_pictures(pictures, reading)
 
@@ -98,7 +99,8 @@ def _open_listed(path: Path, store: Store, listing: Listing, reading: Reading) -
         raise DataError(f"{path} holds no images", hint=f"names of images end in: {suffixes}")
     tables = side_tables(path, store, listing, layout)
     folders = [place.folder for places in layout.places.values() for place in places]
-    inside = sum(any(not folder or table.file.startswith(f"{folder}/") for folder in folders) for table in tables)
+    own = [table.file for table in tables if not table.file.startswith("../")]
+    inside = sum(any(not folder or file.startswith(f"{folder}/") for folder in folders) for file in own)
     if ignored := listing.ignored - inside:
         reading.note(f"{path.name}: {amount(ignored, 'file')} without an image suffix ignored")
     _refuse_links(path, layout.images, bad)
@@ -122,12 +124,20 @@ def _refuse_links(path: Path, images: Mapping[str, Sequence[str]], bad: Sequence
         )
 
 
-def open_pictures(pictures: Pictures, reading: Reading) -> Source:
+def open_pictures(pictures: Pictures, reading: Reading, *, keyed: bool = False) -> Source:
     """Open image files: read their headers, and find the size, the channels and the depth of all.
+
+    Args:
+        pictures: The files.
+        reading: How to read them.
+        keyed: Whether the option ``images_key`` names what they are in.
 
     Raises:
         SettingError: The requested change does not apply to these images.
     """
+    refuse_options(reading, {"shape": f"is for rows of numbers; {pictures.name} holds images"})
+    for option in ("labels_key",) if keyed else ("labels_key", "images_key"):
+        refuse_options(reading, {option: f"is for files of arrays; {pictures.name} holds images"})
     Image.init()  # must not run in several threads at once
     if reading.options.classes is not None:
         pictures = _wanted(pictures, reading.options.classes, reading)
@@ -248,6 +258,11 @@ def _tell_of_pages(
         pages, files = pages + int(counts[counts > 1].sum()), files + int((counts > 1).sum())
     if files:
         reading.note(f"{pictures.name}: {pages:,} pages in {amount(files, 'file')}; each page is an example")
+    if coarse := sum(header.coarse for part in headers.values() for header in part):
+        reading.note(
+            f"{pictures.name}: {amount(coarse, 'image')} with colours of 16 bits, of which the upper 8 are read; "
+            "arrays in .npy keep all 16"
+        )
     if moving := sum(header.moving for part in headers.values() for header in part):
         reading.note(f"{pictures.name}: {amount(moving, 'animation')}, of which only the first frame is read")
 

@@ -6,6 +6,7 @@ Shapes: ``N`` images.
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,13 @@ SPLIT_FOLDERS = {
 # the place of a split's name in that of a folder
 MARK, SEPARATORS = "\0", "-_. " + "\0"
 SHOWN = 3
+# tables that may lie beside images; CelebA's lists, as its authors have them and as tables
+TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet", "labels.csv", "labels.tsv", "train.csv")
+ATTRIBUTES, PARTITION = "list_attr_celeba", "list_eval_partition"
+LISTS = tuple(name + suffix for name in (ATTRIBUTES, PARTITION) for suffix in (".txt", ".csv"))
+# folders that hold one thing of each example, or a piece of the examples, rather than a class
+ASPECTS = ("images", "imgs", "masks", "labels", "annotations", "groundtruth", "ground_truth", "gt")
+PIECES = re.compile(r"(^|[-_. ])(part|batch|chunk|shard|fold|split)[-_. ]?\d+$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -68,22 +76,25 @@ def layout_of_folders(name: str, listing: Listing, note: Callable[[str], None]) 
     base = ""
     for _ in range(DEEPEST):
         inside = listing.folders(base)
-        if len(inside) != 1 or _splits(name, base, inside) or any(map(is_picture, listing.files(base))):
+        if _splits(name, base, inside) or any(map(is_picture, listing.files(base))):
             break
-        if not listing.may_enter(posixpath.join(base, inside[0])):
+        if len(inside) > 1:
+            inside = [folder for folder in inside if listing.has_images(posixpath.join(base, folder))]
+        if len(inside) != 1 or not listing.may_enter(posixpath.join(base, inside[0])):
             break
         base = posixpath.join(base, inside[0])
     splits = _splits(name, base, listing.folders(base))
     if base:
-        note(f"{name}: {base} in it is read, the only folder there")
-    places = splits or {"train": [Place(base)]}
+        note(f"{name}: {base} in it is read, the only folder of images there")
+    places = _lowered(name, splits, listing, note) or {"train": [Place(base)]}
     images = {
         part: [image for place in folders for image in listing.images(place.folder)]
         for part, folders in places.items()
     }  # fmt: skip
     if splits:
         read = {posixpath.relpath(place.folder, base or ".") for folders in splits.values() for place in folders}
-        if beside := [entry for entry in sorted(listing.folders(base) + listing.files(base)) if entry not in read]:
+        told = {*read, *TABLES, *LISTS}  # whatever comes of a table beside is said when it is read
+        if beside := [entry for entry in sorted(listing.folders(base) + listing.files(base)) if entry not in told]:
             note(f"{name}: {', '.join(beside[:SHOWN])} ignored, outside its split folders")
         if any(place.kind is not None for place in splits["train"]):
             named_so = ", ".join(place.folder for place in splits["train"])
@@ -133,6 +144,27 @@ def _affixed(base: str, folders: Sequence[str]) -> dict[str, list[Place]]:
             if part in parts:
                 splits.setdefault(part, []).append(Place(posixpath.join(base, parts[part]), kind))
     return splits
+
+
+def _lowered(
+    name: str, splits: dict[str, list[Place]], listing: Listing, note: Callable[[str], None]
+) -> dict[str, list[Place]]:
+    """The folders of splits, or the single ones in them that hold the classes: seg_train/seg_train/sea, ..."""
+    lowered, kinds = dict[str, list[Place]](), set[str]()
+    for part, places in splits.items():
+        lowered[part] = []
+        for place in places:
+            inside = listing.folders(place.folder)
+            below = posixpath.join(place.folder, *inside[:1])
+            alone = (
+                len(inside) == 1 and inside[0] not in kinds and not any(map(is_picture, listing.files(place.folder)))
+            )
+            if place.kind is None and alone and listing.may_enter(below) and listing.folders(below):
+                note(f"{name}: {below} is read, the only folder in {place.folder}")
+                place = Place(below)
+            lowered[part].append(place)
+            kinds.update(listing.folders(place.folder))
+    return lowered
 
 
 def _readings(folder: str) -> Iterator[tuple[str, str]]:
@@ -209,6 +241,9 @@ def classes_by_folder(
         ]
         images[part] = [file for file, kind in zip(files, kinds[part], strict=True) if kind]
     names = sorted({kind for part_kinds in kinds.values() for kind in part_kinds if kind and kind != MARK})
+    if any(kind.lower() in ASPECTS or PIECES.search(kind) for kind in names) and len(names) > 1:
+        some = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+        note(f"{name}: its folders {some} are read as classes; --classes {names[0]} keeps one of them")
     number = {kind: index for index, kind in enumerate(names)} | {MARK: -1}
     labels = {part: np.array([number[kind] for kind in kinds[part] if kind], np.int64) for part in images}
     return labels, named(names)

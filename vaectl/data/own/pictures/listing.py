@@ -44,12 +44,23 @@ class Listing(Protocol):
     def may_enter(self, folder: str) -> bool:
         """Whether a folder is no link, and on the file system of the root."""
 
+    def has_images(self, folder: str) -> bool:
+        """Whether there is an image below a folder."""
+
     def images(self, folder: str) -> list[str]:
         """List the images below a folder: their paths, sorted folder by folder.
 
         Raises:
             DataError: The folder cannot be read, or is none of images.
         """
+
+
+def _any_image(listing: Listing, folder: str, depth: int = 0) -> bool:
+    if depth > DEEPEST or not listing.may_enter(folder):
+        return False
+    if any(map(is_picture, listing.files(folder))):
+        return True
+    return any(_any_image(listing, posixpath.join(folder, name), depth + 1) for name in listing.folders(folder))
 
 
 class FolderListing:
@@ -79,6 +90,10 @@ class FolderListing:
         """Answer as ``Listing.may_enter`` does."""
         path = self._root / folder
         return not path.is_symlink() and path.stat().st_dev == self._device
+
+    def has_images(self, folder: str) -> bool:
+        """Answer as ``Listing.has_images`` does, by the first one that comes."""
+        return _any_image(self, folder)
 
     def images(self, folder: str, depth: int = 0) -> list[str]:
         """List as ``Listing.images`` does."""
@@ -193,6 +208,10 @@ class MemberListing:
     def may_enter(self, folder: str) -> bool:
         """Answer as ``Listing.may_enter`` does."""
         return folder in self._inside
+
+    def has_images(self, folder: str) -> bool:
+        """Answer as ``Listing.has_images`` does."""
+        return _any_image(self, folder)
 
     def images(self, folder: str) -> list[str]:
         """List as ``Listing.images`` does."""

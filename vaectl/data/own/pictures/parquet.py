@@ -233,7 +233,7 @@ def open_image_table(path: Path, shards: Mapping[str, Mapping[str, Path]], readi
             "are read again and again, which is slow: a folder, a zip or a tar of them is faster"
         )
     store = ParquetStore(files, column)
-    return open_pictures(Pictures(path.name, store, images, labels, classes, [], factors), reading)
+    return open_pictures(Pictures(path.name, store, images, labels, classes, [], factors), reading, keyed=True)
 
 
 def _opened(part: Mapping[str, Path]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from vaectl.data.info import LONGEST_CLASS, MOST_CLASSES
 from vaectl.data.own.pictures.attributes import attributes_of
-from vaectl.data.own.pictures.layout import Layout, part_of
+from vaectl.data.own.pictures.layout import ATTRIBUTES, LISTS, PARTITION, TABLES, Layout, part_of
 from vaectl.data.own.pictures.listing import Listing
 from vaectl.data.own.pictures.stores import FolderStore, Store, UnreadableError
 from vaectl.data.own.source import Reading
@@ -29,10 +29,8 @@ from vaectl.errors import DataError, SettingError, amount
 from vaectl.system.extras import require
 from vaectl.system.reading import check_size, data_limit, parse_json
 
-TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet", "labels.csv", "labels.tsv", "train.csv")
-# CelebA's lists, as its authors have them and as tables; and the folder of its images
-ATTRIBUTES, PARTITION, CELEBA = "list_attr_celeba", "list_eval_partition", "img_align_celeba"
-LISTS = tuple(name + suffix for name in (ATTRIBUTES, PARTITION) for suffix in (".txt", ".csv"))
+# the folder of CelebA's images, above which its lists are
+CELEBA = "img_align_celeba"
 # columns that tell the split of a file, and CelebA's numbers of splits
 SPLIT_COLUMNS, NUMBERED = ("split", "partition"), ("train", "validation", "test")
 # memory of a table for each byte of its file; rows whose file names are looked up to find their column
@@ -70,7 +68,9 @@ def side_tables(path: Path, store: Store, listing: Listing, layout: Layout) -> l
     tables = []
     for folder in dict.fromkeys(folders):
         inside = listing.files(folder)
-        tables += [posixpath.join(folder, name) for name in (*TABLES, *LISTS) if name in inside]
+        others = [name for name in inside if "metadata" in name.lower() and name.endswith((".csv", ".tsv"))]
+        names = dict.fromkeys([*(name for name in (*TABLES, *LISTS) if name in inside), *others])
+        tables += [posixpath.join(folder, name) for name in names]
     if path.name == CELEBA and isinstance(store, FolderStore):
         tables += [f"../{name}" for name in LISTS if (path.parent / name).is_file()]
     for table in tables:
@@ -145,6 +145,8 @@ def _joined(
         reading.note(f"{path.name}: {table.file} has no column of the names of these images and is ignored")
         return {}
     key = _key_column(table, everything)
+    if all(name == key or name.lower() in SPLIT_COLUMNS for name in table.columns):
+        return {}  # it tells only the split
     missing, rows = int((rows_of < 0).sum()), len(next(iter(table.columns.values())))
     extra = rows - len(np.unique(rows_of[rows_of >= 0]))
     counts = [f"{amount(missing, 'image')} without a row" if missing else "",

@@ -197,7 +197,10 @@ class TarStore:
                 if len(self._members) % 10_000 == 0:
                     check_size(f"the list of the files in {path}", 4 * ACCOUNT_BYTES * len(self._members))
             file.seek(archive.offset)
-            if any(file.read(tarfile.BLOCKSIZE)):
+            last = file.read(tarfile.BLOCKSIZE)
+            if not last:
+                raise ValueError(f"it is cut off after {len(self._members):,} files, before the mark of its end")
+            if any(last):
                 raise ValueError(f"after {len(self._members):,} files comes none, nor the end")
 
     def members(self) -> Iterator[Member]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from vaectl.config.datasets import suffix_of
 from vaectl.data.own.rows import SCALINGS, ArrayRows, Layout
 from vaectl.data.own.shapes import are_pixels, image_axes, pixel_axes
-from vaectl.data.own.source import Names, Reading, Source, classes_of, unlabelled
+from vaectl.data.own.source import Names, Reading, Source, classes_of, refuse_options, unlabelled
 from vaectl.data.own.tables.advice import note_columns, refuse_pattern
 from vaectl.data.own.tables.columns import LineNumbers, Table
 from vaectl.data.own.tables.h5ad import read_h5ad
@@ -21,6 +21,8 @@ from vaectl.data.own.tables.text import read_text_table
 from vaectl.errors import DataError, SettingError
 
 READERS = {".parquet": read_parquet, ".arrow": read_parquet, ".feather": read_parquet, ".h5ad": read_h5ad}
+# formats with columns of lists, of which the option images_key names one
+LISTS = (".parquet", ".arrow", ".feather")
 # options for images, which rows of numbers do not take
 FOR_IMAGES = ("image_size", "grayscale", "crop", "channels", "invert")
 
@@ -43,9 +45,11 @@ def open_table(path: Path, reading: Reading) -> Source:
         DataError: The file is damaged or empty, or a column does not hold numbers.
         SettingError: A column that an option names does not exist, or a change for images was requested of others.
     """
-    if reading.options.labels_key is not None and not reading.lenient:
-        raise SettingError("data.labels_key", f"is for arrays; {path.name} is a table", hint="use --label-column")
-    table = READERS.get(suffix_of(path.name), read_text_table)(path, reading)
+    suffix = suffix_of(path.name)
+    refuse_options(reading, {"labels_key": f"is for arrays; {path.name} is a table, which takes --label-column"})
+    if suffix not in LISTS:
+        refuse_options(reading, {"images_key": f"is for arrays; {path.name} is a table"})
+    table = READERS.get(suffix, read_text_table)(path, reading)
     numbers = table.numbers.values
     if not table.names:
         raise DataError(f"{path} has no column of numbers")

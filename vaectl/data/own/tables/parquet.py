@@ -60,7 +60,7 @@ def _read(stored: Stored, reading: Reading) -> Table:
     else:
         for index in roles.numbers:
             if not _is_numbers(stored.schema.field(index).type):
-                raise no_numbers(path, names[index], str(stored.schema.field(index).type))
+                raise _no_numbers(stored, index)
     return _Gatherer(stored, roles, lists).table()
 
 
@@ -127,6 +127,20 @@ def _is_numbers(kind: Any) -> bool:
     from pyarrow import types
 
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind))
+
+
+def _no_numbers(stored: Stored, index: int) -> DataError:
+    """The error for a column that holds something else than numbers, such as images outside of ``.parquet``."""
+    from pyarrow import types
+
+    field = stored.schema.field(index)
+    inside = [part.type for part in field.type] if types.is_struct(field.type) else [field.type]
+    if any(types.is_binary(kind) or types.is_large_binary(kind) for kind in inside):
+        return DataError(
+            f"{stored.path}: column '{field.name}' holds images or other bytes; images are read from .parquet files",
+            hint="save it as such: datasets.load_from_disk(FOLDER)['train'].to_parquet('images.parquet')",
+        )
+    return no_numbers(stored.path, field.name, str(field.type))
 
 
 def _is_real(stored: Stored, index: int) -> bool:

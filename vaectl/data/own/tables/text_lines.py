@@ -111,7 +111,10 @@ def inspected(file: TextFile) -> tuple[int, int]:
                 decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:
                 position = done - pending + error.start
-                raise DataError(f"{file.path} is not UTF-8 text: {error.reason} at byte {position}") from None
+                raise DataError(
+                    f"{file.path} is not UTF-8 text: {error.reason} at byte {position}",
+                    hint="save it as UTF-8; in a spreadsheet that is a format of its own, CSV UTF-8",
+                ) from None
             if not block:
                 break
             zero, done = zero or b"\0" in block, done + len(block)
