@@ -30,6 +30,7 @@ COMMANDS = {
     TRAIN: "runs/run3/model.safetensors",
     ("eval", "run1", "-o", "out.json"): "out.json",
     ("sample", "run1", "-o", "out.png"): "out.png",
+    ("decode", "run1", "--z", "0,0", "-o", "out.npz"): "out.npz",
     ("embed", "run1", "-o", "out.npz"): "out.npz",
     ("plot-latent", "run1", "-o", "out.png"): "out.png",
     ("compare", "run1", "run2", "-o", "out.md"): "out.md",

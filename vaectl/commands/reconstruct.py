@@ -31,10 +31,19 @@ from vaectl.commands.shared.options import (
 from vaectl.commands.shared.pace import Clock
 from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
-from vaectl.commands.shared.results import TABLES, own_form, pixels_of, row_of, save_pairs
-from vaectl.commands.shared.session import Session, check_destination, deliver
+from vaectl.commands.shared.results import (
+    MODES,
+    TABLES,
+    check_place,
+    own_form,
+    own_stream,
+    pixels_of,
+    row_of,
+    save_pairs,
+)
+from vaectl.commands.shared.session import Session
 from vaectl.config.spec import ALL, SPLITS
-from vaectl.errors import DataError, UsageError, amount, check_choice
+from vaectl.errors import DataError, amount, check_choice
 from vaectl.runs.lines import plus_minus
 from vaectl.runs.run import Run
 from vaectl.stats import mean_and_se
@@ -51,7 +60,6 @@ if TYPE_CHECKING:
     Parts = Iterable[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]]
 
 FORMATS = (".png", ".npz", ".npy", ".csv", ".parquet")
-MODES = ("mean", "mode", "draw")
 # examples in a picture of pairs, and lines of the table of examples
 PAIRS, LINES = 32, 10
 
@@ -85,25 +93,13 @@ def reconstruct_cli(
     progress: ProgressMode = "auto",
 ) -> None:
     """Reconstruct your own images or rows, with the bound of each."""
-    from vaectl.output.arrays import require_format
-    from vaectl.output.folders import check_folder
-
     screen = Screen(quiet, verbose, as_json, progress)
     check_choice("--mode", mode, MODES)
     if split is not None:
         check_choice("--split", split, (*SPLITS, ALL))
     load(plugin, screen)
     opened = Run.open(run, state(context).runs_dir)
-    folder = output if output is not None and not output.suffix else None
-    suffix = ""
-    if folder is not None:
-        check_folder(folder, force=force)
-        if opened.data_info.is_table:
-            raise UsageError(f"-o {folder}: a folder is for images; {opened.id} makes rows", hint="write .csv")
-    else:
-        suffix = check_destination(output, FORMATS, force=force, run=opened, folder="reconstructions")
-    if suffix in (".csv", ".parquet"):
-        require_format(suffix)
+    place = check_place(output, FORMATS, force=force, run=opened, inside="reconstructions")
     session = Session(opened, screen, device, data_dir)
     model = session.model(checkpoint)
     data, split = session.examples(path, split, whole=True)
@@ -112,27 +108,21 @@ def reconstruct_cli(
         screen.counting("reconstructing", gathered.count) as counted,
         closing(gathered.parts(model, mode, seed, counted)) as parts,
     ):
-        if folder is not None:
-            place = folder
-            gathered.write_folder(parts, folder)
-        else:
-            place = deliver(
-                output, opened, "reconstructions", suffix, lambda place: gathered.write(parts, place), force=force
-            )
+        written = place.write(lambda path: gathered.write(parts, path))
     pace = clock.pace(gathered.count)
     means = {name: mean_and_se(values) for name, values in gathered.values.items()}
     metrics = {key: value for name, (mean, se) in means.items() for key, value in ((name, mean), (f"{name}_se", se))}
     document = {
-        "run": opened.id, "dataset": data.info.name, "path": str(place), "split": split, "n": gathered.count,
+        "run": opened.id, "dataset": data.info.name, "path": str(written), "split": split, "n": gathered.count,
         "mode": mode, "seed": seed, "metrics": metrics, "examples": gathered.lines(), **pace.to_json(),
     }  # fmt: skip
     which = f"all of {data.info.name}" if split == ALL else f"the {split} split of {data.info.name}"
-    title = f"{amount(gathered.count, 'reconstruction')} by {opened.id} of {which} ({pace}): {place}"
+    title = f"{amount(gathered.count, 'reconstruction')} by {opened.id} of {which} ({pace}): {written}"
     columns = [("example", "left"), *((name, "right") for name in gathered.values)]
     lines = [[str(value) if isinstance(value, str) else f"{value:.2f}" for value in line.values()]
              for line in gathered.lines()[:LINES]]  # fmt: skip
     lines.append([f"mean of {gathered.count}", *(f"{mean:.2f}{plus_minus(se)}" for mean, se in means.values())])
-    screen.result(finite(document), short=str(place), text=[title, screen.table(columns, lines)])
+    screen.result(finite(document), short=str(written), text=[title, screen.table(columns, lines)])
 
 
 class Gathered:
@@ -177,21 +167,22 @@ class Gathered:
                 done = part.stop
 
     def write(self, parts: Parts, path: Path) -> None:
-        """Write a file: a picture of the first pairs, or all reconstructions."""
+        """Write a picture of the first pairs, or all reconstructions: as a folder of pictures, or a file."""
         import numpy as np
 
         from vaectl.output import arrays
+        from vaectl.output.folders import save_images
 
         suffix, info = path.suffix.lower(), self._info
-        if suffix == ".png":
+        if not suffix:
+            save_images(self._pictures(parts), path)
+        elif suffix == ".png":
             for _ in parts:
                 pass  # their values count
             originals, images = (np.concatenate(pair) for pair in zip(*self._pairs, strict=True))
             save_pairs(originals, images, path, self._run)
         elif suffix == ".npy":
-            first = own_form(info, self._examples.batch(slice(0, 1)).x.cpu().numpy())
-            stream = (own_form(info, images) for _, images, _ in parts)
-            arrays.save_npy(arrays.Stream((self.count, *first.shape[1:]), first.dtype, stream), path)
+            arrays.save_npy(own_stream(info, (images for _, images, _ in parts), self.count), path)
         elif suffix in TABLES:
             rows = (columns | row_of(info, images) for _, images, columns in parts)
             arrays.save(rows, self.count, path)
@@ -201,12 +192,6 @@ class Gathered:
                 for originals, images, columns in parts
             )
             arrays.save(named, self.count, path)
-
-    def write_folder(self, parts: Parts, folder: Path) -> None:
-        """Write each reconstruction as a picture under the name of its file, or of its row."""
-        from vaectl.output.folders import save_images
-
-        save_images(self._pictures(parts), folder)
 
     def _pictures(self, parts: Parts) -> Iterator[tuple[str, np.ndarray]]:
         done = 0

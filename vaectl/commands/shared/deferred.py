@@ -19,6 +19,7 @@ COMMANDS = {
     "selftest": "Check the estimators against models whose numbers are known exactly.",
     "sample": "Decode samples of the prior to an image grid or an array.",
     "reconstruct": "Reconstruct your own images or rows, with the bound of each.",
+    "decode": "Decode codes to images or rows, in the form and units of the data.",
     "embed": "Encode a data set to latents: posterior mean, scale, label and row of each example.",
     "plot-latent": "Plot the latent space: scatter, manifold grid or traversal.",
     "runs": "List runs, or show one.",
@@ -28,7 +29,7 @@ COMMANDS = {
 PANELS = {
     "Train": ("train",),
     "Judge": ("eval", "compare", "selftest"),
-    "Use": ("sample", "reconstruct", "embed"),
+    "Use": ("sample", "reconstruct", "decode", "embed"),
     "See": ("plot-latent", "runs"),
 }
 
@@ -48,6 +49,7 @@ EXAMPLES = {
     "eval": ("vaectl eval run1", "vaectl eval run1 --importance-samples 100 --json"),
     "sample": ("vaectl sample run1", "vaectl sample run1 --reconstruct -n 32 -f -o pairs.png"),
     "reconstruct": ("vaectl reconstruct run1", "vaectl reconstruct run1 photos -f -o out"),
+    "decode": ("vaectl decode run1 --z 0.5,-1.2", "vaectl decode run1 codes.csv -f -o out"),
     "embed": ("vaectl embed run1", "vaectl embed run1 --split all -f -o codes.csv"),
     "plot-latent": ("vaectl plot-latent run1", "vaectl plot-latent run1 --kind manifold -f -o map.png"),
     "compare": ("vaectl compare run1 run2", "vaectl compare run1 run2 -f -o report.html"),
@@ -57,7 +59,7 @@ EXAMPLES = {
 
 
 # commands with a folder, whose options are in cli.py
-FOLDERS = ("train", "compare")
+FOLDERS = ("train", "compare", "sample")
 
 
 def function_of(name: str) -> Any:

@@ -1,14 +1,15 @@
-"""``vaectl sample``: decode draws of the prior, reconstructions or interpolations."""
+"""The options of ``vaectl sample``, and how many images it makes of which examples."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vaectl.commands.sample.making import Maker
 from vaectl.commands.shared.options import (
     Checkpoint,
     DataDir,
@@ -28,22 +29,16 @@ from vaectl.commands.shared.options import (
 from vaectl.commands.shared.pace import Clock
 from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
-from vaectl.commands.shared.results import TABLES, pair_columns, write
+from vaectl.commands.shared.results import MODES, TABLES, pair_columns, write
 from vaectl.commands.shared.session import Session, check_destination, deliver
 from vaectl.errors import UsageError, amount, check_choice
 from vaectl.runs.run import Run
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch.distributions import Distribution
-
     from vaectl.model.vae import VAE
     from vaectl.output.arrays import Stream
 
 FORMATS = (".png", ".npz", ".npy")
-MODES = ("mean", "mode", "draw")
-# images decoded at once; fewer if they are large
-CHUNK = 1000
 MOST_TILES = 10_000
 
 
@@ -147,11 +142,15 @@ def sample_cli(
     if kind == "samples":
         _warn_of_noise(session, model)
     clock = Clock()
-    with torch.no_grad(), seeded(seed), screen.counting(kind, num_samples) as counted:
-        streams, columns = make(
-            session, model, kind, num_samples, mode=mode, columns=columns, progress=counted,
-            temperature=1.0 if temperature is None else temperature,
-        )  # fmt: skip
+    with ExitStack() as block, torch.no_grad(), seeded(seed), screen.counting(kind, num_samples) as counted:
+        maker = Maker(session, model, num_samples, mode, suffix == ".npz", counted, block)
+        if kind == "samples":
+            streams = maker.samples(1.0 if temperature is None else temperature)
+            columns = columns or math.ceil(math.sqrt(num_samples))
+        elif kind == "reconstructions":
+            streams, columns = _reconstructed(maker, columns)
+        else:
+            streams, columns = _interpolated(maker, columns or 8)
         path = deliver(
             output, opened, "samples", suffix, lambda path: write(path, streams, columns, kind, opened), force=force
         )
@@ -187,81 +186,34 @@ def _warn_of_noise(session: Session, model: VAE) -> None:
         )
 
 
-def make(
-    session: Session,
-    model: VAE,
-    kind: str,
-    n: int,
-    *,
-    mode: str,
-    columns: int | None,
-    temperature: float,
-    progress: Callable[[int], None],
-) -> tuple[dict[str, Stream], int]:
-    """Decode images of a kind as they are taken, and choose the number of columns to show them in.
-
-    Returns:
-        ``images`` float32 (n, C, H, W), which may be outside [0, 1] for a likelihood of real numbers; reconstructions
-        also have ``originals`` and ``labels``.
+def _reconstructed(maker: Maker, columns: int | None) -> tuple[dict[str, Stream], int]:
+    """Reconstructions of test examples, and how many pairs are in a row of a picture.
 
     Raises:
-        UsageError: There are too few test examples for so many reconstructions or interpolations.
+        UsageError: There are too few test examples.
     """
-    import numpy as np
     import torch
 
-    from vaectl.data.examples import given_for
-    from vaectl.evaluation import latents
-    from vaectl.output.arrays import Stream
-    from vaectl.system.runtime import at_once
-
-    shape, pixels, device = (n, *session.run.data_info.shape), np.dtype(np.float32), session.device
-    chunk = at_once(CHUNK, shape[1:])
-    if kind == "samples":
-        # samples of a conditional model get the conditions of the test examples
-        given = given_for(session.data().test, n, device) if session.run.data_info.given else None
-        samples = (
-            model.sample(min(chunk, n - start), temperature, None if given is None else given[start : start + chunk])
-            for start in range(0, n, chunk)
-        )
-        return {"images": Stream(shape, pixels, _decode(samples, n, mode, progress))}, columns or math.ceil(
-            math.sqrt(n)
-        )
-    test = session.data().test
+    n, test = maker.n, maker.session.data().test
     order = torch.randperm(len(test))
-    if kind == "reconstructions":
-        if n > len(test):
-            raise UsageError(f"-n {n}: the test split has {amount(len(test), 'example')}")
-        parts = torch.split(order[:n], chunk)
-        means = (model.reconstruct(test.batch(rows).to(device)) for rows in parts)
-        streams = {
-            "images": Stream(shape, pixels, _decode(means, n, mode, progress)),
-            "originals": Stream(shape, pixels, (test.batch(rows).x.numpy() for rows in parts)),
-            "labels": Stream((n,), np.dtype(np.int64), [test.labels[order[:n]].numpy()]),
-        }
-        return streams, columns or pair_columns(n)
-    steps = columns or 8
+    if n > len(test):
+        raise UsageError(f"-n {n}: the test split has {amount(len(test), 'example')}")
+    return maker.reconstructions(test, order[:n]), columns or pair_columns(n)
+
+
+def _interpolated(maker: Maker, steps: int) -> tuple[dict[str, Stream], int]:
+    """Lines of ``steps`` images between pairs of test examples.
+
+    Raises:
+        UsageError: There are too few test examples.
+    """
+    import torch
+
+    n, test = maker.n, maker.session.data().test
+    order = torch.randperm(len(test))
     lines = math.ceil(n / steps)
     if 2 * lines > len(test):
         raise UsageError(
             f"-n {n}: {2 * lines} test examples are needed for {amount(lines, 'line')}; the test split has {len(test)}"
         )
-    together = max(1, chunk // steps)
-    starts, ends = (torch.split(rows, together) for rows in (order[:lines], order[lines : 2 * lines]))
-    between = (
-        latents.interpolate(model, test.batch(a).to(device), test.batch(b).to(device), steps)
-        for a, b in zip(starts, ends, strict=True)
-    )
-    return {"images": Stream(shape, pixels, _decode(between, n, mode, progress))}, steps
-
-
-def _decode(chunks: Iterator[Distribution], n: int, mode: str, progress: Callable[[int], None]) -> Iterator[np.ndarray]:
-    """The first ``n`` images of likelihoods, float32 (chunk, C, H, W) at a time."""
-    from vaectl.evaluation.reconstruction import VALUES
-
-    done = 0
-    for px in chunks:
-        images = VALUES[mode](px)[: n - done].float().cpu()
-        yield images.numpy()
-        done += len(images)
-        progress(done)
+    return maker.lines(test, order[:lines], order[lines : 2 * lines], steps), steps
