@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaectl.commands.shared.marks import Marks
+from vaectl.commands.shared.chosen import Choice, Chosen, choose
 from vaectl.commands.shared.options import (
     Checkpoint,
     DataDir,
     Device,
     Force,
     Json,
+    Label,
     OtherSplit,
+    Pair,
     PathArgument,
     ProgressMode,
     Quiet,
+    Rows,
     RunArgument,
     Seed,
     Verbose,
@@ -43,7 +46,7 @@ from vaectl.commands.shared.results import (
 )
 from vaectl.commands.shared.session import Session
 from vaectl.config.spec import ALL, SPLITS
-from vaectl.errors import DataError, amount, check_choice
+from vaectl.errors import amount, check_choice
 from vaectl.runs.lines import plus_minus
 from vaectl.runs.run import Run
 from vaectl.stats import mean_and_se
@@ -52,7 +55,6 @@ from vaectl.system.files import finite
 if TYPE_CHECKING:
     import numpy as np
 
-    from vaectl.data.base import Data
     from vaectl.data.examples import Examples
     from vaectl.model.vae import VAE
 
@@ -70,7 +72,10 @@ def reconstruct_cli(
     path: PathArgument = None,
     split: OtherSplit = None,
     mode: Annotated[str, choice("--mode", MODES, "Write the mean or mode of p(x|z), or a draw from it.")] = "mean",
-    rows: Annotated[
+    rows: Rows = None,
+    label: Label = None,
+    pair: Pair = None,
+    most: Annotated[
         int,
         typer.Option("-n", metavar="N", parser=number(int, 1, 10_000), help="Examples in a picture of pairs."),
     ] = PAIRS,
@@ -97,13 +102,14 @@ def reconstruct_cli(
     check_choice("--mode", mode, MODES)
     if split is not None:
         check_choice("--split", split, (*SPLITS, ALL))
+    picked = Choice.of(rows, label, pair)
     load(plugin, screen)
     opened = Run.open(run, state(context).runs_dir)
     place = check_place(output, FORMATS, force=force, run=opened, inside="reconstructions")
     session = Session(opened, screen, device, data_dir)
     model = session.model(checkpoint)
-    data, split = session.examples(path, split, whole=True)
-    gathered, clock = Gathered(session, data, split, rows), Clock()
+    chosen = choose(session, picked, path, split)
+    gathered, clock = Gathered(session, chosen, most), Clock()
     with (
         screen.counting("reconstructing", gathered.count) as counted,
         closing(gathered.parts(model, mode, seed, counted)) as parts,
@@ -113,11 +119,11 @@ def reconstruct_cli(
     means = {name: mean_and_se(values) for name, values in gathered.values.items()}
     metrics = {key: value for name, (mean, se) in means.items() for key, value in ((name, mean), (f"{name}_se", se))}
     document = {
-        "run": opened.id, "dataset": data.info.name, "path": str(written), "split": split, "n": gathered.count,
-        "mode": mode, "seed": seed, "metrics": metrics, "examples": gathered.lines(), **pace.to_json(),
+        "run": opened.id, "dataset": chosen.data.info.name, "path": str(written), "split": chosen.split,
+        "n": gathered.count, "mode": mode, "seed": seed, "metrics": metrics, "examples": gathered.lines(),
+        **pace.to_json(),
     }  # fmt: skip
-    which = f"all of {data.info.name}" if split == ALL else f"the {split} split of {data.info.name}"
-    title = f"{amount(gathered.count, 'reconstruction')} by {opened.id} of {which} ({pace}): {written}"
+    title = f"{amount(gathered.count, 'reconstruction')} by {opened.id} of {chosen.text} ({pace}): {written}"
     columns = [("example", "left"), *((name, "right") for name in gathered.values)]
     lines = [[str(value) if isinstance(value, str) else f"{value:.2f}" for value in line.values()]
              for line in gathered.lines()[:LINES]]  # fmt: skip
@@ -130,20 +136,15 @@ class Gathered:
 
     Args:
         session: The run.
-        data: The data.
-        split: Name of the split, or ``all``.
+        chosen: The examples.
         most: How many examples a picture can show.
     """
 
-    def __init__(self, session: Session, data: Data, split: str, most: int) -> None:
-        from vaectl.data.joined import joined
-
-        self._examples: Examples = joined(data, SPLITS if split == ALL else (split,)).to(session.device)
-        self.count = len(self._examples)
-        if self.count == 0:
-            raise DataError(f"--split {split}: {data.info.name} has no {split} examples")
+    def __init__(self, session: Session, chosen: Chosen, most: int) -> None:
+        self._examples: Examples = chosen.taken().to(session.device)
+        self.count = len(chosen)
         self._info, self._run, self._most = session.run.data_info, session.run, most
-        self._marks = Marks(data, self._info.classes).of_all(split)
+        self._marks = chosen.marks(self._info.classes)
         self.values: dict[str, list[float]] = {}
         self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
 

@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaectl.commands.sample.making import Maker
+from vaectl.commands.shared.chosen import Choice, Chosen, choose
 from vaectl.commands.shared.options import (
     Checkpoint,
     DataDir,
     Device,
     Force,
     Json,
+    Label,
+    OtherDataset,
+    Pair,
     ProgressMode,
     Quiet,
+    Rows,
     RunArgument,
     Seed,
     Verbose,
@@ -29,32 +34,42 @@ from vaectl.commands.shared.options import (
 from vaectl.commands.shared.pace import Clock
 from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
-from vaectl.commands.shared.results import MODES, TABLES, pair_columns, write
-from vaectl.commands.shared.session import Session, check_destination, deliver
+from vaectl.commands.shared.results import (
+    MODES,
+    TABLES,
+    check_place,
+    pair_columns,
+    refuse_rows_of_images,
+    write,
+)
+from vaectl.commands.shared.session import Session
 from vaectl.errors import UsageError, amount, check_choice
 from vaectl.runs.run import Run
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from vaectl.model.vae import VAE
-    from vaectl.output.arrays import Stream
 
 FORMATS = (".png", ".npz", ".npy")
-MOST_TILES = 10_000
+# images, and images of a line, unless others are asked for; and the most in a picture
+USUAL, STEPS, MOST_TILES = 64, 8, 10_000
 
 
 def sample_cli(
     context: typer.Context,
     run: RunArgument,
     num_samples: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--num-samples",
             "-n",
             metavar="N",
             parser=number(int, 1, 1_000_000),
+            show_default="64; no more than were chosen",
             help="Number of images; with --interpolate, over all lines.",
         ),
-    ] = 64,
+    ] = None,
     temperature: Annotated[
         float | None,
         typer.Option(
@@ -88,6 +103,10 @@ def sample_cli(
     interpolate: Annotated[
         bool, typer.Option("--interpolate", help="Show lines between the latents of pairs of test images.")
     ] = False,
+    dataset: OtherDataset = None,
+    rows: Rows = None,
+    label: Label = None,
+    pair: Pair = None,
     output: Annotated[
         Path | None,
         output_option("Where to write: .png, .npz or .npy; for tables also .csv or .parquet.", "RUN/samples/0001.png"),
@@ -111,25 +130,19 @@ def sample_cli(
     uses_data = reconstruct or interpolate
     if temperature is not None and uses_data:
         raise UsageError("--temperature is for samples of the prior, not for --reconstruct or --interpolate")
-    if data_dir is not None and not uses_data:
-        raise UsageError("--data-dir is for --reconstruct and --interpolate; samples need no data")
+    picked = Choice.of(rows, label, pair)
+    given = (("--data-dir", data_dir), ("--dataset", dataset), (picked.flag, picked.flag or None))
+    for flag, value in given if not uses_data else ():
+        if value is not None:
+            raise UsageError(f"{flag} is for --reconstruct and --interpolate; samples need no data")
     load(plugin, screen)
     opened = Run.open(run, state(context).runs_dir)
-    suffix = check_destination(output, (*FORMATS, *TABLES), force=force, run=opened, folder="samples")
-    if suffix in TABLES:
-        if not opened.data_info.is_table:
-            raise UsageError(
-                f"-o {output}: {suffix} is for tables; {opened.id} makes images", hint="write .npz or .npy"
-            )
-        from vaectl.output.arrays import require_format
-
-        require_format(suffix)
+    place = check_place(output, (*FORMATS, *TABLES), force=force, run=opened, inside="samples", folders=False)
+    refuse_rows_of_images(place)
+    suffix = place.suffix
     if columns is not None and suffix != ".png" and not interpolate:
         raise UsageError(f"--columns is for pictures; {suffix} has none")
-    if suffix == ".png" and num_samples > MOST_TILES:
-        raise UsageError(
-            f"-n {num_samples} is too many for one picture; at most {MOST_TILES}", hint="write .npz or .npy"
-        )
+    _check_tiles(num_samples or USUAL, suffix)
     import torch
 
     from vaectl.system.runtime import seeded
@@ -137,36 +150,39 @@ def sample_cli(
     session = Session(opened, screen, device, data_dir)
     kind = "reconstructions" if reconstruct else "interpolations" if interpolate else "samples"
     model = session.model(checkpoint)
-    if uses_data:
-        session.data()
     if kind == "samples":
         _warn_of_noise(session, model)
+        n = num_samples or USUAL
+    else:
+        chosen, steps = choose(session, picked, dataset), columns or STEPS
+        n = _count(num_samples, chosen, dataset, steps if interpolate else None)
+        _check_tiles(n, suffix)
     clock = Clock()
-    with ExitStack() as block, torch.no_grad(), seeded(seed), screen.counting(kind, num_samples) as counted:
-        maker = Maker(session, model, num_samples, mode, suffix == ".npz", counted, block)
+    with ExitStack() as block, torch.no_grad(), seeded(seed), screen.counting(kind, n) as counted:
+        maker = Maker(session, model, n, mode, suffix == ".npz", counted, block)
         if kind == "samples":
             streams = maker.samples(1.0 if temperature is None else temperature)
-            columns = columns or math.ceil(math.sqrt(num_samples))
+            columns = columns or math.ceil(math.sqrt(n))
         elif kind == "reconstructions":
-            streams, columns = _reconstructed(maker, columns)
+            streams = maker.reconstructions(chosen.examples, chosen.order()[:n])
+            columns = columns or pair_columns(n)
         else:
-            streams, columns = _interpolated(maker, columns or 8)
-        path = deliver(
-            output, opened, "samples", suffix, lambda path: write(path, streams, columns, kind, opened), force=force
-        )
-    pace = clock.pace(num_samples)
+            streams, columns = maker.lines(chosen.examples, *_ends(chosen, math.ceil(n / steps)), steps), steps
+        path = place.write(lambda path: write(path, streams, columns, kind, opened))
+    pace = clock.pace(n)
     lines = f" in lines of {columns}" if interpolate else ""
+    which = f" from {chosen.text}" if uses_data and (dataset or picked.flag) else ""
     document = {
         "run": opened.id,
         "path": str(path),
         "kind": kind,
-        "n": num_samples,
+        "n": n,
         "mode": mode,
         "seed": seed,
         **pace.to_json(),
     }
     screen.result(
-        document, short=str(path), text=f"{amount(num_samples, kind[:-1])}{lines} of {opened.id} ({pace}): {path}"
+        document, short=str(path), text=f"{amount(n, kind[:-1])}{lines} of {opened.id}{which} ({pace}): {path}"
     )
 
 
@@ -186,34 +202,48 @@ def _warn_of_noise(session: Session, model: VAE) -> None:
         )
 
 
-def _reconstructed(maker: Maker, columns: int | None) -> tuple[dict[str, Stream], int]:
-    """Reconstructions of test examples, and how many pairs are in a row of a picture.
+def _check_tiles(n: int, suffix: str) -> None:
+    """Raise a UsageError if a picture would show too many images."""
+    if suffix == ".png" and n > MOST_TILES:
+        raise UsageError(f"-n {n} is too many for one picture; at most {MOST_TILES}", hint="write .npz or .npy")
+
+
+def _count(n: int | None, chosen: Chosen, dataset: str | None, steps: int | None) -> int:
+    """How many images to make of the examples.
+
+    Args:
+        n: The number on the command line, or None.
+        chosen: The examples.
+        dataset: Other data that were named, or None.
+        steps: Images of a line between two examples; None for reconstructions.
 
     Raises:
-        UsageError: There are too few test examples.
+        UsageError: There are too few examples, or an odd number of rows for lines.
     """
-    import torch
-
-    n, test = maker.n, maker.session.data().test
-    order = torch.randperm(len(test))
-    if n > len(test):
-        raise UsageError(f"-n {n}: the test split has {amount(len(test), 'example')}")
-    return maker.reconstructions(test, order[:n]), columns or pair_columns(n)
-
-
-def _interpolated(maker: Maker, steps: int) -> tuple[dict[str, Stream], int]:
-    """Lines of ``steps`` images between pairs of test examples.
-
-    Raises:
-        UsageError: There are too few test examples.
-    """
-    import torch
-
-    n, test = maker.n, maker.session.data().test
-    order = torch.randperm(len(test))
-    lines = math.ceil(n / steps)
-    if 2 * lines > len(test):
+    there = len(chosen)
+    if chosen.in_order and steps is not None and there % 2:
         raise UsageError(
-            f"-n {n}: {2 * lines} test examples are needed for {amount(lines, 'line')}; the test split has {len(test)}"
+            f"{chosen.choice.flag} must name an even number of rows for --interpolate, two for each line; got {there}"
         )
-    return maker.lines(test, order[:lines], order[lines : 2 * lines], steps), steps
+    most = there if steps is None else there // 2 * steps
+    if n is None and chosen.in_order:
+        return most
+    if n is None and most and (dataset is not None or chosen.choice.flag):
+        return min(USUAL, most)
+    n = n or USUAL
+    if steps is None and n > there:
+        raise UsageError(f"-n {n}: {chosen.text} has {amount(there, 'example')}")
+    if steps is not None and 2 * math.ceil(n / steps) > there:
+        lines = math.ceil(n / steps)
+        raise UsageError(
+            f"-n {n}: {2 * lines} examples are needed for {amount(lines, 'line')}; {chosen.text} has {there}"
+        )
+    return n
+
+
+def _ends(chosen: Chosen, lines: int) -> tuple[Tensor, Tensor]:
+    """The positions of the examples at which lines begin and end (lines,): two by two as chosen, or at random."""
+    order = chosen.order()
+    if chosen.in_order:
+        return order[0 : 2 * lines : 2], order[1 : 2 * lines : 2]
+    return order[:lines], order[lines : 2 * lines]

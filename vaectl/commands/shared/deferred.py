@@ -59,7 +59,7 @@ EXAMPLES = {
 
 
 # commands with a folder, whose options are in cli.py
-FOLDERS = ("train", "compare", "sample")
+FOLDERS = ("train", "compare", "sample", "plot-latent")
 
 
 def function_of(name: str) -> Any:
