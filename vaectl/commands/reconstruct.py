@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vaectl.commands.shared.chosen import Choice, Chosen, choose
+from vaectl.commands.shared.marks import file_of, name_of
 from vaectl.commands.shared.options import (
     Checkpoint,
     DataDir,
@@ -198,26 +199,12 @@ class Gathered:
         done = 0
         for _, images, _ in parts:
             for pixels in pixels_of(self._info, images):
-                yield self._file(done), pixels
+                yield file_of(self._marks, done), pixels
                 done += 1
-
-    def _file(self, place: int) -> str:
-        """The name of an example's picture: that of its file, or its split and row."""
-        if "file" in self._marks:
-            return str(self._marks["file"][place])
-        split = f"{self._marks['split'][place]}/" if "split" in self._marks else ""
-        return f"{split}{self._marks['row'][place]:06d}"
-
-    def name(self, place: int) -> str:
-        """The name of an example: that of its file, or its split and row."""
-        if "file" in self._marks:
-            return str(self._marks["file"][place])
-        split = f"{self._marks['split'][place]} " if "split" in self._marks else ""
-        return f"{split}row {self._marks['row'][place]}"
 
     def lines(self) -> list[dict[str, Any]]:
         """Name and values of each of the first examples."""
         return [
-            {"example": self.name(place)} | {name: values[place] for name, values in self.values.items()}
+            {"example": name_of(self._marks, place)} | {name: values[place] for name, values in self.values.items()}
             for place in range(min(self.count, self._most))
         ]

@@ -20,6 +20,7 @@ COMMANDS = {
     "sample": "Decode samples of the prior to an image grid or an array.",
     "reconstruct": "Reconstruct your own images or rows, with the bound of each.",
     "decode": "Decode codes to images or rows, in the form and units of the data.",
+    "edit": "Edit examples along attribute vectors, found from labels or factors.",
     "embed": "Encode a data set to latents: posterior mean, scale, label and row of each example.",
     "plot-latent": "Plot the latent space: scatter, manifold grid or traversal.",
     "runs": "List runs, or show one.",
@@ -29,7 +30,7 @@ COMMANDS = {
 PANELS = {
     "Train": ("train",),
     "Judge": ("eval", "compare", "selftest"),
-    "Use": ("sample", "reconstruct", "decode", "embed"),
+    "Use": ("sample", "reconstruct", "decode", "edit", "embed"),
     "See": ("plot-latent", "runs"),
 }
 
@@ -50,6 +51,7 @@ EXAMPLES = {
     "sample": ("vaectl sample run1", "vaectl sample run1 --reconstruct -n 32 -f -o pairs.png"),
     "reconstruct": ("vaectl reconstruct run1", "vaectl reconstruct run1 photos -f -o out"),
     "decode": ("vaectl decode run1 --z 0.5,-1.2", "vaectl decode run1 codes.csv -f -o out"),
+    "edit": ("vaectl edit run1 --add 7:1", "vaectl edit run1 photos --add smiling:1.5 -f -o out"),
     "embed": ("vaectl embed run1", "vaectl embed run1 --split all -f -o codes.csv"),
     "plot-latent": ("vaectl plot-latent run1", "vaectl plot-latent run1 --kind manifold -f -o map.png"),
     "compare": ("vaectl compare run1 run2", "vaectl compare run1 run2 -f -o report.html"),
