@@ -18,6 +18,7 @@ BEFORE = {
     "README.md": (),
     "docs/codes.md": ("vaectl train",),
     "docs/data.md": (),
+    "docs/files.md": (),
     "docs/networks.md": (),
     "docs/numerics.md": (),
     "docs/quickstart.md": (),

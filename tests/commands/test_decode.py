@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+import weakref
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from PIL import Image
 
 from tests.conftest import REPOSITORY, Cli
 from tests.support.refusals import refuse
+from vaectl.config.datasets import BUILT_IN
 from vaectl.config.recipes import RECIPES
 from vaectl.data.own import codes as reading
 from vaectl.data.own.codes import Form, read_codes
@@ -26,6 +29,8 @@ from vaectl.output.arrays import Spool
 from vaectl.runs.run import Run
 
 QUICK = ["--epochs", 1, "-q"]
+# recipes of grids of codes
+CODED = ("vq-vae", "fsq-vae")
 
 
 def ok(cli: Cli, *arguments: object) -> dict[str, Any]:
@@ -53,19 +58,30 @@ def arrays_of(path: Path) -> dict[str, np.ndarray]:
         return {name: arrays[name] for name in arrays.files}
 
 
-@pytest.mark.parametrize(
-    ("recipe", "kind"),
-    [*((recipe, "grey") for recipe in RECIPES), ("vae", "rgb"), ("vq-vae", "rgb"), ("vae", "table")],
-)
+def train_small(cli: Cli, isolated: Path, recipe: str, kind: str) -> None:
+    """Train run1 by a recipe, for one epoch and as small as it can be, on data of a kind or of a name."""
+    small: list[object] = {"vq-vae": ["--codes", 8], "vamp-vae": ["--set", "prior.components=5"]}.get(recipe, [])
+    if recipe in CODED:
+        small += ["--prior-epochs", 0, *(["--network", "mlp"] if kind == "table" else [])]
+    else:
+        small += ["--latent-dim", 3, "--hidden-dims", 8]
+    data = ["--dataset", kind] if kind in BUILT_IN else make(isolated, kind)
+    result = cli("train", "--model", recipe, *data, *small, *QUICK)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("kind", ["grey", "rgb", "table"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_embedded_examples_decode_to_their_reconstructions(cli: Cli, isolated: Path, recipe: str, kind: str) -> None:
-    """Bit for bit, from each format that embed writes."""
-    small = {"vq-vae": ["--codes", 8], "vamp-vae": ["--set", "prior.components=5"]}.get(recipe, [])
-    coded = recipe in ("vq-vae", "fsq-vae")
-    small += ["--prior-epochs", 0] if coded else ["--latent-dim", 3, "--hidden-dims", 8]
-    assert cli("train", "--model", recipe, *make(isolated, kind), *small, *QUICK).exit_code == 0
+    """Bit for bit, from each format that embed writes; and all of them are judged."""
+    train_small(cli, isolated, recipe, kind)
     data, form = ("y.csv", "csv") if kind == "table" else ("y.npy", "npz")
     shutil.copy(data.replace("y", "x", 1), data)  # the same examples, but as other data, which are not divided
-    ok(cli, "reconstruct", "run1", data, "-o", f"r.{form}")
+    metrics = ok(cli, "reconstruct", "run1", data, "-o", f"r.{form}")["metrics"]
+    judged = ok(cli, "eval", "run1", "--dataset", data)
+    assert judged["n"] == 60
+    assert judged["metrics"]["elbo"] == pytest.approx(metrics["elbo"], rel=1e-5)
+    assert judged["metrics"]["elbo_se"] == pytest.approx(metrics["elbo_se"], rel=1e-3)
     for suffix in (".npz", ".csv", ".parquet"):
         ok(cli, "embed", "run1", "--dataset", data, "-o", f"z{suffix}")
         document = ok(cli, "decode", "run1", f"z{suffix}", "-o", f"d.{form}", "-f")
@@ -78,17 +94,25 @@ def test_embedded_examples_decode_to_their_reconstructions(cli: Cli, isolated: P
         else:
             arrays = arrays_of(isolated / "d.npz")
             assert np.array_equal(arrays["images"], arrays_of(isolated / "r.npz")["images"])
-            name = "codes" if coded else "z"
+            name = "codes" if recipe in CODED else "z"
             assert np.array_equal(arrays[name], arrays_of(isolated / "z.npz")[name])
     ok(cli, "decode", "run1", "z.csv", "-o", "some.png", "-n", 5)
+
+
+@pytest.mark.parametrize("name", ["digits", "glyphs"])
+def test_test_splits_of_known_data_decode_too(cli: Cli, isolated: Path, name: str) -> None:
+    train_small(cli, isolated, "vae", name)
+    ok(cli, "reconstruct", "run1", "-o", "r.npz")
+    ok(cli, "embed", "run1", "-o", "z.csv")
+    ok(cli, "decode", "run1", "z.csv", "-o", "d.npy")
+    assert np.array_equal(np.load("d.npy"), arrays_of(isolated / "r.npz")["images"])
 
 
 @pytest.mark.parametrize("kind", [(), ("--reconstruct",), ("--interpolate",)])
 @pytest.mark.parametrize("recipe", ["vae", "vq-vae", "fsq-vae"])
 def test_sample_keeps_its_codes(cli: Cli, isolated: Path, recipe: str, kind: tuple[str, ...]) -> None:
     """They decode to the images beside them, unless points between codes lie in between."""
-    small = ["--prior-epochs", 0] if recipe != "vae" else ["--latent-dim", 3, "--hidden-dims", 8]
-    assert cli("train", "--model", recipe, *make(isolated, "grey"), *small, *QUICK).exit_code == 0
+    train_small(cli, isolated, recipe, "grey")
     ok(cli, "sample", "run1", *kind, "-n", 4, "--columns" if kind == ("--interpolate",) else "--seed", 2, "-o", "s.npz")
     ok(cli, "decode", "run1", "s.npz", "-o", "d.npy")
     arrays, space = arrays_of(isolated / "s.npz"), Run.open("run1").load_model().space
@@ -254,6 +278,27 @@ def test_codes_are_read_part_by_part(isolated: Path, monkeypatch: pytest.MonkeyP
     parts = list(codes.parts(7))
     assert max(map(len, parts)) == 7
     assert np.array_equal(np.concatenate(parts), values.astype(np.float32))
+
+
+@pytest.mark.parametrize("output", ["d.npy", "d.npz", "out"])
+def test_decode_holds_a_batch_at_a_time(cli: Cli, runs: Path, monkeypatch: pytest.MonkeyPatch, output: str) -> None:
+    """Of 60 batches there are never more than the one written and the one decoded."""
+    from vaectl.evaluation import metrics, reconstruction
+
+    ok(cli, "embed", "run1", "-o", "z.npz")
+    monkeypatch.setattr(metrics, "EVALUATION_BATCH", 5)
+    seen, most, decoded = list[weakref.ref[Any]](), list[int](), reconstruction.decoded
+
+    def watched(*arguments: Any, **options: Any) -> Generator[torch.Tensor]:
+        for images in decoded(*arguments, **options):
+            seen.append(weakref.ref(images))
+            most.append(sum(image() is not None for image in seen))
+            yield images
+
+    monkeypatch.setattr(reconstruction, "decoded", watched)
+    ok(cli, "decode", "run1", "z.npz", "-o", output)
+    assert len(seen) == 60
+    assert max(most) <= 2
 
 
 def test_a_file_that_claims_too_much_is_refused(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ def _start(chosen: Chosen, examples: Examples, place: int) -> tuple[str, dict[st
         return f"test example {place}{of_class}", {"test_image": place}
     whole = dataclasses.replace(chosen, choice=Choice()).text
     files = chosen.marks(chosen.data.info.classes).get("file")
-    file = "" if files is None else f", {files[place]}"
+    file = "" if files is None or files[place] == whole else f", {files[place]}"
     return f"row {row} of {whole}{file}{of_class}", {"row": row}
 
 

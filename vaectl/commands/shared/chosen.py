@@ -179,7 +179,10 @@ def choose(session: Session, choice: Choice, name: str | None, split: str | None
 
 
 def _text(data: Data, split: str) -> str:
-    return f"all of {data.info.name}" if split == ALL else f"the {split} split of {data.info.name}"
+    if split != ALL:
+        return f"the {split} split of {data.info.name}"
+    alone = sum(len(data.split(name)) for name in SPLITS) == 1
+    return data.info.name if alone else f"all of {data.info.name}"
 
 
 def _of_rows(flag: str, rows: tuple[int, ...], examples: Examples, text: str) -> Tensor:
