@@ -98,10 +98,13 @@ def sample_cli(
         ),
     ] = "mean",
     reconstruct: Annotated[
-        bool, typer.Option("--reconstruct", help="Show test images, each above its reconstruction.")
+        bool, typer.Option("--reconstruct", help="Show images, each above its reconstruction; by default test images.")
     ] = False,
     interpolate: Annotated[
-        bool, typer.Option("--interpolate", help="Show lines between the latents of pairs of test images.")
+        bool,
+        typer.Option(
+            "--interpolate", help="Show lines between the latents of pairs of images; by default test images."
+        ),
     ] = False,
     dataset: OtherDataset = None,
     rows: Rows = None,
