@@ -19,6 +19,7 @@ BEFORE = {
     "docs/anomalies.md": (),
     "docs/codes.md": ("vaectl train",),
     "docs/data.md": (),
+    "docs/files.md": (),
     "docs/networks.md": (),
     "docs/numerics.md": (),
     "docs/quickstart.md": (),

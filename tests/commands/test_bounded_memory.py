@@ -21,7 +21,7 @@ from torch import Tensor
 from tests.conftest import Cli
 from tests.support.idx import mnist_files, write_mnist
 from tests.support.toys import toy_data
-from vaectl.commands import sample
+from vaectl.commands.sample import making
 from vaectl.config.recipes import vae
 from vaectl.errors import OutputError
 from vaectl.evaluation import importance, latents
@@ -113,15 +113,15 @@ def test_sample_holds_a_chunk_at_a_time(
     cli: Cli, runs: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, kind: tuple[str, ...]
 ) -> None:
     """Of 30 chunks of images there are never more than the one written and the one decoded."""
-    monkeypatch.setattr(sample, "CHUNK", 10)
-    held, decode = Held(), sample._decode
+    monkeypatch.setattr(making, "CHUNK", 10)
+    held, decode = Held(), making.Maker._decoded
 
     def watched(*arguments: Any) -> Iterator[np.ndarray]:
         for images in decode(*arguments):
             held.watch(images)
             yield images
 
-    monkeypatch.setattr(sample, "_decode", watched)
+    monkeypatch.setattr(making.Maker, "_decoded", watched)
     result = cli("sample", "run1", *kind, "-n", 300, "-o", f"a{suffix}")
     assert result.exit_code == 0, result.output
     assert len(held.seen) >= 30

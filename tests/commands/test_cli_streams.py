@@ -31,6 +31,7 @@ COMMANDS = {
     "train": (*TRAIN, "--epochs", "2", "--lr", "0.03"),
     "eval": ("eval", "run1"),
     "sample": ("sample", "run1", "-n", "4"),
+    "decode": ("decode", "run1", "--z", "0,0"),
     "embed": ("embed", "run1"),
     "score": ("score", "run1"),
     "plot-latent": ("plot-latent", "run1", "-n", "20"),
@@ -485,7 +486,7 @@ print(json.dumps(found))
 
 def test_light_commands_import_nothing_heavy(runs: Path) -> None:
     """--help, --version, completion, runs and the text of compare load neither torch, numpy nor matplotlib."""
-    leaves = ("train", "eval", "sample", "embed", "score", "plot-latent", "compare", "runs")
+    leaves = ("train", "eval", "sample", "decode", "embed", "score", "plot-latent", "compare", "runs")
     lines: list[dict[str, Any]] = [
         {"args": arguments, "env": []}
         for arguments in (

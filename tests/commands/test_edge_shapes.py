@@ -163,11 +163,12 @@ def test_every_command_on_a_shape(cli: Cli, isolated: Path, name: str) -> None:
     n = min(shape.test, 3)
     for kind in ("", "--mode draw", "--reconstruct", "--interpolate"):
         if kind == "--interpolate" and shape.test == 1:
-            run.refused(f"sample 1 -n {n} {kind}", "test examples")
+            run.refused(f"sample 1 -n {n} {kind}", "examples are needed")
             continue
         run.ok(f"sample 1 -n {n} {kind} -o images.npz -f")
         with np.load("images.npz") as arrays:
-            assert all(arrays[key].shape == (n, *x) for key in arrays if key != "labels")
+            assert all(arrays[key].shape == (n, *x) for key in arrays if key not in ("labels", "z"))
+            assert arrays["z"].shape == (n, shape.latent)
             assert all(np.isfinite(arrays[key]).all() for key in arrays)
     check_picture(run.ok(f"sample 1 -n {n} --reconstruct")["path"])
     for kind in ("scatter", "manifold", "traversal"):

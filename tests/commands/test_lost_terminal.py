@@ -30,6 +30,7 @@ COMMANDS = {
     TRAIN: "runs/run3/model.safetensors",
     ("eval", "run1", "-o", "out.json"): "out.json",
     ("sample", "run1", "-o", "out.png"): "out.png",
+    ("decode", "run1", "--z", "0,0", "-o", "out.npz"): "out.npz",
     ("embed", "run1", "-o", "out.npz"): "out.npz",
     ("score", "run1", "-o", "out.csv"): "out.csv",
     ("plot-latent", "run1", "-o", "out.png"): "out.png",

@@ -16,7 +16,7 @@ from torch.distributions import Bernoulli, Independent, Normal
 from torchvision.utils import make_grid
 
 from tests.support.toys import toy_data
-from vaectl.commands.plot_latent import FORMATS
+from vaectl.commands.plot_latent.cli import FORMATS
 from vaectl.commands.shared.results import pair_columns
 from vaectl.config.recipes import vae
 from vaectl.data.batch import Batch

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaectl.commands.shared.marks import Marks
+from vaectl.commands.shared.chosen import Choice, Chosen, choose
+from vaectl.commands.shared.marks import file_of, name_of
 from vaectl.commands.shared.options import (
     Checkpoint,
     DataDir,
     Device,
     Force,
     Json,
+    Label,
     OtherSplit,
+    Pair,
     PathArgument,
     ProgressMode,
     Quiet,
+    Rows,
     RunArgument,
     Seed,
     Verbose,
@@ -31,10 +35,19 @@ from vaectl.commands.shared.options import (
 from vaectl.commands.shared.pace import Clock
 from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
-from vaectl.commands.shared.results import TABLES, own_form, pixels_of, row_of, save_pairs
-from vaectl.commands.shared.session import Session, check_destination, deliver
+from vaectl.commands.shared.results import (
+    MODES,
+    TABLES,
+    check_place,
+    own_form,
+    own_stream,
+    pixels_of,
+    row_of,
+    save_pairs,
+)
+from vaectl.commands.shared.session import Session
 from vaectl.config.spec import ALL, SPLITS
-from vaectl.errors import DataError, UsageError, amount, check_choice
+from vaectl.errors import amount, check_choice
 from vaectl.runs.lines import plus_minus
 from vaectl.runs.run import Run
 from vaectl.stats import mean_and_se
@@ -43,7 +56,6 @@ from vaectl.system.files import finite
 if TYPE_CHECKING:
     import numpy as np
 
-    from vaectl.data.base import Data
     from vaectl.data.examples import Examples
     from vaectl.model.vae import VAE
 
@@ -51,7 +63,6 @@ if TYPE_CHECKING:
     Parts = Iterable[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]]
 
 FORMATS = (".png", ".npz", ".npy", ".csv", ".parquet")
-MODES = ("mean", "mode", "draw")
 # examples in a picture of pairs, and lines of the table of examples
 PAIRS, LINES = 32, 10
 
@@ -62,7 +73,10 @@ def reconstruct_cli(
     path: PathArgument = None,
     split: OtherSplit = None,
     mode: Annotated[str, choice("--mode", MODES, "Write the mean or mode of p(x|z), or a draw from it.")] = "mean",
-    rows: Annotated[
+    rows: Rows = None,
+    label: Label = None,
+    pair: Pair = None,
+    most: Annotated[
         int,
         typer.Option("-n", metavar="N", parser=number(int, 1, 10_000), help="Examples in a picture of pairs."),
     ] = PAIRS,
@@ -85,54 +99,37 @@ def reconstruct_cli(
     progress: ProgressMode = "auto",
 ) -> None:
     """Reconstruct your own images or rows, with the bound of each."""
-    from vaectl.output.arrays import require_format
-    from vaectl.output.folders import check_folder
-
     screen = Screen(quiet, verbose, as_json, progress)
     check_choice("--mode", mode, MODES)
     if split is not None:
         check_choice("--split", split, (*SPLITS, ALL))
+    picked = Choice.of(rows, label, pair)
     load(plugin, screen)
     opened = Run.open(run, state(context).runs_dir)
-    folder = output if output is not None and not output.suffix else None
-    suffix = ""
-    if folder is not None:
-        check_folder(folder, force=force)
-        if opened.data_info.is_table:
-            raise UsageError(f"-o {folder}: a folder is for images; {opened.id} makes rows", hint="write .csv")
-    else:
-        suffix = check_destination(output, FORMATS, force=force, run=opened, folder="reconstructions")
-    if suffix in (".csv", ".parquet"):
-        require_format(suffix)
+    place = check_place(output, FORMATS, force=force, run=opened, inside="reconstructions")
     session = Session(opened, screen, device, data_dir)
     model = session.model(checkpoint)
-    data, split = session.examples(path, split, whole=True)
-    gathered, clock = Gathered(session, data, split, rows), Clock()
+    chosen = choose(session, picked, path, split)
+    gathered, clock = Gathered(session, chosen, most), Clock()
     with (
         screen.counting("reconstructing", gathered.count) as counted,
         closing(gathered.parts(model, mode, seed, counted)) as parts,
     ):
-        if folder is not None:
-            place = folder
-            gathered.write_folder(parts, folder)
-        else:
-            place = deliver(
-                output, opened, "reconstructions", suffix, lambda place: gathered.write(parts, place), force=force
-            )
+        written = place.write(lambda path: gathered.write(parts, path))
     pace = clock.pace(gathered.count)
     means = {name: mean_and_se(values) for name, values in gathered.values.items()}
     metrics = {key: value for name, (mean, se) in means.items() for key, value in ((name, mean), (f"{name}_se", se))}
     document = {
-        "run": opened.id, "dataset": data.info.name, "path": str(place), "split": split, "n": gathered.count,
-        "mode": mode, "seed": seed, "metrics": metrics, "examples": gathered.lines(), **pace.to_json(),
+        "run": opened.id, "dataset": chosen.data.info.name, "path": str(written), "split": chosen.split,
+        "n": gathered.count, "mode": mode, "seed": seed, "metrics": metrics, "examples": gathered.lines(),
+        **pace.to_json(),
     }  # fmt: skip
-    which = f"all of {data.info.name}" if split == ALL else f"the {split} split of {data.info.name}"
-    title = f"{amount(gathered.count, 'reconstruction')} by {opened.id} of {which} ({pace}): {place}"
+    title = f"{amount(gathered.count, 'reconstruction')} by {opened.id} of {chosen.text} ({pace}): {written}"
     columns = [("example", "left"), *((name, "right") for name in gathered.values)]
     lines = [[str(value) if isinstance(value, str) else f"{value:.2f}" for value in line.values()]
              for line in gathered.lines()[:LINES]]  # fmt: skip
     lines.append([f"mean of {gathered.count}", *(f"{mean:.2f}{plus_minus(se)}" for mean, se in means.values())])
-    screen.result(finite(document), short=str(place), text=[title, screen.table(columns, lines)])
+    screen.result(finite(document), short=str(written), text=[title, screen.table(columns, lines)])
 
 
 class Gathered:
@@ -140,20 +137,15 @@ class Gathered:
 
     Args:
         session: The run.
-        data: The data.
-        split: Name of the split, or ``all``.
+        chosen: The examples.
         most: How many examples a picture can show.
     """
 
-    def __init__(self, session: Session, data: Data, split: str, most: int) -> None:
-        from vaectl.data.joined import joined
-
-        self._examples: Examples = joined(data, SPLITS if split == ALL else (split,)).to(session.device)
-        self.count = len(self._examples)
-        if self.count == 0:
-            raise DataError(f"--split {split}: {data.info.name} has no {split} examples")
+    def __init__(self, session: Session, chosen: Chosen, most: int) -> None:
+        self._examples: Examples = chosen.taken().to(session.device)
+        self.count = len(chosen)
         self._info, self._run, self._most = session.run.data_info, session.run, most
-        self._marks = Marks(data, self._info.classes).of_all(split)
+        self._marks = chosen.marks(self._info.classes)
         self.values: dict[str, list[float]] = {}
         self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
 
@@ -177,21 +169,22 @@ class Gathered:
                 done = part.stop
 
     def write(self, parts: Parts, path: Path) -> None:
-        """Write a file: a picture of the first pairs, or all reconstructions."""
+        """Write a picture of the first pairs, or all reconstructions: as a folder of pictures, or a file."""
         import numpy as np
 
         from vaectl.output import arrays
+        from vaectl.output.folders import save_images
 
         suffix, info = path.suffix.lower(), self._info
-        if suffix == ".png":
+        if not suffix:
+            save_images(self._pictures(parts), path)
+        elif suffix == ".png":
             for _ in parts:
                 pass  # their values count
             originals, images = (np.concatenate(pair) for pair in zip(*self._pairs, strict=True))
             save_pairs(originals, images, path, self._run)
         elif suffix == ".npy":
-            first = own_form(info, self._examples.batch(slice(0, 1)).x.cpu().numpy())
-            stream = (own_form(info, images) for _, images, _ in parts)
-            arrays.save_npy(arrays.Stream((self.count, *first.shape[1:]), first.dtype, stream), path)
+            arrays.save_npy(own_stream(info, (images for _, images, _ in parts), self.count), path)
         elif suffix in TABLES:
             rows = (columns | row_of(info, images) for _, images, columns in parts)
             arrays.save(rows, self.count, path)
@@ -202,36 +195,16 @@ class Gathered:
             )
             arrays.save(named, self.count, path)
 
-    def write_folder(self, parts: Parts, folder: Path) -> None:
-        """Write each reconstruction as a picture under the name of its file, or of its row."""
-        from vaectl.output.folders import save_images
-
-        save_images(self._pictures(parts), folder)
-
     def _pictures(self, parts: Parts) -> Iterator[tuple[str, np.ndarray]]:
         done = 0
         for _, images, _ in parts:
             for pixels in pixels_of(self._info, images):
-                yield self._file(done), pixels
+                yield file_of(self._marks, done), pixels
                 done += 1
-
-    def _file(self, place: int) -> str:
-        """The name of an example's picture: that of its file, or its split and row."""
-        if "file" in self._marks:
-            return str(self._marks["file"][place])
-        split = f"{self._marks['split'][place]}/" if "split" in self._marks else ""
-        return f"{split}{self._marks['row'][place]:06d}"
-
-    def name(self, place: int) -> str:
-        """The name of an example: that of its file, or its split and row."""
-        if "file" in self._marks:
-            return str(self._marks["file"][place])
-        split = f"{self._marks['split'][place]} " if "split" in self._marks else ""
-        return f"{split}row {self._marks['row'][place]}"
 
     def lines(self) -> list[dict[str, Any]]:
         """Name and values of each of the first examples."""
         return [
-            {"example": self.name(place)} | {name: values[place] for name, values in self.values.items()}
+            {"example": name_of(self._marks, place)} | {name: values[place] for name, values in self.values.items()}
             for place in range(min(self.count, self._most))
         ]

@@ -18,7 +18,7 @@ from vaectl.data.batch import Batch
 from vaectl.data.examples import Examples
 from vaectl.errors import UsageError
 from vaectl.evaluation.metrics import EVALUATION_BATCH
-from vaectl.model.distributions.codes import Quantized
+from vaectl.model.distributions.codes import Codebook, Quantized
 from vaectl.model.vae import VAE, evaluating
 from vaectl.system.runtime import at_once
 
@@ -260,15 +260,32 @@ def traversal(
 
 
 @torch.no_grad()
+def between(model: VAE, start: Batch, end: Batch, steps: int) -> tuple[Tensor, Tensor | None]:
+    """Points on straight lines between the posterior means of two batches.
+
+    Returns:
+        Latents (B * steps, *Z), and the numbers that a conditional model is conditioned on there, (B * steps, C) or
+        None: those of ``start``.
+    """
+    a, b = model.encode(start).mean, model.encode(end).mean  # (B, *Z)
+    weight = torch.linspace(0, 1, steps, device=a.device).reshape(-1, *(1 for _ in a.shape[1:]))  # (steps, 1, ...)
+    z = (a[:, None] * (1 - weight) + b[:, None] * weight).flatten(0, 1)  # (B * steps, D)
+    return z, None if start.given is None else start.given.repeat_interleave(steps, 0)
+
+
 def interpolate(model: VAE, start: Batch, end: Batch, steps: int) -> Distribution:
     """The likelihood along straight lines between the posterior means of two batches, batch shape (B * steps,).
 
     A conditional model is conditioned on the ``given`` of ``start``.
     """
-    a, b = model.encode(start).mean, model.encode(end).mean  # (B, *Z)
-    weight = torch.linspace(0, 1, steps, device=a.device).reshape(-1, *(1 for _ in a.shape[1:]))  # (steps, 1, ...)
-    z = (a[:, None] * (1 - weight) + b[:, None] * weight).flatten(0, 1)  # (B * steps, D)
-    return model.decode(z, None if start.given is None else start.given.repeat_interleave(steps, 0))
+    with torch.no_grad():
+        return model.decode(*between(model, start, end, steps))
+
+
+def indices_of(model: VAE, z: Tensor) -> Tensor:
+    """The indices in the codebook (n, h, w) of codes (n, D, h, w); none (n, 0) if latents are real vectors."""
+    head = model.encoder.head
+    return head.nearest(z) if isinstance(head, Codebook) else torch.empty(len(z), 0, dtype=torch.int64)
 
 
 def _decoded(model: VAE, z: Tensor, given: Tensor | None) -> Tensor:

@@ -1,11 +1,12 @@
-"""Reconstructions of examples, each with its bound and the terms of it.
+"""Reconstructions of examples, each with its bound and the terms of it, and decoded codes.
 
-Shapes: ``N`` examples, ``B`` batch, ``X`` data shape. Log quantities are in nats per example.
+Shapes: ``N`` examples, ``B`` batch, ``D`` latent (flattened), ``h`` and ``w`` sides of a grid of codes, ``X`` data
+shape. Log quantities are in nats per example.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch.distributions import Distribution
 
 from vaectl.data.examples import Examples
 from vaectl.evaluation.metrics import EVALUATION_BATCH
+from vaectl.model.distributions.codes import Codebook
 from vaectl.model.distributions.pixels import mode_of
 from vaectl.model.vae import VAE, evaluating
 from vaectl.system.runtime import at_once
@@ -69,4 +71,41 @@ def reconstructions(
             in_float64 = {name: value.cpu().double() for name, value in values.items()}
             yield Reconstructions(batch.x.cpu(), images.float().cpu(), in_float64)
             done += len(batch)
+            progress(done)
+
+
+@torch.no_grad()
+def decoded(
+    model: VAE,
+    codes: Iterable[Tensor],
+    mode: str = "mean",
+    *,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda examples: None,
+) -> Generator[Tensor]:
+    """Decode codes part by part; the parts of ``encodings`` become the images of ``reconstructions``, bit for bit.
+
+    torch's random stream is restored after the last part, or when ``close`` is called.
+
+    Args:
+        model: The model.
+        codes: Latents, float32 (B, D), or indices of a codebook, int64 (B, h, w).
+        mode: A key of ``VALUES``.
+        seed: Seed of the mode ``draw``.
+        progress: Called with the number of codes done.
+
+    Yields:
+        Images (B, *X), in the data's units.
+    """
+    done, device = 0, next(model.parameters()).device
+    with evaluating(model, seed):
+        for part in codes:
+            z, head = part.to(device), model.encoder.head
+            if z.is_floating_point():
+                z = z.reshape(-1, *model.space.shape)
+            else:
+                assert isinstance(head, Codebook)
+                z = head.vectors(z)
+            yield VALUES[mode](model.decode(z)).float().cpu()
+            done += len(part)
             progress(done)

@@ -7,12 +7,14 @@ one column for each number of ``S``.
 from __future__ import annotations
 
 import csv
+import math
+import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 import numpy as np
 
@@ -23,6 +25,8 @@ from vaectl.system.text import as_cell
 FORMATS = (".npz", ".csv", ".parquet")
 # parts of a table per row group of .parquet: many small groups would make a larger file that is slower to read
 PARTS_AT_ONCE = 20
+# bytes of a spool that are kept in memory
+SPOOLED = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,43 @@ class Stream:
     def whole(self) -> np.ndarray:
         """The complete array (N, *S)."""
         return np.concatenate(list(self.parts))
+
+
+class Spool:
+    """Parts of an array that are kept until they are written, because an ``.npz`` file holds one array after another.
+
+    Many parts are kept in a temporary file, not in memory, which the end of a ``with`` block removes.
+
+    Args:
+        shape: (N, *S).
+        dtype: Type of every part.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self._shape, self._dtype = shape, dtype
+        self._file = tempfile.SpooledTemporaryFile(SPOOLED)  # noqa: SIM115 - closed by __exit__
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def add(self, part: np.ndarray) -> None:
+        """Keep the next part (n, *S)."""
+        self._file.write(np.ascontiguousarray(part, self._dtype).data)
+
+    def stream(self) -> Stream:
+        """The array, which is read once all N rows were added."""
+        return Stream(self._shape, self._dtype, self._parts())
+
+    def _parts(self) -> Iterator[np.ndarray]:
+        each = self._dtype.itemsize * math.prod(self._shape[1:])
+        at_once = max(1, SPOOLED // 8 // each)
+        self._file.seek(0)
+        for start in range(0, self._shape[0], at_once):
+            count = min(at_once, self._shape[0] - start)
+            yield np.frombuffer(self._file.read(count * each), self._dtype).reshape(count, *self._shape[1:])
 
 
 def require_format(suffix: str) -> None:

@@ -19,6 +19,8 @@ COMMANDS = {
     "selftest": "Check the estimators against models whose numbers are known exactly.",
     "sample": "Decode samples of the prior to an image grid or an array.",
     "reconstruct": "Reconstruct your own images or rows, with the bound of each.",
+    "decode": "Decode codes to images or rows, in the form and units of the data.",
+    "edit": "Edit examples along attribute vectors, found from labels or factors.",
     "embed": "Encode a data set to latents: posterior mean, scale, label and row of each example.",
     "score": "Score how unusual examples are, with p-values from the run's validation split, and flag anomalies.",
     "plot-latent": "Plot the latent space: scatter, manifold grid or traversal.",
@@ -29,7 +31,7 @@ COMMANDS = {
 PANELS = {
     "Train": ("train",),
     "Judge": ("eval", "compare", "selftest"),
-    "Use": ("sample", "reconstruct", "embed", "score"),
+    "Use": ("sample", "reconstruct", "decode", "edit", "embed", "score"),
     "See": ("plot-latent", "runs"),
 }
 
@@ -49,6 +51,8 @@ EXAMPLES = {
     "eval": ("vaectl eval run1", "vaectl eval run1 --importance-samples 100 --json"),
     "sample": ("vaectl sample run1", "vaectl sample run1 --reconstruct -n 32 -f -o pairs.png"),
     "reconstruct": ("vaectl reconstruct run1", "vaectl reconstruct run1 photos -f -o out"),
+    "decode": ("vaectl decode run1 --z 0.5,-1.2", "vaectl decode run1 codes.csv -f -o out"),
+    "edit": ("vaectl edit run1 --add 7:1", "vaectl edit run1 photos --add smiling:1.5 -f -o out"),
     "embed": ("vaectl embed run1", "vaectl embed run1 --split all -f -o codes.csv"),
     "score": ("vaectl score run1 photos --threshold fpr=0.01", "vaectl score run1 photos --maps maps -f -o scores.csv"),
     "plot-latent": ("vaectl plot-latent run1", "vaectl plot-latent run1 --kind manifold -f -o map.png"),
@@ -59,7 +63,7 @@ EXAMPLES = {
 
 
 # commands with a folder, whose options are in cli.py
-FOLDERS = ("train", "compare", "score")
+FOLDERS = ("train", "compare", "sample", "plot-latent", "score")
 
 
 def function_of(name: str) -> Any:

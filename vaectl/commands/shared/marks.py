@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vaectl.config.spec import ALL, SPLITS
@@ -67,3 +67,19 @@ class Marks:
             which = {"split": np.full(len(rows), name)} if len(names) > 1 else {}
             parts.append({**which, "row": rows, **self.of(name, rows, labels)})
         return {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
+
+
+def name_of(columns: Mapping[str, np.ndarray], place: int) -> str:
+    """The name of an example by its columns of ``Marks.of_all``: that of its file, or its split and row."""
+    if "file" in columns:
+        return str(columns["file"][place])
+    split = f"{columns['split'][place]} " if "split" in columns else ""
+    return f"{split}row {columns['row'][place]}"
+
+
+def file_of(columns: Mapping[str, np.ndarray], place: int) -> str:
+    """The name of an example's picture in a folder: that of its file, or its split and row."""
+    if "file" in columns:
+        return str(columns["file"][place])
+    split = f"{columns['split'][place]}/" if "split" in columns else ""
+    return f"{split}{columns['row'][place]:06d}"

@@ -57,6 +57,19 @@ def complete_run(context: typer.Context, incomplete: str) -> list[tuple[str, str
         return []
 
 
+def complete_label(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """The names of the classes of the run on the command line that begin with what was typed."""
+    from vaectl.runs.run import Run
+
+    # where an option still lacks its value, arguments are not yet told from each other
+    name = context.params.get("run") or next(iter(context.args), "")
+    try:
+        run = Run.open(str(name), context.find_root().params.get("runs_dir") or Path("runs"))
+        return offered(((name, "") for name in run.data_info.classes), incomplete)
+    except VaectlError:
+        return []
+
+
 def number(kind: type, low: float, high: float) -> Callable[[Any], Any]:
     """A parser for numbers from ``low`` to ``high``, whose errors name the value and the bounds."""
 
@@ -177,6 +190,29 @@ OtherDataset = Annotated[
         parser=BY_NAME["dataset"].spelled,
         show_default="the run's own",
     ),
+]
+Rows = Annotated[
+    str | None,
+    typer.Option(
+        "--rows",
+        metavar="N,N,...",
+        show_default=False,
+        help="Only these rows of the split or of the file, counted from 0, such as 3,17 or 0-9.",
+    ),
+]
+Label = Annotated[
+    str | None,
+    typer.Option(
+        "--label",
+        metavar="CLASS",
+        show_default=False,
+        help="Only examples of this class, by name or number.",
+        autocompletion=complete_label,
+    ),
+]
+Pair = Annotated[
+    tuple[str, str] | None,
+    typer.Option("--pair", metavar="A B", show_default=False, help="Only these two: rows, or files of one example."),
 ]
 DataDir = Annotated[
     Path | None,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vaectl.commands.shared.session import check_destination, deliver
+from vaectl.errors import UsageError
 from vaectl.runs.run import Run
 
 if TYPE_CHECKING:
@@ -18,8 +21,75 @@ if TYPE_CHECKING:
 
 # formats for examples that are rows of a table
 TABLES = (".csv", ".parquet")
+# ways of making an example of a likelihood: keys of evaluation.reconstruction.VALUES
+MODES = ("mean", "mode", "draw")
 # proportions of a picture of pairs, and what a gap in its last row counts beside another proportion
 PAIRS_PROPORTION, COST_OF_A_GAP = 1.4, 0.8
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a command writes examples: a folder of pictures, a file, or without ``-o`` the next free file of a run.
+
+    Attributes:
+        output: The path of ``-o``, or None.
+        run: The run.
+        inside: The folder of the run.
+        suffix: Format of the file; empty for a folder.
+        force: Whether files may be overwritten.
+    """
+
+    output: Path | None
+    run: Run
+    inside: str
+    suffix: str
+    force: bool
+
+    def write(self, write: Callable[[Path], None]) -> Path:
+        """Write the folder or the file, and return its path."""
+        if self.suffix or self.output is None:
+            return deliver(self.output, self.run, self.inside, self.suffix, write, force=self.force)
+        write(self.output)
+        return self.output
+
+
+def check_place(
+    output: Path | None, formats: Collection[str], *, force: bool, run: Run, inside: str, folders: bool = True
+) -> Place:
+    """Check where examples will be written, before any work is done: as a folder if the path has no suffix.
+
+    Args:
+        output: The path of ``-o``, or None.
+        formats: The suffixes that are allowed, first the one without a path.
+        force: Whether files may be overwritten.
+        run: The run.
+        inside: The folder of the run that the output goes to without a path.
+        folders: Whether a folder of pictures is allowed.
+
+    Raises:
+        UsageError, OutputError: As ``check_destination`` and ``check_folder``, or the format does not fit the run's
+            examples.
+    """
+    from vaectl.output.arrays import require_format
+    from vaectl.output.folders import check_folder
+
+    if folders and output is not None and not output.suffix:
+        check_folder(output, force=force)
+        if run.data_info.is_table:
+            raise UsageError(f"-o {output}: a folder is for images; {run.id} makes rows", hint="write .csv")
+        return Place(output, run, inside, "", force)
+    suffix = check_destination(output, formats, force=force, run=run, folder=inside)
+    require_format(suffix)
+    return Place(output, run, inside, suffix, force)
+
+
+def refuse_rows_of_images(place: Place) -> None:
+    """Raise a UsageError if images would be written as rows of a table."""
+    if place.suffix in TABLES and not place.run.data_info.is_table:
+        raise UsageError(
+            f"-o {place.output}: {place.suffix} is for tables; {place.run.id} makes images",
+            hint="write .npz or .npy",
+        )
 
 
 def pair_columns(n: int) -> int:
@@ -127,6 +197,48 @@ def own_form(info: DataInfo, images: np.ndarray) -> np.ndarray:
         return images.reshape(len(images), -1)
     form = images[:, 0] if images.shape[1] == 1 else np.ascontiguousarray(images.transpose(0, 2, 3, 1))
     return _as_bytes(form) if info.support in ("bytes", "binary") else form
+
+
+def own_stream(info: DataInfo, parts: Iterable[np.ndarray], count: int) -> Stream:
+    """Decoded examples (B, C, H, W) as a stream of ``count`` of them in the form that ``own_form`` gives them."""
+    import numpy as np
+
+    from vaectl.output.arrays import Stream
+
+    like = own_form(info, np.zeros((1, *info.shape), np.float32))
+    return Stream((count, *like.shape[1:]), like.dtype, (own_form(info, images) for images in parts))
+
+
+def save_examples(
+    parts: Iterator[np.ndarray], count: int, path: Path, run: Run, beside: Mapping[str, Stream] | None = None
+) -> None:
+    """Write decoded examples: a folder of pictures by their places, a picture, an array, or rows of a table.
+
+    Args:
+        parts: The examples (B, C, H, W), float32.
+        count: Their number.
+        path: A file with a suffix of ``.png``, ``.npz``, ``.npy`` or ``TABLES``, or a folder.
+        run: The run whose data the examples are like.
+        beside: Further arrays of an ``.npz`` file.
+    """
+    import numpy as np
+
+    from vaectl.output import arrays
+    from vaectl.output.folders import save_images
+
+    info, suffix = run.data_info, path.suffix.lower()
+    if not suffix:
+        pixels = (image for images in parts for image in pixels_of(info, images))
+        save_images(((f"{place:06d}", image) for place, image in enumerate(pixels)), path)
+    elif suffix == ".npz":
+        arrays.save_npz({"images": own_stream(info, parts, count), **(beside or {})}, path)
+    elif suffix == ".npy":
+        arrays.save_npy(own_stream(info, parts, count), path)
+    elif suffix in TABLES:
+        arrays.save((row_of(info, images) for images in parts), count, path)
+    else:
+        pictures = arrays.Stream((count, *info.shape), np.dtype(np.float32), parts)
+        write(path, {"images": pictures}, math.ceil(math.sqrt(count)), "examples", run)
 
 
 def pixels_of(info: DataInfo, images: np.ndarray) -> np.ndarray:

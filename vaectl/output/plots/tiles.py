@@ -73,7 +73,7 @@ def sheet(
         # a square of many tiles has as many labels along both sides
         lines = ticked(rows) if rows == columns else range(rows)
         ax.set_ylabel(y[0])
-        ax.set_yticks([height / rows * (i + 0.5) for i in lines], [minus(y[1][i]) for i in lines])
+        ax.set_yticks([height / rows * (i + 0.5) for i in lines], [minus(plain(y[1][i])) for i in lines])
     for row, column in framed:
         corner = (width / columns * column - 0.5, height / rows * row - 0.5)
         frame = Rectangle(corner, width / columns, height / rows, fill=False, edgecolor=CLASSES[7], linewidth=2)

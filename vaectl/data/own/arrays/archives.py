@@ -7,6 +7,8 @@ import os
 import re
 import struct
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,18 +68,20 @@ def open_npz(path: Path, reading: Reading) -> Source:
     """
     with data_errors(path):
         check_mark(path, ".npz")
-        with open_regular(path) as file, zipfile.ZipFile(Bounded(file)) as archive:
-            return keyed(path, npz_members(path, archive), reading)
+        with npz_members(path) as members:
+            return keyed(path, members, reading)
 
 
-def npz_members(path: Path, archive: zipfile.ZipFile) -> dict[str, Member]:
-    """The arrays of an open archive."""
-    room = path.stat().st_size
-    return {
-        name.removesuffix(".npy"): _npz_member(path, archive, archive.getinfo(name), room)
-        for name in archive.namelist()
-        if name.endswith(".npy")
-    }
+@contextmanager
+def npz_members(path: Path) -> Iterator[dict[str, Member]]:
+    """The arrays of an ``.npz`` file by their keys, which can be loaded within the block; errors as ``PROBLEMS``."""
+    with open_regular(path) as file, zipfile.ZipFile(Bounded(file)) as archive:
+        room = path.stat().st_size
+        yield {
+            name.removesuffix(".npy"): _npz_member(path, archive, archive.getinfo(name), room)
+            for name in archive.namelist()
+            if name.endswith(".npy")
+        }
 
 
 def _npz_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, room: int) -> Member:

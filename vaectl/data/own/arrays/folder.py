@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -18,7 +17,6 @@ from vaectl.data.own.arrays.idx import idx_key, idx_member, is_idx_name
 from vaectl.data.own.arrays.members import Member, damaged, unusable
 from vaectl.data.own.arrays.problems import OBJECTS, PROBLEMS, data_errors, first_line
 from vaectl.data.own.arrays.stored import Chained
-from vaectl.data.own.bounded import Bounded
 from vaectl.data.own.source import Reading, Source
 from vaectl.errors import DataError, amount
 from vaectl.system.reading import open_regular
@@ -77,8 +75,7 @@ def _archive_members(root: Path, name: str, closing: ExitStack) -> dict[str, Mem
     if problem := _leads_out(path):
         raise DataError(f"{path} {problem}")
     if name.lower().endswith(".npz"):
-        file = closing.enter_context(open_regular(path))
-        members = npz_members(path, closing.enter_context(zipfile.ZipFile(Bounded(file))))
+        members = closing.enter_context(npz_members(path))
     else:
         members = hdf5_members(path)
     return {stem if len(members) == 1 else f"{stem}/{key}": member for key, member in members.items()}

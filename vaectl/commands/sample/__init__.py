@@ -1,0 +1,1 @@
+"""``vaectl sample``: samples of the prior, reconstructions and interpolations, as they are decoded."""
