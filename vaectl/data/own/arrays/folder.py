@@ -74,10 +74,7 @@ def _archive_members(root: Path, name: str, closing: ExitStack) -> dict[str, Mem
     path, stem = root / name, os.path.splitext(name)[0]  # noqa: PTH122
     if problem := _leads_out(path):
         raise DataError(f"{path} {problem}")
-    if name.lower().endswith(".npz"):
-        members = closing.enter_context(npz_members(path))
-    else:
-        members = hdf5_members(path)
+    members = closing.enter_context(npz_members(path)) if name.lower().endswith(".npz") else hdf5_members(path)
     return {stem if len(members) == 1 else f"{stem}/{key}": member for key, member in members.items()}
 
 
