@@ -1,4 +1,4 @@
-"""Attribute vectors: the direction in which the latents of examples with an attribute lie from those without it.
+"""Attribute vectors: where latents of examples with an attribute lie, seen from those without it.
 
 Shapes: ``N`` examples, ``B`` batch, ``A`` attributes, ``S`` weights, ``D`` latent, ``X`` data shape.
 """
