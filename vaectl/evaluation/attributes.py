@@ -1,4 +1,4 @@
-"""Attribute vectors: where latents of examples with an attribute lie, seen from those without it.
+"""Attribute vectors: from the mean latent of examples without an attribute to that with it.
 
 Shapes: ``N`` examples, ``B`` batch, ``A`` attributes, ``S`` weights, ``D`` latent, ``X`` data shape.
 """
