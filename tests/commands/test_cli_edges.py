@@ -56,11 +56,11 @@ def test_interpolations_are_as_many_as_asked_for(cli: Cli, runs: Path, isolated:
 
 def test_chunks_do_not_change_samples(cli: Cli, runs: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interpolations and reconstructions are the same in chunks of any size."""
-    from vaectl.commands import sample
+    from vaectl.commands.sample import making
 
     for kind in ("--interpolate", "--reconstruct"):
         for size in (1000, 16):
-            monkeypatch.setattr(sample, "CHUNK", size)
+            monkeypatch.setattr(making, "CHUNK", size)
             assert cli("sample", "run1", kind, "-n", 40, "-o", f"{size}.npy", "-f").exit_code == 0
         assert np.allclose(np.load("1000.npy"), np.load("16.npy"), atol=1e-6)
 

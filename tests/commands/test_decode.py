@@ -210,11 +210,12 @@ def test_files_without_codes(cli: Cli, runs: Path, isolated: Path) -> None:
         ("empty.npy", ["empty.npy has no rows"]),
         ("text.npz", ["text.npz is not an .npz file"]),
         ("z.xyz", ["z.xyz: unknown format '.xyz'"]),
-        ("gone.npz", ["gone.npz"]),
-        ("gone.csv", ["gone.csv"]),
-        ("runs", ["runs: unknown format ''"]),
+        ("gone.npz", ["gone.npz does not exist"]),
+        ("gone.csv", ["gone.csv does not exist"]),
+        ("runs", ["runs is a folder"]),
+        (f"{'x' * 300}.npz", ["does not exist"]),
     ):
-        refuse(cli, ["decode", "run1", file, "-o", "d.npy"], 1, names, None if "format" not in names[0] else ".csv")
+        refuse(cli, ["decode", "run1", file, "-o", "d.npy"], 1, names)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from tests.conftest import Cli
 from tests.support.refusals import snapshot
 from vaectl.commands.compare import report
 from vaectl.data import loading
-from vaectl.evaluation import importance, information, latents, metrics
+from vaectl.data.own import codes
+from vaectl.evaluation import attributes, importance, information, latents, metrics, reconstruction
 from vaectl.model import vae
 from vaectl.output import arrays, grids, plots
 from vaectl.output.plots import style
@@ -68,12 +69,16 @@ MOMENTS = {
     ),
     "eval writes": ("eval run1 -o out.json -f", files, "_flush"),
     "eval writes examples": ("eval run1 --per-example out.csv -f", arrays, "_save_csv"),
-    "sample decodes": ("sample run1 -o out.png -f", vae.VAE, "sample"),
+    "sample decodes": ("sample run1 -o out.png -f", vae.VAE, "decode"),
     "sample writes an array": ("sample run1 -o out.npz -f", arrays, "_write"),
     "sample writes": ("sample run1 -o out.png -f", files, "_flush"),
     "sample draws its grid": ("sample run1 -o out.png -f", grids, "_sheet"),
     "sample writes a numbered file": ("sample run1", files, "_flush"),
     "sample names a numbered file": ("sample run1", files, "_name"),
+    "decode reads": ("decode run1 codes.csv -o out.npz -f", codes, "read_codes"),
+    "decode decodes": ("decode run1 --z 0,0 -o out.npz -f", reconstruction, "decoded"),
+    "edit finds its vectors": ("edit run1 --add 7 -o out.png -f", attributes, "directions"),
+    "edit decodes": ("edit run1 --add 7 -o out.npz -f", attributes, "edits"),
     "embed encodes": ("embed run1 -o out.npz -f", latents, "encodings"),
     "embed writes": ("embed run1 -o out.csv -f", arrays, "_save_csv"),
     "plot-latent encodes": ("plot-latent run1 -o out.pdf -f", latents, "encode"),

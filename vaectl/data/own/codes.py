@@ -6,6 +6,7 @@ Shapes: ``N`` codes, ``S`` the shape of one.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -128,6 +129,10 @@ def read_codes(path: Path, forms: Sequence[Form], owner: str) -> Codes:
         DataError: The file is missing, damaged or of an unknown format, or holds other numbers.
     """
     suffix = suffix_of(path.name)
+    if not os.path.isfile(path):  # which is False for a name that is too long, where Path raises
+        there = "is not a regular file" if os.path.exists(path) else "does not exist"
+        problem = "is a folder" if os.path.isdir(path) else there
+        raise DataError(f"{path} {problem}", hint="name a file of codes, such as vaectl embed writes")
     if suffix not in FORMATS:
         raise DataError(f"{path}: unknown format '{suffix}'", hint=f"codes are read from {', '.join(FORMATS)}")
     codes = _of_array(path, suffix, forms, owner) if suffix in (".npy", ".npz") else _of_table(path, forms, owner)
