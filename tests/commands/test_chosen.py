@@ -156,6 +156,18 @@ def test_a_person_says_what_is_interpolated(cli: Cli, runs: Path, isolated: Path
     assert sorted(path.name for path in (isolated / "out").iterdir()) == ["a.npy.png", "b.npy.png"]
 
 
+def test_a_pair_of_pictures(cli: Cli, runs: Path, isolated: Path) -> None:
+    from PIL import Image
+
+    for name, place in (("a", 3), ("b", 12)):
+        pixels = np.zeros((20, 20, 3), np.uint8)
+        pixels[4:16, place : place + 5] = 250
+        Image.fromarray(pixels).save(isolated / f"{name}.png")
+    line = ("sample", "run1", "--interpolate", "--pair", "a.png", "b.png", "-o", "l.npz")
+    assert ok(cli, *line)["n"] == 8
+    assert arrays_of("l.npz")["images"].shape == (8, 1, 8, 8)
+
+
 def test_chosen_rows_are_not_shuffled(cli: Cli, runs: Path) -> None:
     for seed in (0, 1):
         ok(cli, "sample", "run1", "--reconstruct", "--rows", "9,3", "--seed", seed, "-o", f"{seed}.npz")

@@ -146,10 +146,10 @@ def _codebook_findings(
         return
     if all(sign["codes_used"] < LEAST_CODES * codes for sign in signs):
         problem = f"only {used} of {codes} codes {'is' if used == 1 else 'are'} used"
-        if rows and rows[-1]["step"] < SHORT_STEPS:
-            yield Finding("codebook collapse", problem, _longer(rows))
-        elif spec.posterior.options.get("revive") == 0:
+        if spec.posterior.options.get("revive") == 0:
             yield Finding("codebook collapse", problem, "--set posterior.revive=0.03")
+        elif rows and rows[-1]["step"] < SHORT_STEPS:
+            yield Finding("codebook collapse", problem, _longer(rows))
         elif spec.posterior.options.get("codebook") == "loss":
             yield Finding("codebook collapse", problem, "--set posterior.codebook=ema or a lower --lr")
         else:
