@@ -71,6 +71,13 @@ def test_folders_that_hardly_are_classes_are_remarked_on(tmp_path: Path, folders
     assert said(notes, f"{folders[0]}, {folders[1]} are read as classes", "--classes")
 
 
+def test_what_macos_leaves_is_no_class(tmp_path: Path) -> None:
+    for folder in ("pets/cat", "pets/dog", "__MACOSX/pets/cat"):
+        save(tmp_path / "z" / folder, pictures(6))
+    loaded = load(tmp_path / "z")
+    assert (loaded.info.classes, len(labels(loaded))) == (("cat", "dog"), 12)
+
+
 def test_metadata_of_any_name(tmp_path: Path) -> None:
     """HAM10000's table beside two folders of its images."""
     for number in (1, 2):
@@ -292,6 +299,31 @@ def test_the_way_to_convert_other_files_is_said(tmp_path: Path, name: str, way: 
     with pytest.raises(DataError, match="unknown format") as caught:
         load(tmp_path / name)
     assert way in str(caught.value.hint)
+
+
+def test_the_index_of_pandas_is_left_out_in_any_order(tmp_path: Path) -> None:
+    """F7: as a shuffled table has it."""
+    rows = [((7 * row) % 20, row + 0.5) for row in range(20)]
+    write(tmp_path / "x.parquet", ("__index_level_0__", "a"), rows)
+    notes: list[str] = []
+    assert [column.name for column in load(tmp_path / "x.parquet", notes).info.columns] == ["a"]
+    assert said(notes, "is the index of pandas and is left out")
+    write(tmp_path / "x.csv", ("", "a"), rows)
+    load(tmp_path / "x.csv", notes)
+    assert said(notes, "if column 'Unnamed: 0' holds the numbers of rows: --drop-column")
+    assert load(tmp_path / "x.csv", drop_column=("Unnamed: 0",)).info.shape == (1, 1, 1)
+
+
+def test_an_arrow_file_that_ends_between_two_pieces_is_cut_off(tmp_path: Path) -> None:
+    with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as sink, pa.ipc.new_file(sink, pa.schema([("a", "f8")])) as writer:
+        for _ in range(2):
+            writer.write_batch(pa.record_batch({"a": np.arange(20) / 7}))
+            end = sink.tell()
+            writer.write_batch(pa.record_batch({"a": np.arange(20) / 7}))
+    path = tmp_path / "x.arrow"
+    path.write_bytes(path.read_bytes()[:end])
+    with pytest.raises(DataError, match="cut off"):
+        load(path)
 
 
 # --- options without effect -------------------------------------------------------------------------------------------

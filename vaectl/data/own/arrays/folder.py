@@ -94,8 +94,9 @@ def _pieced(root: Path, members: dict[str, Member], reading: Reading) -> dict[st
     for key in members:
         groups.setdefault(PIECE.sub("", key), []).append(key)
     out = dict[str, Member]()
-    for stem, keys in groups.items():
-        pieces = [members[key] for key in sorted(keys, key=lambda key: (len(key), key))]
+    for stem, names in groups.items():
+        keys = sorted(names, key=lambda key: (len(key), key))  # 10 after 9
+        pieces = [members[key] for key in keys]
         alike = len({(piece.shape[1:], piece.dtype) for piece in pieces}) == 1 and not any(p.problem for p in pieces)
         if len(keys) < 2 or not alike:
             out |= {key: members[key] for key in keys}

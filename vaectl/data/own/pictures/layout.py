@@ -28,7 +28,10 @@ TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet", "labels.csv", "l
 ATTRIBUTES, PARTITION = "list_attr_celeba", "list_eval_partition"
 LISTS = tuple(name + suffix for name in (ATTRIBUTES, PARTITION) for suffix in (".txt", ".csv"))
 # folders that hold one thing of each example, or a piece of the examples, rather than a class
-ASPECTS = ("images", "imgs", "masks", "labels", "annotations", "groundtruth", "ground_truth", "gt")
+ASPECTS = (
+    "images", "imgs", "jpegimages", "masks", "labels", "annotations", "groundtruth", "ground_truth", "gt",
+    "segmentationclass", "segmentationobject",
+)  # fmt: skip
 PIECES = re.compile(r"(^|[-_. ])(part|batch|chunk|shard|fold|split)[-_. ]?\d+$", re.IGNORECASE)
 
 

@@ -15,7 +15,7 @@ from vaectl.errors import DataError
 
 # limits for a walk: levels; and entries that are no images, beside so many for each image
 DEEPEST, MOST_OTHERS, OTHERS_EACH = 32, 100_000, 10
-# what macOS adds to an archive
+# what macOS adds to an archive, and leaves in the folder that it is unpacked to
 JUNK = "__MACOSX"
 
 
@@ -122,7 +122,7 @@ class FolderListing:
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         try:
             with os.scandir(self._root / folder) as entries:
-                visible = [entry for entry in entries if not entry.name.startswith(".")]
+                visible = [entry for entry in entries if not entry.name.startswith(".") and entry.name != JUNK]
         except OSError as error:
             raise DataError(f"cannot read {self._root / folder}: {error.strerror}") from None
         return sorted(visible, key=lambda entry: entry.name)
