@@ -210,6 +210,14 @@ def test_images_and_labels_in_files_of_their_own(tmp_path: Path, kind: str, stor
     is_like(load(root, storage=storage), train, test)
 
 
+def test_arrays_in_folders_of_splits(tmp_path: Path) -> None:
+    for part, images in (("train", numbers(24)), ("test", numbers(9, 1))):
+        (tmp_path / "set" / part).mkdir(parents=True)
+        np.save(tmp_path / "set" / part / "images.npy", images)
+        np.save(tmp_path / "set" / part / "labels.npy", np.arange(len(images)) % 3)
+    is_like(load(tmp_path / "set"), numbers(24), numbers(9, 1))
+
+
 def test_arrays_of_one_image_each_are_not_joined_as_rows(tmp_path: Path) -> None:
     for number in range(12):
         np.save(tmp_path / f"slice_{number}.npy", numbers(1)[0])
