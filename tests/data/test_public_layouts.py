@@ -255,6 +255,13 @@ def test_structs_of_matlab(tmp_path: Path) -> None:
     is_like(load(tmp_path / "emnist.mat", shape=(6, 5)), numbers(24, 24), numbers(9, 9))
 
 
+def test_rows_or_columns_of_matlab(tmp_path: Path) -> None:
+    scipy.io.savemat(tmp_path / "x.mat", {"ff": numbers(70).reshape(70, 30).repeat(3, 1)})
+    notes: list[str] = []
+    load(tmp_path / "x.mat", notes)
+    assert said(notes, "'ff' (70, 90) is read by rows; if its columns are images: --shape")
+
+
 def test_a_struct_of_matlab_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scipy.io.savemat(tmp_path / "x.mat", {"s": {"images": np.zeros((500, 500))}}, do_compression=True)
     monkeypatch.setenv("VAECTL_MAX_BYTES", "1000000")
