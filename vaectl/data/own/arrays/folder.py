@@ -1,4 +1,4 @@
-"""Folders of array files: each holds images or labels of a part, or a piece of them: ``X_train.npy``, ``x_0.npy``."""
+"""Folders of array files: each holds images or labels of a part, or a piece: ``x_train_0.npy``."""
 
 from __future__ import annotations
 
