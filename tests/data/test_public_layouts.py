@@ -71,6 +71,13 @@ def test_folders_that_hardly_are_classes_are_remarked_on(tmp_path: Path, folders
     assert said(notes, f"{folders[0]}, {folders[1]} are read as classes", "--classes")
 
 
+def test_what_macos_leaves_is_no_class(tmp_path: Path) -> None:
+    for folder in ("pets/cat", "pets/dog", "__MACOSX/pets/cat"):
+        save(tmp_path / "z" / folder, pictures(6))
+    loaded = load(tmp_path / "z")
+    assert (loaded.info.classes, len(labels(loaded))) == (("cat", "dog"), 12)
+
+
 def test_metadata_of_any_name(tmp_path: Path) -> None:
     """HAM10000's table beside two folders of its images."""
     for number in (1, 2):
@@ -203,6 +210,14 @@ def test_images_and_labels_in_files_of_their_own(tmp_path: Path, kind: str, stor
     is_like(load(root, storage=storage), train, test)
 
 
+def test_arrays_in_folders_of_splits(tmp_path: Path) -> None:
+    for part, images in (("train", numbers(24)), ("test", numbers(9, 1))):
+        (tmp_path / "set" / part).mkdir(parents=True)
+        np.save(tmp_path / "set" / part / "images.npy", images)
+        np.save(tmp_path / "set" / part / "labels.npy", np.arange(len(images)) % 3)
+    is_like(load(tmp_path / "set"), numbers(24), numbers(9, 1))
+
+
 def test_arrays_of_one_image_each_are_not_joined_as_rows(tmp_path: Path) -> None:
     for number in range(12):
         np.save(tmp_path / f"slice_{number}.npy", numbers(1)[0])
@@ -238,6 +253,13 @@ def test_structs_of_matlab(tmp_path: Path) -> None:
                     "writers": np.ones((count, 1))} for part, count in (("train", 24), ("test", 9))}  # fmt: skip
     scipy.io.savemat(tmp_path / "emnist.mat", {"dataset": {**parts, "mapping": np.eye(3)}}, do_compression=True)
     is_like(load(tmp_path / "emnist.mat", shape=(6, 5)), numbers(24, 24), numbers(9, 9))
+
+
+def test_rows_or_columns_of_matlab(tmp_path: Path) -> None:
+    scipy.io.savemat(tmp_path / "x.mat", {"ff": numbers(70).reshape(70, 30).repeat(3, 1)})
+    notes: list[str] = []
+    load(tmp_path / "x.mat", notes)
+    assert said(notes, "'ff' (70, 90) is read by rows; if its columns are images: --shape")
 
 
 def test_a_struct_of_matlab_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,6 +314,31 @@ def test_the_way_to_convert_other_files_is_said(tmp_path: Path, name: str, way: 
     with pytest.raises(DataError, match="unknown format") as caught:
         load(tmp_path / name)
     assert way in str(caught.value.hint)
+
+
+def test_the_index_of_pandas_is_left_out_in_any_order(tmp_path: Path) -> None:
+    """F7: as a shuffled table has it."""
+    rows = [((7 * row) % 20, row + 0.5) for row in range(20)]
+    write(tmp_path / "x.parquet", ("__index_level_0__", "a"), rows)
+    notes: list[str] = []
+    assert [column.name for column in load(tmp_path / "x.parquet", notes).info.columns] == ["a"]
+    assert said(notes, "is the index of pandas and is left out")
+    write(tmp_path / "x.csv", ("", "a"), rows)
+    load(tmp_path / "x.csv", notes)
+    assert said(notes, "if column 'Unnamed: 0' holds the numbers of rows: --drop-column")
+    assert load(tmp_path / "x.csv", drop_column=("Unnamed: 0",)).info.shape == (1, 1, 1)
+
+
+def test_an_arrow_file_that_ends_between_two_pieces_is_cut_off(tmp_path: Path) -> None:
+    with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as sink, pa.ipc.new_file(sink, pa.schema([("a", "f8")])) as writer:
+        for _ in range(2):
+            writer.write_batch(pa.record_batch({"a": np.arange(20) / 7}))
+            end = sink.tell()
+            writer.write_batch(pa.record_batch({"a": np.arange(20) / 7}))
+    path = tmp_path / "x.arrow"
+    path.write_bytes(path.read_bytes()[:end])
+    with pytest.raises(DataError, match="cut off"):
+        load(path)
 
 
 # --- options without effect -------------------------------------------------------------------------------------------

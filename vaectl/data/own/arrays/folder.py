@@ -1,4 +1,4 @@
-"""Folders of array files: each has images or labels of a part, or a piece of them: ``x_0.npy``."""
+"""Folders of array files: each holds images or labels of a part, or a piece: ``x_train_0.npy``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from vaectl.data.own.arrays.archives import npz_members
 from vaectl.data.own.arrays.assembly import keyed
 from vaectl.data.own.arrays.hdf5 import hdf5_members
 from vaectl.data.own.arrays.idx import idx_key, idx_member, is_idx_name
+from vaectl.data.own.arrays.keys import PARTS
 from vaectl.data.own.arrays.members import Member, damaged, unusable
 from vaectl.data.own.arrays.problems import OBJECTS, PROBLEMS, data_errors, first_line
 from vaectl.data.own.arrays.stored import Chained
@@ -29,7 +30,11 @@ PIECE = re.compile(r"[-_.]?\d+$")
 
 
 def holds_arrays(folder: Path) -> bool:
-    """Whether a folder holds files of arrays, and neither images nor folders."""
+    """Whether a folder holds files of arrays and neither images nor folders, or a folder of such for each split."""
+    return bool(_split_folders(folder)) or _holds_arrays(folder)
+
+
+def _holds_arrays(folder: Path) -> bool:
     seen = False
     with suppress(OSError), os.scandir(folder) as entries:
         for number, entry in enumerate(entries):
@@ -42,31 +47,52 @@ def holds_arrays(folder: Path) -> bool:
     return seen
 
 
+def _split_folders(root: Path) -> dict[str, Path]:
+    """The folders of a folder if all are called as splits are and hold arrays, one of them those to train on."""
+    folders = dict[str, Path]()
+    with suppress(OSError), os.scandir(root) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
+                continue
+            part = next((part for part, names in PARTS.items() if entry.name.lower() in names), None)
+            if part is None or part in folders or not _holds_arrays(root / entry.name):
+                return {}
+            folders[part] = root / entry.name
+    return folders if "train" in folders else {}
+
+
 def open_array_folder(root: Path, reading: Reading) -> Source:
-    """Open the array files of a folder by their names.
+    """Open the array files of a folder by their names, with those of the folders of splits before them.
 
     Raises:
         DataError: A file is damaged, the names are unknown, or the arrays do not match.
     """
     with data_errors(root), ExitStack() as closing:
-        members, others = dict[str, Member](), 0
-        names = [entry.name for entry in os.scandir(root)]
-        for name in sorted(names, key=lambda name: (name.lower().endswith(".gz"), name)):
-            stem, suffix = os.path.splitext(name)  # noqa: PTH122
-            if name.startswith("."):
-                continue
-            if suffix.lower() == ".npy":
-                members[stem] = _npy_member(root / name)
-            elif suffix.lower() in ARCHIVES:
-                members |= _archive_members(root, name, closing)
-            elif is_idx_name(name):
-                # MNIST's folder may have a file both packed and unpacked
-                members.setdefault(idx_key(name), idx_member(root / name))
-            else:
-                others += 1
-        if others:
-            reading.note(f"{root.name}: {amount(others, 'file')} without arrays ignored")
-        return keyed(root, _pieced(root, members, reading), reading)
+        members = dict[str, Member]()
+        for part, folder in (_split_folders(root) or {"": root}).items():
+            own = _pieced(folder, _members(folder, closing, reading), reading)
+            members |= {f"{part}/{key}" if part else key: member for key, member in own.items()}
+        return keyed(root, members, reading)
+
+
+def _members(folder: Path, closing: ExitStack, reading: Reading) -> dict[str, Member]:
+    """The arrays of the files in a folder."""
+    members, others = dict[str, Member](), 0
+    names = [entry.name for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    for name in sorted(names, key=lambda name: (name.lower().endswith(".gz"), name)):
+        stem, suffix = os.path.splitext(name)  # noqa: PTH122
+        if suffix.lower() == ".npy":
+            members[stem] = _npy_member(folder / name)
+        elif suffix.lower() in ARCHIVES:
+            members |= _archive_members(folder, name, closing)
+        elif is_idx_name(name):
+            # MNIST's folder may have a file both packed and unpacked
+            members.setdefault(idx_key(name), idx_member(folder / name))
+        else:
+            others += 1
+    if others:
+        reading.note(f"{folder.name}: {amount(others, 'file')} without arrays ignored")
+    return members
 
 
 def _archive_members(root: Path, name: str, closing: ExitStack) -> dict[str, Member]:
@@ -88,8 +114,9 @@ def _pieced(root: Path, members: dict[str, Member], reading: Reading) -> dict[st
     for key in members:
         groups.setdefault(PIECE.sub("", key), []).append(key)
     out = dict[str, Member]()
-    for stem, keys in groups.items():
-        pieces = [members[key] for key in sorted(keys, key=lambda key: (len(key), key))]
+    for stem, names in groups.items():
+        keys = sorted(names, key=lambda key: (len(key), key))  # 10 after 9
+        pieces = [members[key] for key in keys]
         alike = len({(piece.shape[1:], piece.dtype) for piece in pieces}) == 1 and not any(p.problem for p in pieces)
         if len(keys) < 2 or not alike:
             out |= {key: members[key] for key in keys}

@@ -14,7 +14,7 @@ from vaectl.data.own.arrays.members import TEXTS, Member, listing
 from vaectl.data.own.source import Reading
 from vaectl.errors import DataError, SettingError, nearest
 
-PARTS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
+PARTS = {"train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing")}
 IMAGES, LABELS = ("images", "image", "x", "data", "arr_0"), ("labels", "label", "y", "targets", "target", "classes")
 # names that are looked for where none of these is there
 MORE_IMAGES = ("imgs", "img", "features", "pixels", "inputs", "input", "faces", "samples", "observations")

@@ -32,6 +32,8 @@ CLASSES = {
 # bytes of the header of a version 5 file; mark of a packed array; bytes that are unpacked at once
 HEADER, PACKED, PART_BYTES = 128, 15, 1 << 20
 USUAL_CHANNELS = (1, 3, 4)
+# rows and columns of an array of which either may be images
+MANY = 64
 # levels of structs within structs
 DEEPEST = 8
 
@@ -153,6 +155,8 @@ def _orders(path: Path, shapes: Mapping[str, tuple[int, ...]], reading: Reading)
         columns = wanted is not None and len(shape) == 2 and shape[0] == math.prod(wanted) != shape[1]
         last = len(shape) > 1 and (columns or _are_last(shape, lengths))
         orders[key] = (axes[-1], *axes[:-1]) if last else axes
+        if len(shape) == 2 and min(shape) >= MANY and wanted is None and not {*shape} & lengths:
+            reading.note(f"{path.name}: '{key}' {shape} is read by rows; if its columns are images: --shape H,W")
         if last and min(shape[0], shape[1]) > 1:
             reading.note(f"{path.name}: the last axis of '{key}' {shape} is that of its examples")
     return orders

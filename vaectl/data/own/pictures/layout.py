@@ -27,8 +27,13 @@ SHOWN = 3
 TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet", "labels.csv", "labels.tsv", "train.csv")
 ATTRIBUTES, PARTITION = "list_attr_celeba", "list_eval_partition"
 LISTS = tuple(name + suffix for name in (ATTRIBUTES, PARTITION) for suffix in (".txt", ".csv"))
+# folders beside each other of which only one may hold images
+MOST_BESIDE = 10
 # folders that hold one thing of each example, or a piece of the examples, rather than a class
-ASPECTS = ("images", "imgs", "masks", "labels", "annotations", "groundtruth", "ground_truth", "gt")
+ASPECTS = (
+    "images", "imgs", "jpegimages", "masks", "labels", "annotations", "groundtruth", "ground_truth", "gt",
+    "segmentationclass", "segmentationobject",
+)  # fmt: skip
 PIECES = re.compile(r"(^|[-_. ])(part|batch|chunk|shard|fold|split)[-_. ]?\d+$", re.IGNORECASE)
 
 
@@ -78,7 +83,7 @@ def layout_of_folders(name: str, listing: Listing, note: Callable[[str], None]) 
         inside = listing.folders(base)
         if _splits(name, base, inside) or any(map(is_picture, listing.files(base))):
             break
-        if len(inside) > 1:
+        if 1 < len(inside) <= MOST_BESIDE:
             inside = [folder for folder in inside if listing.has_images(posixpath.join(base, folder))]
         if len(inside) != 1 or not listing.may_enter(posixpath.join(base, inside[0])):
             break

@@ -15,7 +15,9 @@ from vaectl.errors import DataError
 
 # limits for a walk: levels; and entries that are no images, beside so many for each image
 DEEPEST, MOST_OTHERS, OTHERS_EACH = 32, 100_000, 10
-# what macOS adds to an archive
+# folders among which an image is looked for
+MOST_FOLDERS = 100
+# what macOS adds to an archive, and leaves in the folder that it is unpacked to
 JUNK = "__MACOSX"
 
 
@@ -45,7 +47,7 @@ class Listing(Protocol):
         """Whether a folder is no link, and on the file system of the root."""
 
     def has_images(self, folder: str) -> bool:
-        """Whether there is an image below a folder."""
+        """Whether there is an image below a folder, or there are too many folders to look for one."""
 
     def images(self, folder: str) -> list[str]:
         """List the images below a folder: their paths, sorted folder by folder.
@@ -55,12 +57,19 @@ class Listing(Protocol):
         """
 
 
-def _any_image(listing: Listing, folder: str, depth: int = 0) -> bool:
-    if depth > DEEPEST or not listing.may_enter(folder):
-        return False
-    if any(map(is_picture, listing.files(folder))):
-        return True
-    return any(_any_image(listing, posixpath.join(folder, name), depth + 1) for name in listing.folders(folder))
+def _any_image(listing: Listing, folder: str) -> bool:
+    """Whether there is an image below a folder, or there are too many folders to look for one."""
+    folders, seen = [(folder, 0)], 0
+    while folders and seen < MOST_FOLDERS:
+        current, depth = folders.pop()
+        seen += 1
+        if not listing.may_enter(current):
+            continue
+        if any(map(is_picture, listing.files(current))):
+            return True
+        if depth < DEEPEST:
+            folders += [(posixpath.join(current, name), depth + 1) for name in listing.folders(current)]
+    return bool(folders)
 
 
 class FolderListing:
@@ -122,7 +131,7 @@ class FolderListing:
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         try:
             with os.scandir(self._root / folder) as entries:
-                visible = [entry for entry in entries if not entry.name.startswith(".")]
+                visible = [entry for entry in entries if not entry.name.startswith(".") and entry.name != JUNK]
         except OSError as error:
             raise DataError(f"cannot read {self._root / folder}: {error.strerror}") from None
         return sorted(visible, key=lambda entry: entry.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from vaectl.errors import DataError
 from vaectl.system.extras import require
 from vaectl.system.reading import check_size, open_regular
 
-# first bytes of the format of files, where a stream begins in it, and first bytes of the oldest feather files
+# first and last bytes of the format of files, where a stream begins in it, and first bytes of the oldest feather files
 FILE_MARK, FILE_START, OLD_MARK = b"ARROW1", 8, b"FEA1"
 # the kind of a message that holds a dictionary
 DICTIONARY = 2
@@ -93,6 +94,10 @@ def _arrow(path: Path, file: BinaryIO) -> Stored:
             f"{path} is a feather file of version 1, which is no longer read", hint="write it again with pandas"
         )
     start = FILE_START if first == FILE_MARK else 0
+    if start:
+        file.seek(-len(FILE_MARK), os.SEEK_END)
+        if file.read() != FILE_MARK:
+            raise DataError(f"{path} is cut off: it ends without the mark of its end")
 
     def again() -> Any:
         file.seek(start)

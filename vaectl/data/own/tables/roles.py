@@ -13,7 +13,7 @@ from vaectl.errors import DataError, SettingError, amount, nearest
 LABEL_NAMES = ("label", "class", "target", "y")
 # what pandas calls a column without a name, and its own row numbers in .parquet
 UNNAMED = "Unnamed: 0"
-INDEX_NAMES = re.compile(r"Unnamed: \d+|__index_level_\d+__")
+INDEX_NAMES = re.compile(r"Unnamed: \d+|(__index_level_\d+__)")
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ]\d{1,2}:\d{2}.*)?|\d{1,2}:\d{2}(:\d{2}.*)?")
 LIST = re.compile(r"\[.*\]|[-+.\deE]+([ ,;]+[-+.\deE]+)+")
 QUANTITY = re.compile(r"[-+]?[\d.,]+\s*[^\W\d_]{1,6}|[$€£¥]\s*[-+]?[\d.,]+")
@@ -64,9 +64,16 @@ def roles_of(
     dropped = {_index(path, "drop_column", name, names, reading) for name in reading.options.drop_column or ()}
     group = _index(path, "group_column", reading.options.group_column, names, reading)
     for index, name in enumerate(names):
-        if INDEX_NAMES.fullmatch(name) and index not in dropped and counts_rows(index):
+        match = INDEX_NAMES.fullmatch(name)
+        if match is None or index in dropped or index == group or name == reading.label_column:
+            continue
+        counts = counts_rows(index)
+        if counts or match[1]:
             dropped.add(index)
-            reading.note(f"{path.name}: column '{name}' only counts the rows and is left out")
+            why = "only counts the rows" if counts else "is the index of pandas"
+            reading.note(f"{path.name}: column '{name}' {why} and is left out")
+        elif not index and reading.names is None:
+            reading.note(f"{path.name}: if column '{name}' holds the numbers of rows: --drop-column '{name}'")
     label = label_index(path, names, reading, dropped | {group})
     if label is not None and not reading.demands_label and is_real(label):
         reading.note(f"{path.name}: column '{names[label]}' holds real numbers, so it is not used as the label")
