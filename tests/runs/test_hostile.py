@@ -334,6 +334,19 @@ def test_memory_is_that_of_the_container(tmp_path: Path, monkeypatch: pytest.Mon
         assert runtime.memory() == found
 
 
+@pytest.mark.parametrize("kind", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_memory_is_what_a_limit_of_the_process_leaves(kind: str) -> None:
+    code = f"""
+import resource
+from vaectl.system.runtime import memory
+_, hard = resource.getrlimit(resource.{kind})
+resource.setrlimit(resource.{kind}, (3 << 30, hard))
+print(memory())
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 1 << 30 < int(process.stdout) < 3 << 30
+
+
 def test_a_blueprint_is_the_model_without_memory() -> None:
     """Names, types and shapes are those of the model that is built, and a model of a petabyte costs nothing."""
     from vaectl.config.recipes import RECIPES

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import re
+import resource
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,8 @@ from vaectl.system.launcher import here
 if TYPE_CHECKING:
     import torch
 
-# memory limit of the container, in Linux's control groups
+# pages of memory that the process has, and the memory limit of the container in Linux's control groups
+PROCESS_PAGES = Path("/proc/self/statm")
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 # a little less than the 32 MB that glibc's threshold can rise to
 KEPT_BYTES = 2**25 - 2**13
@@ -70,13 +72,25 @@ def use_true_fp32(device: torch.device) -> None:
 
 
 def memory() -> int:
-    """Bytes of memory of this machine, or the limit of its container if that is lower."""
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
+    """Bytes of memory of this machine, or of its container, or what a limit of the process leaves, if that is lower."""
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *_left_to_process()]
+    with suppress(OSError):
         limit = CONTAINER_LIMIT.read_text(encoding="ascii").strip()
-    except OSError:
-        return physical
-    return min(physical, int(limit)) if limit.isdecimal() else physical
+        sizes += [int(limit)] if limit.isdecimal() else []
+    return min(sizes)
+
+
+def _left_to_process() -> Iterator[int]:
+    """Bytes that the limits of ``ulimit -v`` and ``ulimit -d`` leave, if they are set."""
+    # pages of the address space and of data; see proc(5)
+    used = dict.fromkeys((resource.RLIMIT_AS, resource.RLIMIT_DATA), 0)
+    with suppress(OSError, ValueError, IndexError):
+        pages = PROCESS_PAGES.read_text(encoding="ascii").split()
+        used = {resource.RLIMIT_AS: int(pages[0]), resource.RLIMIT_DATA: int(pages[5])}
+    for which, count in used.items():
+        soft, _ = resource.getrlimit(which)
+        if soft != resource.RLIM_INFINITY:
+            yield max(0, soft - count * resource.getpagesize())
 
 
 def at_once(most: int, shape: Sequence[int]) -> int:
