@@ -211,7 +211,7 @@ def test_a_closed_stream_of_codes_gives_the_random_stream_back() -> None:
 @pytest.mark.parametrize("line", ["sample run1 -n 9 -o a.npy", "embed run1 -o a.npz", "eval run1 -o a.json"])
 def test_the_pace_is_reported(cli: Cli, runs: Path, line: str) -> None:
     """In the text and in --json, and not in what a run keeps."""
-    assert " images/s" in cli(*line.split()).stdout
+    assert " examples/s" in cli(*line.split()).stdout
     document = json.loads(cli(*line.split(), "--json", "-f").stdout)
     assert document["seconds"] > 0
     # both are rounded

@@ -125,7 +125,7 @@ def _latent_findings(
     collapsed = target > COLLAPSED_KL and all(emptiness)
     beta = options.get("beta", 1.0)
     if collapsed:
-        problem = f"the latent holds almost no information about the image: {emptiness[-1]}"
+        problem = f"the latent holds almost no information about the example: {emptiness[-1]}"
         yield Finding("posterior collapse", problem, _against_collapse(spec, rows))
     if "codes_used" in now:
         yield from _codebook_findings(spec, signs, rows, sizes)
@@ -157,7 +157,7 @@ def _codebook_findings(
 
 
 def _emptiness(sign: Mapping[str, Any]) -> str:
-    """Why a latent can hold almost no information about the image; empty if it may hold some."""
+    """Why a latent can hold almost no information about the example; empty if it may hold some."""
     kl = sign["kl"]
     if kl < COLLAPSED_KL:
         return f"the KL is {kl:.2g} nats, less than one bit"

@@ -319,7 +319,7 @@ def same_but_seed(run: Run) -> dict[str, Any]:
     return {path: value for path, value in run.spec.flat().items() if path != SEED} | data
 
 
-SEEDS_NOTE = "± is over test images, not over training seeds; --group compares settings over several seeds"
+SEEDS_NOTE = "± is over test examples, not over training seeds; --group compares settings over several seeds"
 
 # fields of the data's record that must be equal, and the problem if they are not
 DATA = {

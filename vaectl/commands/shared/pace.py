@@ -1,4 +1,4 @@
-"""The speed of a command: seconds of work, and images per second."""
+"""The speed of a command: seconds of work, and examples per second."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from vaectl.runs.lines import duration
 
 @dataclass(frozen=True)
 class Pace:
-    """The pace of work on ``images`` images that took ``seconds``."""
+    """The pace of work on ``images`` images or rows that took ``seconds``."""
 
     images: int
     seconds: float
 
     def __str__(self) -> str:
-        return f"{duration(self.seconds)}, {self._rate:,.0f} images/s"
+        return f"{duration(self.seconds)}, {self._rate:,.0f} examples/s"
 
     def to_json(self) -> dict[str, float]:
         """``seconds`` and ``images_per_second``."""
