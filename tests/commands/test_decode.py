@@ -10,6 +10,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Generator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import REPOSITORY, Cli
+from tests.support.marks import some
 from tests.support.refusals import refuse
 from vaectl.config.datasets import BUILT_IN
 from vaectl.config.recipes import RECIPES
@@ -70,10 +72,10 @@ def train_small(cli: Cli, isolated: Path, recipe: str, kind: str) -> None:
     assert result.exit_code == 0, result.output
 
 
-@pytest.mark.parametrize("kind", ["grey", "rgb", "table"])
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_embedded_examples_decode_to_their_reconstructions(cli: Cli, isolated: Path, recipe: str, kind: str) -> None:
+@pytest.mark.parametrize("case", some([*product(RECIPES, ["grey", "rgb", "table"])], 4), ids="-".join)
+def test_embedded_examples_decode_to_their_reconstructions(cli: Cli, isolated: Path, case: tuple[str, str]) -> None:
     """Bit for bit, from each format that embed writes; and all of them are judged."""
+    recipe, kind = case
     train_small(cli, isolated, recipe, kind)
     data, form = ("y.csv", "csv") if kind == "table" else ("y.npy", "npz")
     shutil.copy(data.replace("y", "x", 1), data)  # the same examples, but as other data, which are not divided
@@ -99,7 +101,7 @@ def test_embedded_examples_decode_to_their_reconstructions(cli: Cli, isolated: P
     ok(cli, "decode", "run1", "z.csv", "-o", "some.png", "-n", 5)
 
 
-@pytest.mark.parametrize("name", ["digits", "glyphs"])
+@pytest.mark.parametrize("name", some(["digits", "glyphs"], 2))
 def test_test_splits_of_known_data_decode_too(cli: Cli, isolated: Path, name: str) -> None:
     train_small(cli, isolated, "vae", name)
     ok(cli, "reconstruct", "run1", "-o", "r.npz")

@@ -240,6 +240,7 @@ def test_what_cannot_be_scored(cli: Cli, runs: Path, isolated: Path, arguments: 
     refuse(cli, ["score", "run1", *arguments], code, texts)
 
 
+@pytest.mark.slow  # reconstruct tests the same in the usual suite
 def test_an_image_from_standard_input(runs: Path, isolated: Path) -> None:
     folder(isolated / "one", pictures(1, (16, 16), channels=1))
     piped = (isolated / "one" / "000.png").read_bytes()

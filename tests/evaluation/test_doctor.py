@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Cli
+from tests.support.marks import some
 from tests.support.toys import toy_data
 from vaectl.config.recipes import RECIPES, vae
 from vaectl.config.spec import Part, Spec
@@ -279,7 +280,7 @@ MADE: dict[str, tuple[str, set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("made", MADE)
+@pytest.mark.parametrize("made", some([*MADE], 3))
 def test_runs_made_to_be_ill_are_named_and_a_healthy_one_is_not(cli: Cli, isolated: Path, made: str) -> None:
     """Through train and eval, on scikit-learn's digits: what is said, on stderr and in JSON, is what ails the run."""
     arguments, expected = MADE[made]

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import Cli
+from tests.support.marks import some
 from tests.support.refusals import refuse
 from vaectl.runs.preparing import load_other
 from vaectl.runs.run import Run
@@ -120,7 +121,7 @@ def test_columns_in_another_order_are_found_by_name(cli: Cli, isolated: Path) ->
     refuse(cli, ["reconstruct", "run1", "v.csv"], 1, ["v.csv", "'c'"])
 
 
-@pytest.mark.parametrize("what", ["image", "array", "table"])
+@pytest.mark.parametrize("what", some(["image", "array", "table"], 3))
 def test_standard_input(cli: Cli, runs: Path, isolated: Path, what: str) -> None:
     content = io.BytesIO()
     if what == "image":
