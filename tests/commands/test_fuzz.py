@@ -33,7 +33,7 @@ from vaectl.system.text import harmless
 pytestmark = pytest.mark.usefixtures("offline")
 
 # examples of each test in the usual suite; `just slow` draws many more, and anew at each call
-FEW, MANY = 60, 3000
+FEW, MANY = 40, 3000
 
 LOOKS = (
     "runs", "runs run1", "runs run1 --json", "runs -q --sort elbo", "compare run1 run2", "compare run1 run2 --json",

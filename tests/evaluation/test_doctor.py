@@ -280,7 +280,7 @@ MADE: dict[str, tuple[str, set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("made", some([*MADE], 3))
+@pytest.mark.parametrize("made", some([*MADE], 4))
 def test_runs_made_to_be_ill_are_named_and_a_healthy_one_is_not(cli: Cli, isolated: Path, made: str) -> None:
     """Through train and eval, on scikit-learn's digits: what is said, on stderr and in JSON, is what ails the run."""
     arguments, expected = MADE[made]

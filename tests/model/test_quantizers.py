@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.marks import some
 from tests.support.toys import toy_data
 from vaectl.config.recipes import RECIPES
 from vaectl.config.spec import Part, Spec
@@ -221,7 +222,7 @@ def test_codes_are_computed_in_fp32(name: str) -> None:
         assert (chosen - exact.amin(1)).max() < 1e-6
 
 
-@pytest.mark.parametrize("learns", ["ema", "loss"])
+@pytest.mark.parametrize("learns", some(["ema", "loss"], 2))
 def test_most_codes_are_used_after_training(learns: str, tmp_path: Path) -> None:
     """Of 64 codes more than half are in use after 350 steps, with both ways to learn; without revival a few are."""
     data = load("digits", Loading(tmp_path))
