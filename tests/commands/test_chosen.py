@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import Cli
+from tests.support.outcomes import arrays_of, ok
 from tests.support.refusals import refuse
 from tests.support.shell import complete
 from vaectl.commands.shared.chosen import MOST_ROWS, Choice
@@ -22,18 +22,6 @@ from vaectl.data.own.streamed import StreamedSplit
 from vaectl.data.taking import side_by_side, taken
 from vaectl.errors import UsageError
 from vaectl.runs.run import Run
-
-
-def ok(cli: Cli, *arguments: object) -> dict[str, Any]:
-    result = cli(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    document: dict[str, Any] = json.loads(result.stdout)
-    return document
-
-
-def arrays_of(path: str) -> dict[str, np.ndarray]:
-    with np.load(path) as arrays:
-        return {name: arrays[name] for name in arrays.files}
 
 
 def own_digits(isolated: Path) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from PIL import Image
 
 from tests.conftest import REPOSITORY, Cli
 from tests.support.marks import some
+from tests.support.outcomes import arrays_of, ok
 from tests.support.refusals import refuse
 from vaectl.config.datasets import BUILT_IN
 from vaectl.config.recipes import RECIPES
@@ -35,13 +35,6 @@ QUICK = ["--epochs", 1, "-q"]
 CODED = ("vq-vae", "fsq-vae")
 
 
-def ok(cli: Cli, *arguments: object) -> dict[str, Any]:
-    result = cli(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    document: dict[str, Any] = json.loads(result.stdout)
-    return document
-
-
 def make(isolated: Path, kind: str) -> list[object]:
     """Data of a kind, and the flags that train on them."""
     random = np.random.RandomState(0)
@@ -53,11 +46,6 @@ def make(isolated: Path, kind: str) -> list[object]:
     shape = (60, 8, 8, 3) if kind == "rgb" else (60, 8, 8)
     np.save(isolated / "x.npy", random.randint(0, 256, shape, np.uint8))
     return ["--dataset", "x.npy"]
-
-
-def arrays_of(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as arrays:
-        return {name: arrays[name] for name in arrays.files}
 
 
 def train_small(cli: Cli, isolated: Path, recipe: str, kind: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,9 @@ import torch
 from PIL import Image
 
 from tests.conftest import Cli
+from tests.support.outcomes import arrays_of, ok
 from tests.support.refusals import refuse
 from vaectl.runs.run import Run
-
-
-def ok(cli: Cli, *arguments: object) -> dict[str, Any]:
-    result = cli(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    document: dict[str, Any] = json.loads(result.stdout)
-    return document
-
-
-def arrays_of(path: str) -> dict[str, np.ndarray]:
-    with np.load(path) as arrays:
-        return {name: arrays[name] for name in arrays.files}
 
 
 def photos(isolated: Path, n: int = 40) -> None:

@@ -17,6 +17,7 @@ from pyarrow import parquet
 from safetensors.numpy import save_file
 
 from tests.conftest import Cli
+from tests.support.outcomes import ok
 from tests.support.own import SIZE, everything, folder, load, pictures
 from vaectl.config.values import ImageSize, coerce
 from vaectl.data.info import DataInfo
@@ -670,12 +671,6 @@ def test_descriptions_of_before_are_read_and_damage_is_an_error() -> None:
                    {"range": [1, 0]}, {"range": [0, 1e40]}, {"range": ["0", 1]}, {"classes": 3}):  # fmt: skip
         with pytest.raises(DataError):
             DataInfo.from_json(document | change)
-
-
-def ok(cli: Cli, *arguments: object) -> Any:
-    result = cli(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 SMALL = ("--epochs", 1, "--hidden-dims", 8, "--latent-dim", 2)
