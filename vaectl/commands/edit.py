@@ -27,6 +27,7 @@ from vaectl.commands.shared.options import (
     RunArgument,
     Seed,
     Verbose,
+    check_split,
     choice,
     number,
     output_option,
@@ -47,7 +48,6 @@ from vaectl.commands.shared.results import (
     row_of,
 )
 from vaectl.commands.shared.session import Session
-from vaectl.config.spec import ALL, SPLITS
 from vaectl.errors import UsageError, amount, check_choice
 from vaectl.runs.run import Run
 
@@ -106,8 +106,7 @@ def edit_cli(
     """Edit examples along attribute vectors, found from labels or factors."""
     screen = Screen(quiet, verbose, as_json, progress)
     check_choice("--mode", mode, MODES)
-    if split is not None:
-        check_choice("--split", split, (*SPLITS, ALL))
+    check_split(split)
     weights, picked = parse_weights(add or ()), Choice.of(rows, label)
     load(plugin, screen)
     opened = Run.open(run, state(context).runs_dir)
@@ -269,12 +268,11 @@ class Editor:
         labels = ["original", *STEPS]
         if self._info.is_table:
             width = self._info.shape[2]
-            names = [column.name for column in self._info.columns] or [f"x{index}" for index in range(width)]
             columns = [originals, *(images[:, step] for step in range(len(STEPS)))]
             tables = [
                 (label, np.asarray(column).reshape(-1, width)) for label, column in zip(labels, columns, strict=True)
             ]
-            plots.save(plots.heat_map(tables, names, f"{title}; for the numbers write .csv"), path)
+            plots.save(plots.heat_map(tables, self._info.column_names, f"{title}; for the numbers write .csv"), path)
             return
         tiles = torch.cat((originals[:, None], images), 1).flatten(0, 1)
         figure = plots.sheet(

@@ -22,6 +22,7 @@ from vaectl.commands.shared.options import (
     Quiet,
     RunArgument,
     Verbose,
+    check_split,
     output_option,
     seed_option,
     state,
@@ -30,8 +31,8 @@ from vaectl.commands.shared.pace import Clock
 from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
 from vaectl.commands.shared.session import Session, check_destination, deliver
-from vaectl.config.spec import ALL, SPLITS
-from vaectl.errors import DataError, UsageError, amount, check_choice
+from vaectl.config.spec import ALL, splits_of
+from vaectl.errors import DataError, UsageError, amount
 from vaectl.runs.run import Run
 
 if TYPE_CHECKING:
@@ -67,8 +68,7 @@ def embed_cli(
     from vaectl.output import arrays
 
     screen = Screen(quiet, verbose, as_json, progress)
-    if split is not None:
-        check_choice("--split", split, (*SPLITS, ALL))
+    check_split(split)
     if seed is not None and not draw:
         raise UsageError("--seed is for --draw; the posterior mean is not random")
     load(plugin, screen)
@@ -81,7 +81,7 @@ def embed_cli(
     if draw and space.codebook_size:
         raise UsageError(f"--draw needs a random posterior; the codes of {opened.id} are deterministic")
     data, split = session.examples(dataset, split)
-    splits = {name: data.split(name) for name in (SPLITS if split == ALL else (split,)) if len(data.split(name))}
+    splits = {name: data.split(name) for name in splits_of(split) if len(data.split(name))}
     count, latent_dim = sum(map(len, splits.values())), opened.spec.latent_dim
     if count == 0:
         raise DataError(f"--split {split} has no examples")

@@ -24,6 +24,7 @@ from vaectl.commands.shared.options import (
     RunArgument,
     Seed,
     Verbose,
+    check_split,
     number,
     output_option,
     state,
@@ -33,7 +34,7 @@ from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
 from vaectl.commands.shared.session import Session
 from vaectl.config.spec import ALL, SPLITS
-from vaectl.errors import UsageError, amount, check_choice
+from vaectl.errors import UsageError, amount
 from vaectl.evaluation.doctor import Finding
 from vaectl.runs.evaluating import assess, evaluate_into
 from vaectl.runs.lines import plus_minus
@@ -91,8 +92,7 @@ def eval_cli(
     from vaectl.output import arrays
 
     screen = Screen(quiet, verbose, as_json, progress)
-    if split is not None:
-        check_choice("--split", split, (*SPLITS, ALL))
+    check_split(split)
     for flag, file, formats in (("-o", output, (".json",)), ("--per-example", per_example, arrays.FORMATS)):
         if file is not None:
             check_output(file, formats, force=force, flag=flag)
@@ -104,7 +104,9 @@ def eval_cli(
     model = session.model(checkpoint)
     other = session.is_other(dataset)
     if split == ALL and not other:
-        raise UsageError("--split all is for --dataset; a run is evaluated on one split", hint=f"one of {SPLITS}")
+        raise UsageError(
+            "--split all is for --dataset; a run is evaluated on one split", hint=f"one of {', '.join(SPLITS)}"
+        )
     data, split = session.examples(dataset, split)
     clock, findings = Clock(), list[Finding]()
     with Shown(screen) as listener:

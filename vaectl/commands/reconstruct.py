@@ -27,6 +27,7 @@ from vaectl.commands.shared.options import (
     RunArgument,
     Seed,
     Verbose,
+    check_split,
     choice,
     number,
     output_option,
@@ -46,7 +47,6 @@ from vaectl.commands.shared.results import (
     save_pairs,
 )
 from vaectl.commands.shared.session import Session
-from vaectl.config.spec import ALL, SPLITS
 from vaectl.errors import amount, check_choice
 from vaectl.runs.lines import plus_minus
 from vaectl.runs.run import Run
@@ -101,8 +101,7 @@ def reconstruct_cli(
     """Reconstruct your own images or rows, with the bound of each."""
     screen = Screen(quiet, verbose, as_json, progress)
     check_choice("--mode", mode, MODES)
-    if split is not None:
-        check_choice("--split", split, (*SPLITS, ALL))
+    check_split(split)
     picked = Choice.of(rows, label, pair)
     load(plugin, screen)
     opened = Run.open(run, state(context).runs_dir)

@@ -31,7 +31,7 @@ from vaectl.errors import SettingError, did_you_mean
 
 __all__ = [
     "ALL", "PARTS", "RESUMABLE", "SPLITS", "Bounds", "Count", "Dims", "LatentDim", "NonNegative", "Part", "Seed",
-    "Size", "Spec", "Training", "coerce", "flatten",
+    "Size", "Spec", "Training", "coerce", "flatten", "splits_of",
 ]  # fmt: skip
 
 # settings that may change when a run is resumed
@@ -39,6 +39,11 @@ RESUMABLE = ("training.epochs", "training.prior_epochs", "training.patience")
 SPLITS = ("train", "validation", "test")
 # stands for all of them, one after the other
 ALL = "all"
+
+
+def splits_of(name: str) -> tuple[str, ...]:
+    """The splits that a name stands for: itself, or all of them in order for ``all``."""
+    return SPLITS if name == ALL else (name,)
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,11 @@ class DataInfo:
         return self.shape[:2] == (1, 1)
 
     @property
+    def column_names(self) -> list[str]:
+        """The names of a table's columns, or x0, x1, ... if they have none."""
+        return [column.name for column in self.columns] or [f"x{index}" for index in range(self.shape[2])]
+
+    @property
     def hard_scale(self) -> str:
         """Why these real numbers are hard to learn as the model sees them; empty if they are not."""
         return "" if self.units is None or self.units.are_applied else self.units.unlike(self.columns)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaectl.config.spec import ALL, SPLITS
+from vaectl.config.spec import SPLITS, splits_of
 from vaectl.errors import DataError, OutputError, UsageError, amount, check_choice
 from vaectl.runs.data import data_of
 from vaectl.runs.events import Evaluated
@@ -168,8 +168,7 @@ def assess(
     from vaectl.evaluation.metrics import evaluate
 
     # moved once: on an accelerator each move copies the whole split
-    names = SPLITS if split == ALL else (split,)
-    examples = joined(data, names).to(next(model.parameters()).device)
+    examples = joined(data, splits_of(split)).to(next(model.parameters()).device)
     if len(examples) == 0:
         raise DataError(f"--split {split}: {data.info.name} has no {split} examples")
     result = evaluate(model, examples, seed=seed, progress=_counted(tell, f"evaluating {split}", len(examples)))
@@ -227,8 +226,7 @@ def _weighted(
 
 def _by_column(info: DataInfo, values: Sequence[float]) -> list[list[Any]]:
     """The name of each column and its value."""
-    names = [column.name for column in info.columns] or [f"x{index}" for index in range(len(values))]
-    return [list(pair) for pair in zip(names, values, strict=True)]
+    return [list(pair) for pair in zip(info.column_names, values, strict=True)]
 
 
 def _measured(run: Run, elbo: Tensor) -> tuple[str, dict[str, float]]:

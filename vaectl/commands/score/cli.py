@@ -26,6 +26,7 @@ from vaectl.commands.shared.options import (
     RunArgument,
     Seed,
     Verbose,
+    check_split,
     choice,
     number,
     output_option,
@@ -36,7 +37,7 @@ from vaectl.commands.shared.plugins import Plugins, load
 from vaectl.commands.shared.render import Screen
 from vaectl.commands.shared.session import STANDARD_INPUT, Session
 from vaectl.config.datasets import is_path, located
-from vaectl.config.spec import ALL, SPLITS
+from vaectl.config.spec import ALL, splits_of
 from vaectl.errors import DataError, UsageError, amount, check_choice
 from vaectl.evaluation.anomaly.names import DEFAULT, SCORES
 from vaectl.runs.run import Run
@@ -120,8 +121,7 @@ def score_cli(
     from vaectl.data.joined import joined
 
     screen = Screen(quiet, verbose, as_json, progress)
-    if split is not None:
-        check_choice("--split", split, (*SPLITS, ALL))
+    check_split(split)
     if score is not None:
         check_choice("--score", score, (*SCORES, ALL_SCORES))
     limit = None if threshold is None else Threshold.parse(threshold)
@@ -137,7 +137,7 @@ def score_cli(
         screen.note(
             f"{path} holds what {session.run.id} was trained on, and those examples look more usual than new ones"
         )
-    names = SPLITS if split == ALL else (split,)
+    names = splits_of(split)
     examples = joined(data, names).to(session.device)
     if len(examples) == 0:
         raise DataError(f"--split {split}: {data.info.name} has no {split} examples")

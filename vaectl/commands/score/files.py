@@ -25,11 +25,6 @@ PART, MAPS_AT_ONCE = 1000, 20
 TAIL = 0.002
 
 
-def names_of(info: DataInfo) -> list[str]:
-    """The names of a table's columns, or x0, x1, ... without names."""
-    return [column.name for column in info.columns] or [f"x{index}" for index in range(info.shape[-1])]
-
-
 def table_rows(
     columns: Mapping[str, np.ndarray], model: VAE, examples: Examples, info: DataInfo
 ) -> Iterator[dict[str, np.ndarray]]:
@@ -38,7 +33,7 @@ def table_rows(
 
     count = len(examples)
     with_contributions = info.is_table and info.shape[-1] <= MOST_CONTRIBUTIONS
-    names = names_of(info) if with_contributions else []
+    names = info.column_names if with_contributions else []
     batches = examples.batches(PART) if with_contributions else None
     for start in range(0, count, PART):
         part = {name: values[start : start + PART] for name, values in columns.items()}
@@ -105,7 +100,7 @@ def write_maps(
     low, high = np.quantile(np.nan_to_num(maps, posinf=0, neginf=0), (TAIL, 1 - TAIL)).tolist()
     for number, place in enumerate(order.tolist()):
         if info.is_table:
-            figure = plots.surprise_bars(names_of(info), nats[number].flatten().numpy(), usual, titles[place])
+            figure = plots.surprise_bars(info.column_names, nats[number].flatten().numpy(), usual, titles[place])
         else:
             figure = plots.surprise_map(*_pictures(batch.x[number], parts, number, info), maps[number], (low, high),
                                         titles[place])  # fmt: skip

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vaectl.commands.shared.marks import Marks
 from vaectl.commands.shared.session import Session
 from vaectl.config.datasets import is_path
-from vaectl.config.spec import ALL, SPLITS
+from vaectl.config.spec import ALL, SPLITS, splits_of
 from vaectl.errors import DataError, SettingError, UsageError, amount
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def choose(session: Session, choice: Choice, name: str | None, split: str | None
             raise UsageError(f"--pair of two files is instead of other data; {name or f'--split {split}'} was given")
         return _of_files(session, choice, choice.files)
     data, split = session.examples(name, split, whole=True)
-    names = [each for each in (SPLITS if split == ALL else (split,)) if len(data.split(each))]
+    names = [each for each in splits_of(split) if len(data.split(each))]
     if not names:
         raise DataError(f"--split {split}: {data.info.name} has no {split} examples")
     examples, positions = joined(data, names), None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from vaectl.config.spec import ALL, SPLITS
+from vaectl.config.spec import splits_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,7 @@ class Marks:
         """The columns ``split`` if there are several, ``row`` and those of ``of`` for a split, or ``all`` of them."""
         import numpy as np
 
-        names = [name for name in (SPLITS if split == ALL else (split,)) if len(self._data.split(name))]
+        names = [name for name in splits_of(split) if len(self._data.split(name))]
         parts = []
         for name in names:
             rows, labels = (t.cpu().numpy() for t in (self._data.split(name).rows, self._data.split(name).labels))

@@ -15,7 +15,7 @@ from vaectl.config.datasets import BUILT_IN
 from vaectl.config.spec import ALL, SPLITS
 from vaectl.config.table import BY_NAME, MACHINE
 from vaectl.config.values import Bounds, canonical, coerce
-from vaectl.errors import SettingError, VaectlError
+from vaectl.errors import SettingError, VaectlError, check_choice
 from vaectl.runs.catalog import NAME
 from vaectl.runs.run import CHECKPOINTS
 from vaectl.system.runtime import DEVICES
@@ -171,11 +171,20 @@ Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite an existin
 Checkpoint = Annotated[
     str, choice("--checkpoint", CHECKPOINTS, "Weights of the best validation epoch, or of the last epoch.")
 ]
+SPLIT_NAMES = (*SPLITS, ALL)
+
+
+def check_split(name: str | None) -> None:
+    """Raise a UsageError unless ``--split`` is absent, a split or ``all``."""
+    if name is not None:
+        check_choice("--split", name, SPLIT_NAMES)
+
+
 OtherSplit = Annotated[
     str | None,
     choice(
         "--split",
-        (*SPLITS, ALL),
+        SPLIT_NAMES,
         "Split of the data set; all takes one split after the other.",
         show_default="test; all for another data set by path",
     ),

@@ -167,8 +167,7 @@ def _save_heat_map(path: Path, streams: dict[str, Stream], kind: str, run: Run) 
         for name, key in (("originals", "originals"), (kind, "images"))
         if key in streams
     ]
-    width = tables[0][1].shape[1]
-    names = [column.name for column in run.data_info.columns] or [f"x{index}" for index in range(width)]
+    names = run.data_info.column_names
     rows = len(tables[0][1])
     some = f"the first {plots.MOST_ROWS} of {rows}" if rows > plots.MOST_ROWS else str(rows)
     title = f"{run.id}: {some} {kind}; for the numbers write .csv"
